@@ -1,0 +1,191 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::NAME_MAX_BYTES;
+
+/// Whom a notification is for. Written `"everyone"` or `{"user":"42"}` on the wire and `user:42` in
+/// Redis keys, options and logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Audience {
+    /// Every reader.
+    #[default]
+    Everyone,
+    /// All tabs and devices of one user.
+    User(String),
+    /// One browser session.
+    Session(String),
+    /// The readers of a topic.
+    Topic(String),
+    /// One connection, by the id in its `welcome`; it has no history.
+    Connection(String),
+}
+
+/// Why a text names no audience.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudienceError(String);
+
+impl fmt::Display for AudienceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AudienceError {}
+
+impl Audience {
+    /// The kinds that carry a name, as they are written.
+    pub const NAMED_KINDS: [&'static str; 4] = ["user", "session", "topic", "connection"];
+
+    /// An audience of `kind` with a `name` of 1 to [`NAME_MAX_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// When the kind is unknown or the name is empty or too long.
+    pub fn named(kind: &str, name: &str) -> Result<Self, AudienceError> {
+        if name.is_empty() || name.len() > NAME_MAX_BYTES {
+            return Err(AudienceError(format!(
+                "a {kind} has a name of 1 to {NAME_MAX_BYTES} bytes, this one has {}",
+                name.len()
+            )));
+        }
+        let name = name.to_owned();
+        match kind {
+            "user" => Ok(Self::User(name)),
+            "session" => Ok(Self::Session(name)),
+            "topic" => Ok(Self::Topic(name)),
+            "connection" => Ok(Self::Connection(name)),
+            _ => Err(AudienceError(format!(
+                "unknown audience '{kind}': use everyone, user, session, topic or connection"
+            ))),
+        }
+    }
+
+    /// The kind as it is written: `everyone`, `user`, ….
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::User(_) => "user",
+            Self::Session(_) => "session",
+            Self::Topic(_) => "topic",
+            Self::Connection(_) => "connection",
+        }
+    }
+
+    /// The name, which everyone lacks.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Everyone => None,
+            Self::User(name) | Self::Session(name) | Self::Topic(name) | Self::Connection(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for Audience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            None => f.write_str("everyone"),
+            Some(name) => write!(f, "{}:{name}", self.kind()),
+        }
+    }
+}
+
+impl FromStr for Audience {
+    type Err = AudienceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "everyone" {
+            return Ok(Self::Everyone);
+        }
+        let (kind, name) = text.split_once(':').ok_or_else(|| {
+            AudienceError(format!(
+                "'{text}' is no audience: write everyone, user:ID, session:ID, topic:NAME or connection:ID"
+            ))
+        })?;
+        Self::named(kind, name)
+    }
+}
+
+impl Serialize for Audience {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.name() {
+            None => serializer.serialize_str("everyone"),
+            Some(name) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry(self.kind(), name)?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneAudience;
+
+        impl<'de> Visitor<'de> for OneAudience {
+            type Value = Audience;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"everyone\" or an object with exactly one of user, session, topic, connection")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Audience, E> {
+                if text == "everyone" {
+                    Ok(Audience::Everyone)
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Str(text), &self))
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Audience, A::Error> {
+                let Some((kind, name)) = map.next_entry::<String, String>()? else {
+                    return Err(de::Error::invalid_length(0, &self));
+                };
+                if map.next_entry::<String, de::IgnoredAny>()?.is_some() {
+                    return Err(de::Error::invalid_length(2, &self));
+                }
+                Audience::named(&kind, &name).map_err(de::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_any(OneAudience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_the_same_way_that_it_is_read() {
+        for text in ["everyone", "user:42", "session:a:b", "topic:news", "connection:x"] {
+            let audience: Audience = text.parse().unwrap();
+            assert_eq!(audience.to_string(), text);
+            let json = serde_json::to_string(&audience).unwrap();
+            assert_eq!(serde_json::from_str::<Audience>(&json).unwrap(), audience);
+        }
+        assert_eq!(serde_json::to_string(&Audience::User("42".into())).unwrap(), r#"{"user":"42"}"#);
+    }
+
+    #[test]
+    fn refuses_what_names_nobody_or_two() {
+        for json in [
+            r#""all""#,
+            "{}",
+            r#"{"user":"a","topic":"b"}"#,
+            r#"{"user":42}"#,
+            r#"{"user":""}"#,
+            r#"{"herd":"x"}"#,
+            "7",
+        ] {
+            assert!(serde_json::from_str::<Audience>(json).is_err(), "{json}");
+        }
+        assert!(format!("user:{}", "x".repeat(129)).parse::<Audience>().is_err());
+        assert!("nobody".parse::<Audience>().is_err());
+    }
+}

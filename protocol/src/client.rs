@@ -1,0 +1,379 @@
+//! What a reader does with a connection: when to open it, when to give it up, what to ask for when
+//! it comes back, and which frames are new. It holds no socket: a driver opens and closes one when
+//! [`Client::step`] says so and reports what happened.
+
+use crate::limits::{BACKOFF_RESET_AFTER_MS, CONNECT_TIMEOUT_MS, SEEN_MAX_IDS, SILENCE_MS};
+use crate::{Backoff, CloseCode, GapReason, Notification, Resume, Seen, ServerMessage, Welcome};
+
+/// Where the connection stands. Times are milliseconds of the driver's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A socket is being opened, or is open and not yet welcomed.
+    Connecting {
+        /// Since when.
+        since_ms: u64,
+    },
+    /// Welcomed.
+    Live {
+        /// Since when.
+        since_ms: u64,
+        /// The replica that holds the connection.
+        replica: String,
+    },
+    /// Waits before it connects again.
+    Waiting {
+        /// Until when.
+        until_ms: u64,
+    },
+    /// The device says that it has no network.
+    Offline,
+    /// The server said that coming back is no use.
+    Stopped {
+        /// Its close code.
+        code: CloseCode,
+    },
+}
+
+/// What the driver does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Open a socket, naming the cursor as `since`; drop one that is still there.
+    Open {
+        /// The last cursor that was seen.
+        since: Option<String>,
+    },
+    /// Drop the socket, if there is one. (What it still says is not for us any more.)
+    Drop,
+    /// Call [`Client::step`] again at this time, or when something happens.
+    Wait {
+        /// When; `None` is never.
+        until_ms: Option<u64>,
+    },
+}
+
+/// A notification that was not seen before.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The notification.
+    pub notification: Notification,
+    /// The replica that won the race for it.
+    pub claimed_by: String,
+    /// Where the reader stands after it.
+    pub cursor: String,
+}
+
+/// What a frame meant.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// The connection is live.
+    Welcome(Welcome),
+    /// Something new.
+    Notification(Box<Delivery>),
+    /// A notification that was seen before; not for showing.
+    Repeated,
+    /// Something before what follows is gone.
+    Gap(GapReason),
+    /// The server will close and asks for this pause, in milliseconds.
+    Goodbye(u64),
+    /// The server refused something.
+    Error {
+        /// A word for programs.
+        code: String,
+        /// A sentence for people.
+        detail: String,
+    },
+    /// A heartbeat, or a type from the future.
+    Nothing,
+    /// A frame that cannot be read; the connection is kept.
+    Unreadable(String),
+}
+
+/// The client core.
+#[derive(Debug)]
+pub struct Client {
+    phase: Phase,
+    /// Whether the driver has, or was told to open, a socket.
+    socket: bool,
+    cursor: Option<String>,
+    seen: Seen,
+    backoff: Backoff,
+    heard_ms: u64,
+    goodbye_ms: Option<u64>,
+}
+
+impl Client {
+    /// A client that will connect at once, from `since` where there is one.
+    #[must_use]
+    pub fn new(since: Option<String>) -> Self {
+        Self {
+            phase: Phase::Waiting { until_ms: 0 },
+            socket: false,
+            cursor: since,
+            seen: Seen::new(SEEN_MAX_IDS),
+            backoff: Backoff::default(),
+            heard_ms: 0,
+            goodbye_ms: None,
+        }
+    }
+
+    /// Where the connection stands.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// The last cursor that was seen, to resume from.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// How many times in a row connecting has failed.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.backoff.attempt()
+    }
+
+    /// What to do at `now_ms`. Call it after every event and when the time it named has come, until it
+    /// says [`Step::Wait`]. `random` is drawn evenly from 0 to 1.
+    pub fn step(&mut self, now_ms: u64, random: f64) -> Step {
+        match self.phase {
+            Phase::Connecting { since_ms } => self.expire(since_ms + CONNECT_TIMEOUT_MS, now_ms, random),
+            Phase::Live { .. } => self.expire(self.heard_ms + SILENCE_MS, now_ms, random),
+            Phase::Waiting { until_ms } if now_ms >= until_ms => {
+                self.phase = Phase::Connecting { since_ms: now_ms };
+                self.socket = true;
+                Step::Open { since: self.cursor.clone() }
+            }
+            Phase::Waiting { until_ms } => self.idle(Some(until_ms)),
+            Phase::Offline | Phase::Stopped { .. } => self.idle(None),
+        }
+    }
+
+    fn idle(&mut self, until_ms: Option<u64>) -> Step {
+        if std::mem::take(&mut self.socket) { Step::Drop } else { Step::Wait { until_ms } }
+    }
+
+    fn expire(&mut self, at_ms: u64, now_ms: u64, random: f64) -> Step {
+        if now_ms < at_ms {
+            return Step::Wait { until_ms: Some(at_ms) };
+        }
+        self.fail(now_ms, random);
+        self.step(now_ms, random)
+    }
+
+    fn fail(&mut self, now_ms: u64, random: f64) {
+        if let Phase::Live { since_ms, .. } = self.phase
+            && now_ms >= since_ms + BACKOFF_RESET_AFTER_MS
+        {
+            self.backoff.reset();
+        }
+        let wait_ms = self.goodbye_ms.take().unwrap_or_else(|| self.backoff.next_ms(random));
+        self.phase = Phase::Waiting { until_ms: now_ms + wait_ms };
+    }
+
+    /// A text frame came.
+    pub fn text(&mut self, now_ms: u64, text: &str) -> Heard {
+        self.heard_ms = now_ms;
+        let message = match ServerMessage::parse(text) {
+            Ok(message) => message,
+            Err(error) => return Heard::Unreadable(error.to_string()),
+        };
+        match message {
+            ServerMessage::Welcome(welcome) => {
+                self.phase = Phase::Live { since_ms: now_ms, replica: welcome.replica.clone() };
+                self.goodbye_ms = None;
+                // With a gap, what there is of the old time is still to come, and the `gap` frame says from where.
+                if self.cursor.is_none() || welcome.resume == Resume::None {
+                    self.cursor = Some(welcome.cursor.clone());
+                }
+                Heard::Welcome(welcome)
+            }
+            ServerMessage::Notification { cursor, claimed_by, notification } => {
+                self.cursor = Some(cursor.clone());
+                match serde_json::from_str::<Notification>(notification.get()) {
+                    Err(error) => Heard::Unreadable(error.to_string()),
+                    Ok(notification) if !self.seen.insert(&seen_key(&notification)) => Heard::Repeated,
+                    Ok(notification) => {
+                        Heard::Notification(Box::new(Delivery { notification, claimed_by, cursor }))
+                    }
+                }
+            }
+            ServerMessage::Gap { cursor, reason } => {
+                self.cursor = Some(cursor);
+                Heard::Gap(reason)
+            }
+            ServerMessage::Heartbeat { cursor } => {
+                self.cursor = Some(cursor);
+                Heard::Nothing
+            }
+            ServerMessage::Goodbye { reconnect_in_ms } => {
+                self.goodbye_ms = Some(reconnect_in_ms);
+                Heard::Goodbye(reconnect_in_ms)
+            }
+            ServerMessage::Error { code, detail } => Heard::Error { code, detail },
+            ServerMessage::Unknown => Heard::Nothing,
+        }
+    }
+
+    /// Something came that is no text frame, like a ping.
+    pub fn alive(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// The socket closed, or could not be opened.
+    pub fn closed(&mut self, now_ms: u64, code: Option<CloseCode>, random: f64) {
+        self.socket = false;
+        match (&self.phase, code) {
+            (Phase::Connecting { .. } | Phase::Live { .. }, Some(code)) if !code.resumes() => {
+                self.phase = Phase::Stopped { code };
+            }
+            (Phase::Connecting { .. } | Phase::Live { .. }, _) => self.fail(now_ms, random),
+            _ => {}
+        }
+    }
+
+    /// The device lost its network.
+    pub fn offline(&mut self) {
+        if !matches!(self.phase, Phase::Stopped { .. }) {
+            self.phase = Phase::Offline;
+        }
+    }
+
+    /// The device has a network again.
+    pub fn online(&mut self, now_ms: u64) {
+        if self.phase == Phase::Offline {
+            self.backoff.reset();
+            self.phase = Phase::Waiting { until_ms: now_ms };
+        }
+    }
+
+    /// A person asks to connect now.
+    pub fn connect_now(&mut self, now_ms: u64) {
+        if !matches!(self.phase, Phase::Connecting { .. } | Phase::Live { .. }) {
+            self.phase = Phase::Waiting { until_ms: now_ms };
+        }
+    }
+}
+
+/// Ids are unique for each sender.
+fn seen_key(notification: &Notification) -> String {
+    format!("{}\n{}", notification.from.as_deref().unwrap_or_default(), notification.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WELCOME: &str = r#"{"type":"welcome","connection":"c","replica":"bff-2","user":null,"session":null,"cursor":"e.5-0","resume":"none","heartbeat_ms":25000}"#;
+
+    fn notification(cursor: &str, id: &str) -> String {
+        format!(
+            r#"{{"type":"notification","cursor":"{cursor}","claimed_by":"bff-1","notification":{{"id":"{id}","body":"b"}}}}"#
+        )
+    }
+
+    fn live(now_ms: u64) -> Client {
+        let mut client = Client::new(None);
+        assert_eq!(client.step(now_ms, 0.5), Step::Open { since: None });
+        assert!(matches!(client.text(now_ms, WELCOME), Heard::Welcome(_)));
+        client
+    }
+
+    #[test]
+    fn connects_at_once_and_resumes_from_the_last_cursor() {
+        let mut client = live(0);
+        assert_eq!(client.phase(), &Phase::Live { since_ms: 0, replica: "bff-2".into() });
+        assert!(matches!(client.text(1, &notification("e.6-0", "a")), Heard::Notification(_)));
+        client.closed(10, None, 0.5);
+        assert_eq!(client.phase(), &Phase::Waiting { until_ms: 260 });
+        assert_eq!(client.step(10, 0.5), Step::Wait { until_ms: Some(260) });
+        assert_eq!(client.step(260, 0.5), Step::Open { since: Some("e.6-0".into()) });
+    }
+
+    #[test]
+    fn a_reader_that_got_nothing_resumes_from_the_welcome_and_from_heartbeats() {
+        let mut client = live(0);
+        assert_eq!(client.cursor(), Some("e.5-0"));
+        client.text(1, r#"{"type":"heartbeat","cursor":"e.9-0"}"#);
+        assert_eq!(client.cursor(), Some("e.9-0"));
+        client.text(2, r#"{"type":"gap","cursor":"f.1-0","reason":"epoch"}"#);
+        assert_eq!(client.cursor(), Some("f.1-0"));
+    }
+
+    #[test]
+    fn the_same_id_is_shown_once_for_each_sender() {
+        let mut client = live(0);
+        assert!(matches!(client.text(1, &notification("e.6-0", "a")), Heard::Notification(_)));
+        assert!(matches!(client.text(1, &notification("e.7-0", "a")), Heard::Repeated));
+        assert_eq!(client.cursor(), Some("e.7-0"), "a repeated one moves the cursor all the same");
+        let other = r#"{"type":"notification","cursor":"e.8-0","claimed_by":"x","notification":{"id":"a","from":"f","body":"b"}}"#;
+        assert!(matches!(client.text(1, other), Heard::Notification(_)));
+    }
+
+    #[test]
+    fn silence_and_a_connection_that_is_never_welcomed_are_given_up() {
+        let mut client = live(0);
+        assert_eq!(client.step(1_000, 0.5), Step::Wait { until_ms: Some(60_000) });
+        client.alive(30_000);
+        assert_eq!(client.step(60_000, 0.5), Step::Wait { until_ms: Some(90_000) });
+        assert_eq!(client.step(90_000, 0.5), Step::Drop);
+        assert_eq!(client.step(90_000, 0.5), Step::Wait { until_ms: Some(90_250) });
+        assert!(matches!(client.step(90_250, 0.5), Step::Open { .. }));
+        assert_eq!(client.step(100_250, 0.5), Step::Drop, "ten seconds without a welcome");
+    }
+
+    #[test]
+    fn a_close_code_of_4500_stops_for_good_and_a_person_can_start_anew() {
+        let mut client = live(0);
+        client.closed(1, Some(CloseCode::BAD_MESSAGE), 0.5);
+        assert_eq!(client.step(1_000_000, 0.5), Step::Wait { until_ms: None });
+        client.connect_now(1_000_000);
+        assert!(matches!(client.step(1_000_000, 0.5), Step::Open { .. }));
+    }
+
+    #[test]
+    fn a_goodbye_sets_the_pause() {
+        let mut client = live(0);
+        client.text(1, r#"{"type":"goodbye","reconnect_in_ms":40}"#);
+        client.closed(10, Some(CloseCode::DRAIN), 1.0);
+        assert_eq!(client.phase(), &Phase::Waiting { until_ms: 50 });
+        client.step(50, 1.0);
+        client.closed(60, None, 1.0);
+        assert_eq!(client.phase(), &Phase::Waiting { until_ms: 560 }, "the next failure backs off as usual");
+    }
+
+    #[test]
+    fn the_back_off_starts_anew_only_after_a_while_of_being_live() {
+        let mut client = live(0);
+        client.closed(10, None, 1.0);
+        client.step(510, 1.0);
+        client.text(510, WELCOME);
+        client.closed(520, None, 1.0);
+        assert_eq!(client.phase(), &Phase::Waiting { until_ms: 1_520 });
+        client.step(1_520, 1.0);
+        client.text(1_520, WELCOME);
+        client.closed(6_520, None, 1.0);
+        assert_eq!(client.phase(), &Phase::Waiting { until_ms: 7_020 });
+    }
+
+    #[test]
+    fn offline_drops_the_socket_and_waits_for_the_network() {
+        let mut client = live(0);
+        client.offline();
+        assert_eq!(client.step(1, 0.5), Step::Drop);
+        client.closed(2, None, 0.5);
+        assert_eq!(client.step(2, 0.5), Step::Wait { until_ms: None });
+        client.online(9);
+        assert!(matches!(client.step(9, 0.5), Step::Open { since: Some(_) }));
+    }
+
+    #[test]
+    fn frames_from_the_future_are_passed_over_and_broken_ones_reported() {
+        let mut client = live(0);
+        assert!(matches!(client.text(1, r#"{"type":"hologram","x":1}"#), Heard::Nothing));
+        assert!(matches!(client.text(1, "nonsense"), Heard::Unreadable(_)));
+        assert!(matches!(client.text(1, r#"{"type":"gap"}"#), Heard::Unreadable(_)));
+        assert!(matches!(client.phase(), Phase::Live { .. }));
+    }
+}

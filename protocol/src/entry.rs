@@ -1,0 +1,208 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::limits::ENTRY_MAX_BYTES;
+use crate::{Audience, FieldError, Notification, Position, format_timestamp};
+
+/// A list entry that was claimed and read: what is shown to readers, and what is known about it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The notification's id, given or its own.
+    pub id: String,
+    /// Whom it is for.
+    pub audience: Audience,
+    /// Milliseconds since 1970 from which on it is not shown.
+    pub expires_at_ms: Option<u64>,
+    /// The notification as a JSON object: the entry's own bytes, with `id` and `created_at` put in
+    /// where they were missing, or a notification made from a plain text.
+    pub json: String,
+}
+
+/// Why an entry goes to the dead list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RefusalReason {
+    /// Nothing but blanks.
+    Empty,
+    /// Over [`ENTRY_MAX_BYTES`].
+    TooLarge,
+    /// Not UTF-8.
+    NotText,
+    /// Starts with `{` and is no notification.
+    Invalid,
+}
+
+impl RefusalReason {
+    /// The word in the dead list and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooLarge => "too_large",
+            Self::NotText => "not_text",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// Why an entry goes to the dead list, with what to tell a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind of fault.
+    pub reason: RefusalReason,
+    /// The fault in words.
+    pub detail: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str(), self.detail)
+    }
+}
+
+impl Entry {
+    /// Reads the bytes of a list entry that was given `position`. The same bytes at the same position
+    /// read the same on every replica.
+    ///
+    /// # Errors
+    /// When the entry is empty, too large, not UTF-8, or an object that is no notification.
+    pub fn read(raw: &[u8], position: Position) -> Result<Self, Refusal> {
+        if raw.len() > ENTRY_MAX_BYTES {
+            return Err(refuse(
+                RefusalReason::TooLarge,
+                format!("{} bytes, at most {ENTRY_MAX_BYTES}", raw.len()),
+            ));
+        }
+        let text =
+            std::str::from_utf8(raw).map_err(|error| refuse(RefusalReason::NotText, error.to_string()))?;
+        match text.trim_ascii_start().bytes().next() {
+            None => Err(refuse(RefusalReason::Empty, "an entry of blanks".to_owned())),
+            Some(b'{') => Self::from_json(text, position),
+            Some(_) => Self::from_json(&plain(text), position),
+        }
+    }
+
+    fn from_json(json: &str, position: Position) -> Result<Self, Refusal> {
+        let notification = Notification::check(json).map_err(|faults| {
+            let detail: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            refuse(RefusalReason::Invalid, detail.join("; "))
+        })?;
+        let id = if notification.id.is_empty() { position.to_string() } else { notification.id.clone() };
+        Ok(Self {
+            json: complete(json, &notification, &id, position.ms).into_owned(),
+            expires_at_ms: notification.expires_at_ms(),
+            audience: notification.to,
+            id,
+        })
+    }
+}
+
+fn refuse(reason: RefusalReason, detail: String) -> Refusal {
+    Refusal { reason, detail }
+}
+
+/// The notification that a plain text stands for.
+fn plain(text: &str) -> String {
+    serde_json::json!({ "body": text }).to_string()
+}
+
+/// Gives `id` and `created_at` where they are missing or null. Nothing else is touched: all other
+/// bytes stay as they came.
+fn complete<'a>(json: &'a str, notification: &Notification, id: &str, created_at_ms: u64) -> Cow<'a, str> {
+    let mut json = Cow::Borrowed(json);
+    if notification.created_at.is_empty() {
+        json = give(&json, "created_at", &format_timestamp(created_at_ms)).into();
+    }
+    if notification.id.is_empty() {
+        json = give(&json, "id", id).into();
+    }
+    json
+}
+
+/// `json` with `field` set to the string `value`: in place of its null, or in front of the others.
+fn give(json: &str, field: &str, value: &str) -> String {
+    let value = serde_json::Value::from(value);
+    if let Some(null) = Notification::span(json, field) {
+        return format!("{}{value}{}", &json[..null.start], &json[null.end..]);
+    }
+    let start = json.find('{').map_or(0, |at| at + 1);
+    format!("{}\"{field}\":{value},{}", &json[..start], &json[start..])
+}
+
+/// A notification from outside the list, made ready to be pushed: `id` given where it is missing.
+///
+/// # Errors
+/// Every fault that was found.
+pub fn ready_to_push(
+    json: &str,
+    id: impl FnOnce() -> String,
+) -> Result<(String, Notification), Vec<FieldError>> {
+    let mut notification = Notification::check(json)?;
+    if !notification.id.is_empty() {
+        return Ok((json.to_owned(), notification));
+    }
+    notification.id = id();
+    Ok((give(json, "id", &notification.id), notification))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Position = Position { ms: 1_795_247_100_123, n: 2 };
+
+    fn read(raw: &str) -> Entry {
+        Entry::read(raw.as_bytes(), AT).expect(raw)
+    }
+
+    fn reason(raw: &[u8]) -> RefusalReason {
+        Entry::read(raw, AT).expect_err("refused").reason
+    }
+
+    #[test]
+    fn the_bytes_of_a_complete_entry_are_kept() {
+        let raw =
+            r#" {"id":"a","body":"b","created_at":"2026-11-21T07:45:00Z","data":[1.10,9007199254740993,[]]}"#;
+        assert_eq!(read(raw).json, raw);
+    }
+
+    #[test]
+    fn what_is_missing_or_null_is_given_and_nothing_else_changes() {
+        let given =
+            r#"{"id":"1795247100123-2","created_at":"2026-11-21T07:45:00.123Z","body":"b","data":1.10}"#;
+        assert_eq!(read(r#"{"body":"b","data":1.10}"#).json, given);
+        let nulls = r#"{"id": null,"body":"b","created_at":null,"title":null}"#;
+        let filled =
+            r#"{"id": "1795247100123-2","body":"b","created_at":"2026-11-21T07:45:00.123Z","title":null}"#;
+        assert_eq!(read(nulls).json, filled);
+    }
+
+    #[test]
+    fn a_plain_text_is_a_body_for_everyone() {
+        let entry = read("say \"hello\"");
+        assert_eq!(entry.audience, Audience::Everyone);
+        let notification: Notification = serde_json::from_str(&entry.json).unwrap();
+        assert_eq!(
+            (notification.body.as_str(), notification.id.as_str()),
+            ("say \"hello\"", "1795247100123-2")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        assert_eq!(reason(b""), RefusalReason::Empty);
+        assert_eq!(reason(b" \r\n\t"), RefusalReason::Empty);
+        assert_eq!(reason(&[b'x'; ENTRY_MAX_BYTES + 1]), RefusalReason::TooLarge);
+        assert_eq!(reason(b"\xff"), RefusalReason::NotText);
+        assert_eq!(reason(b"{"), RefusalReason::Invalid);
+        assert_eq!(reason(br#"{"title":""}"#), RefusalReason::Invalid);
+        assert_eq!(reason("x".repeat(4_001).as_bytes()), RefusalReason::Invalid);
+    }
+
+    #[test]
+    fn a_push_from_outside_gets_an_id_and_keeps_its_own() {
+        let (json, notification) = ready_to_push(r#"{"body":"b"}"#, || "given".to_owned()).unwrap();
+        assert_eq!((json.as_str(), notification.id.as_str()), (r#"{"id":"given","body":"b"}"#, "given"));
+        let (json, _) = ready_to_push(r#"{"id":"own","body":"b"}"#, || "given".to_owned()).unwrap();
+        assert_eq!(json, r#"{"id":"own","body":"b"}"#);
+    }
+}

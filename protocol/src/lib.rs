@@ -1,0 +1,31 @@
+//! What Carillon says on the wire: notifications, cursors, frames and close codes, and the client
+//! core that every reader (viewer, command line, tests) shares. It does no I/O, reads no clock and
+//! rolls no dice: callers pass the time in milliseconds and a random number where one is needed, so
+//! the same code runs in a browser, in a server and in a simulator.
+
+mod audience;
+mod backoff;
+mod client;
+mod close;
+mod cursor;
+mod entry;
+mod frame;
+pub mod limits;
+mod notification;
+mod problem;
+mod seen;
+mod timestamp;
+
+pub use audience::{Audience, AudienceError};
+pub use backoff::Backoff;
+pub use client::{Client, Delivery, Heard, Phase, Step};
+pub use close::CloseCode;
+pub use cursor::{Cursor, CursorError, Position};
+pub use entry::{Entry, Refusal, RefusalReason, ready_to_push};
+pub use frame::{
+    ClientMessage, GapReason, Page, PageItem, Resume, ServerMessage, Welcome, notification_frame,
+};
+pub use notification::{Action, Notification, Severity};
+pub use problem::{FieldError, Problem};
+pub use seen::Seen;
+pub use timestamp::{format_timestamp, parse_timestamp};

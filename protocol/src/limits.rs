@@ -1,0 +1,42 @@
+//! Every limit of the wire, with its unit in the name.
+
+/// A list entry above this goes to the dead list undecoded; a request body above it is a 413.
+pub const ENTRY_MAX_BYTES: usize = 64 * 1024;
+/// Longest `title`, in Unicode scalar values.
+pub const TITLE_MAX_CHARS: usize = 200;
+/// Longest `body`, in Unicode scalar values.
+pub const BODY_MAX_CHARS: usize = 4_000;
+/// Longest `id`, `from`, `collapse_key` and name in `to`, in bytes; the shortest is 1.
+pub const NAME_MAX_BYTES: usize = 128;
+/// Longest `action.label`, in Unicode scalar values.
+pub const ACTION_LABEL_MAX_CHARS: usize = 80;
+/// Longest `action.url`, in bytes.
+pub const ACTION_URL_MAX_BYTES: usize = 2_048;
+/// Longest `traceparent`, in bytes (W3C Trace Context uses 55).
+pub const TRACEPARENT_MAX_BYTES: usize = 128;
+
+/// Most topics one reader may name when it connects.
+pub const TOPICS_MAX: usize = 64;
+/// Page size of `GET /api/notifications` when `limit` is absent.
+pub const PAGE_DEFAULT_ITEMS: usize = 100;
+/// Largest page of `GET /api/notifications`.
+pub const PAGE_MAX_ITEMS: usize = 1_000;
+/// Entries that may wait in the list before `POST /api/notifications` answers 503.
+pub const WAITING_MAX_ENTRIES: u64 = 100_000;
+
+/// A heartbeat frame and a WebSocket ping go out this often.
+pub const HEARTBEAT_MS: u64 = 25_000;
+/// Either side gives up on the other after this long without a word.
+pub const SILENCE_MS: u64 = 60_000;
+/// A connection that has not been welcomed after this long is dropped and tried again.
+pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
+
+/// The first reconnect waits up to this long.
+pub const BACKOFF_BASE_MS: u64 = 500;
+/// No reconnect waits longer than this.
+pub const BACKOFF_CAP_MS: u64 = 20_000;
+/// A connection that was live this long clears the back-off.
+pub const BACKOFF_RESET_AFTER_MS: u64 = 5_000;
+
+/// Ids that a client remembers to drop a repeated notification.
+pub const SEEN_MAX_IDS: usize = 4_096;

@@ -1,1 +1,23 @@
+//! What any process of Carillon needs before its own work: logs, signals, probes, background loops
+//! that are missed when they die, and errors that read as one line. It knows nothing of
+//! notifications, and it is the only crate that reads the environment by itself.
 
+mod admin;
+mod bind;
+mod check;
+mod duration;
+mod logs;
+mod readiness;
+mod run;
+mod signals;
+mod tasks;
+
+pub use admin::admin;
+pub use bind::bind;
+pub use check::check;
+pub use duration::parse_duration;
+pub use logs::init_logs;
+pub use readiness::{Latch, Readiness};
+pub use run::run;
+pub use signals::stop_on_signals;
+pub use tasks::Tasks;

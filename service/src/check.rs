@@ -1,0 +1,112 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A check that hears nothing for this long has failed.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// No more of an answer is read.
+const ANSWER_MAX_BYTES: u64 = 4 * 1024;
+
+/// Asks the admin port at `admin` whether the process is ready, for the health check of a container
+/// without curl. An unspecified address, like 0.0.0.0, is asked on loopback.
+///
+/// # Errors
+/// When nothing answers within 2 seconds, or what the process lacks to be ready.
+pub async fn check(admin: SocketAddr) -> anyhow::Result<()> {
+    let admin = reachable(admin);
+    let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(admin))
+        .await
+        .with_context(|| format!("{admin} did not answer within {CHECK_TIMEOUT:?}"))?
+        .with_context(|| format!("cannot ask {admin} whether it is ready"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split_ascii_whitespace().nth(1) {
+        Some("200") => Ok(()),
+        Some("503") => bail!("{}", body.trim()),
+        _ => bail!("{admin} is no admin port: it answered '{}'", head.lines().next().unwrap_or_default()),
+    }
+}
+
+async fn ask(admin: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(admin).await?;
+    let request = format!("GET /ready HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    addr
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Readiness, Tasks, admin, bind};
+
+    async fn serve(router: axum::Router) -> (SocketAddr, Tasks) {
+        let listener = bind("probes", "0.0.0.0:0".parse().unwrap(), "--admin-listen").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let tasks = Tasks::default();
+        tasks.spawn("admin", async move { Ok(axum::serve(listener, router).await?) });
+        (addr, tasks)
+    }
+
+    async fn get(addr: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(reachable(addr)).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn says_what_is_missing_until_nothing_is() {
+        let readiness = Readiness::default();
+        let (redis, hub) = (readiness.latch("redis"), readiness.latch("hub"));
+        let (addr, _tasks) = serve(admin(readiness.clone(), || "carillon_up 1\n".to_owned())).await;
+        assert_eq!(check(addr).await.unwrap_err().to_string(), "not ready: redis, hub");
+        redis.set(true);
+        hub.set(true);
+        check(addr).await.unwrap();
+        readiness.drain();
+        assert_eq!(check(addr).await.unwrap_err().to_string(), "not ready: draining");
+
+        assert!(get(addr, "/live").await.starts_with("HTTP/1.1 200 "), "alive while it drains");
+        let metrics = get(addr, "/metrics").await;
+        assert!(metrics.contains("content-type: text/plain; version=0.0.4\r\n"), "{metrics}");
+        assert!(metrics.ends_with("\r\n\r\ncarillon_up 1\n"), "{metrics}");
+        assert!(get(addr, "/ready").await.starts_with("HTTP/1.1 503 "));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_shut_or_is_something_else_is_named() {
+        let (addr, _tasks) = serve(axum::Router::new()).await;
+        let error = check(addr).await.unwrap_err().to_string();
+        assert!(error.ends_with("is no admin port: it answered 'HTTP/1.1 404 Not Found'"), "{error}");
+
+        let shut = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = format!("{:#}", check(shut).await.unwrap_err());
+        assert!(error.starts_with(&format!("cannot ask {shut} whether it is ready: ")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_never_answers_is_given_up() {
+        // The kernel accepts for it; nobody reads.
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = mute.local_addr().unwrap();
+        tokio::time::pause();
+        let error = check(addr).await.unwrap_err().to_string();
+        assert_eq!(error, format!("{addr} did not answer within 2s"));
+    }
+}

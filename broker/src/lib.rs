@@ -1,1 +1,227 @@
+//! The only crate that knows Redis: the list of entries, the atomic claim, history, fan-out and the
+//! dead list, behind one seam with two engines. [`Broker::redis`] is the real one;
+//! [`Broker::memory`] does the same inside one process, for the demo and for fast tests.
 
+mod error;
+mod event;
+mod history;
+pub mod limits;
+mod link;
+mod listen;
+mod memory;
+mod names;
+mod redis_engine;
+mod route;
+mod wire;
+
+use std::sync::Arc;
+
+use carillon_protocol::{Audience, Cursor};
+
+pub use error::BrokerError;
+pub use event::{Event, Fanout, Stored, Subscriptions};
+pub use history::{History, Recalled};
+pub use memory::{Clock, Faults};
+pub use names::Names;
+
+use memory::MemoryEngine;
+use redis_engine::RedisEngine;
+
+/// Who sees a claimed notification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FanOut {
+    /// The readers of every replica, with history and resume.
+    #[default]
+    All,
+    /// The readers of the replica that won it, live only: nothing is kept or published.
+    Own,
+}
+
+impl FanOut {
+    /// The word in options and in claim.lua.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Own => "own",
+        }
+    }
+}
+
+/// What one claim took from the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The epoch of the positions.
+    pub epoch: String,
+    /// Entries that still wait.
+    pub waiting: u64,
+    /// Entries that were dropped, since their id came before.
+    pub repeated: u64,
+    /// Entries that the claim itself wrote to the dead list.
+    pub refused: Vec<Refused>,
+    /// Entries that are now in history and published, in order.
+    pub claimed: Vec<Claimed>,
+}
+
+impl Batch {
+    /// Entries that were taken, whatever became of them.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.repeated + (self.refused.len() + self.claimed.len()) as u64
+    }
+}
+
+/// Why an entry went to the dead list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// A word: see [`carillon_protocol::RefusalReason`].
+    pub reason: String,
+    /// A sentence.
+    pub detail: String,
+}
+
+/// An entry that was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Whom it is for.
+    pub audience: Audience,
+    /// The entry.
+    pub stored: Stored,
+}
+
+/// An entry of the dead list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// A word: see [`carillon_protocol::RefusalReason`].
+    pub reason: String,
+    /// A sentence.
+    pub detail: String,
+    /// The replica that took it.
+    pub claimed_by: String,
+    /// Its bytes, of which [`limits::DEAD_RAW_MAX_BYTES`] are kept.
+    pub raw: Vec<u8>,
+}
+
+/// The way to the list, history and fan-out. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker(Engine);
+
+#[derive(Clone)]
+enum Engine {
+    Redis(Arc<RedisEngine>),
+    Memory(Arc<MemoryEngine>),
+}
+
+/// Calls the same method of whichever engine it is.
+macro_rules! engine {
+    ($self:ident, $engine:ident => $redis:expr) => {
+        match &$self.0 {
+            Engine::Redis($engine) => $redis.await,
+            Engine::Memory($engine) => $redis,
+        }
+    };
+}
+
+impl Broker {
+    /// A broker over the Redis server at `url` (`redis://`, `rediss://`, `unix://`). It connects when it
+    /// is first used.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub fn redis(url: &str, names: Names) -> Result<Self, BrokerError> {
+        Ok(Self(Engine::Redis(Arc::new(RedisEngine::new(url, names)?))))
+    }
+
+    /// A broker inside this process, by a clock in milliseconds since 1970, with the levers that tests
+    /// break it with.
+    #[must_use]
+    pub fn memory(clock: Clock) -> (Self, Faults) {
+        let engine = Arc::new(MemoryEngine::new(clock));
+        (Self(Engine::Memory(Arc::clone(&engine))), Faults::new(engine))
+    }
+
+    /// Pushes entries, oldest first, and wakes the replicas, in one round trip. Returns how many wait now.
+    ///
+    /// # Errors
+    /// [`BrokerError::Away`] leaves open whether it was done: pushing again is harmless for entries with an id.
+    pub async fn push(&self, entries: &[Vec<u8>]) -> Result<u64, BrokerError> {
+        if entries.is_empty() {
+            return self.waiting().await;
+        }
+        engine!(self, engine => engine.push(entries))
+    }
+
+    /// How many entries wait in the list.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn waiting(&self) -> Result<u64, BrokerError> {
+        engine!(self, engine => engine.waiting())
+    }
+
+    /// Takes one batch from the list for `replica`.
+    ///
+    /// # Errors
+    /// [`BrokerError::Away`] leaves open whether it was done; in [`FanOut::All`] nothing is lost either way.
+    pub async fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
+        engine!(self, engine => engine.claim(replica, fan_out))
+    }
+
+    /// Writes an entry to the dead list that was claimed and turned out to be no notification.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn bury(&self, dead: &Dead) -> Result<(), BrokerError> {
+        engine!(self, engine => engine.bury(dead))
+    }
+
+    /// The dead list, oldest first.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn dead(&self) -> Result<Vec<Dead>, BrokerError> {
+        engine!(self, engine => engine.dead())
+    }
+
+    /// The current epoch and the last position that was given out.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn tail(&self) -> Result<Cursor, BrokerError> {
+        engine!(self, engine => engine.tail())
+    }
+
+    /// Reads on from a cursor, at most `limit` entries of each audience and never more than
+    /// [`limits::READ_MAX_ENTRIES`].
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn history(
+        &self,
+        audiences: &[Audience],
+        since: &Cursor,
+        limit: usize,
+    ) -> Result<History, BrokerError> {
+        engine!(self, engine => engine.history(audiences, since, limit))
+    }
+
+    /// Reports what happens, for ever, to a function that must not block. Ends only by being dropped.
+    pub async fn listen(&self, subscriptions: &Subscriptions, on: impl FnMut(Event)) {
+        match &self.0 {
+            Engine::Redis(engine) => listen::listen(engine, subscriptions, on).await,
+            Engine::Memory(engine) => engine.listen(subscriptions, on).await,
+        }
+    }
+
+    /// Warns in the log when Redis may evict keys, which would lose entries without a word.
+    pub async fn check_policy(&self) {
+        let Engine::Redis(engine) = &self.0 else { return };
+        match engine.check_policy().await {
+            Ok(Some(policy)) if policy != "noeviction" => {
+                tracing::warn!(redis.maxmemory_policy = %policy, "Redis may evict notifications: set maxmemory-policy noeviction");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "Redis does not tell its maxmemory-policy"),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Bounds of what the broker keeps and of how long it waits.
+
+use std::time::Duration;
+
+use carillon_protocol::Audience;
+
+/// Entries that one claim takes at most; a thousand would block Redis for 24 to 65 ms.
+pub const BATCH_MAX_ENTRIES: usize = 64;
+/// A claim stops after the entry that passes this.
+pub const BATCH_MAX_BYTES: usize = 256 * 1024;
+
+/// Entries that one read takes from each history at most.
+pub const READ_MAX_ENTRIES: usize = 128;
+/// Bytes that one read returns at most, shared evenly by its histories; one entry each always fits.
+pub const READ_MAX_BYTES: usize = 512 * 1024;
+
+/// Refused entries that are kept; the oldest goes first.
+pub const DEAD_MAX_ENTRIES: usize = 1_000;
+/// How much of a refused entry is kept.
+pub const DEAD_RAW_MAX_BYTES: usize = 1_024;
+
+/// For at least this long a repeated id is dropped, unless more than [`IDS_MAX`] come meanwhile.
+pub const IDS_KEEP_MS: u64 = 10 * 60 * 1_000;
+/// Ids that are remembered at most, in two sets of half as many that take turns.
+pub const IDS_MAX: u64 = 1_000_000;
+
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+
+/// How long the history of an audience reaches back, in milliseconds; `None` where nothing is kept.
+#[must_use]
+pub fn history_age_ms(audience: &Audience) -> Option<u64> {
+    match audience {
+        Audience::Everyone | Audience::Topic(_) => Some(24 * HOUR_MS),
+        Audience::User(_) | Audience::Session(_) => Some(7 * 24 * HOUR_MS),
+        Audience::Connection(_) => None,
+    }
+}
+
+/// Entries of one history at most: a cap for safety, far above any burst.
+pub const HISTORY_MAX_ENTRIES: usize = 200_000;
+
+/// A connection to Redis that is not up after this is tried again.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A command that has no answer after this has failed, and so has its connection.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The subscription is asked for a sign of life this often, since a dead peer sends no error.
+pub(crate) const PING_EVERY: Duration = Duration::from_millis(500);
+/// A subscription that has not answered after this is dropped and made anew.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The longest pause between two tries to reach Redis.
+pub(crate) const RECONNECT_CAP_MS: u64 = 1_000;
+/// Channels that are named in one SUBSCRIBE.
+pub(crate) const SUBSCRIBE_MAX_CHANNELS: usize = 1_000;
+/// Messages that the in-memory engine holds for one listener before it cuts it, as Redis does.
+pub(crate) const MEMORY_LISTENER_MAX_MESSAGES: usize = 4_096;

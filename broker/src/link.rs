@@ -1,0 +1,99 @@
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+use tokio::sync::Mutex;
+
+use crate::BrokerError;
+use crate::limits::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+
+/// One shared connection for commands that answer at once. It is made when it is first needed and
+/// thrown away at the first sign that it is dead, since redis-rs keeps a connection whose peer has
+/// vanished; the next command makes a new one.
+pub(crate) struct Link {
+    client: Client,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    /// Counts connections, so that a late failure of an old one does not throw away the new one.
+    generation: u64,
+    last_failure: Option<(Instant, BrokerError)>,
+}
+
+impl Link {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, state: Mutex::default() }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs one exchange on the connection. It is not tried again: only the caller knows whether twice is harmless.
+    pub(crate) async fn run<T>(
+        &self,
+        exchange: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, BrokerError> {
+        let (mut connection, generation) = self.connection().await?;
+        match exchange(&mut connection).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let error = BrokerError::from(error);
+                if matches!(error, BrokerError::Away(_)) {
+                    self.discard(generation).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), BrokerError> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((connection.clone(), state.generation));
+        }
+        // Whoever queued up behind a failing attempt shares its answer; one at a time they would wait for minutes.
+        if let Some((at, error)) = &state.last_failure
+            && *at > asked
+        {
+            return Err(error.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        match within(CONNECT_TIMEOUT, connecting).await {
+            Ok(connection) => {
+                state.generation += 1;
+                state.connection = Some(connection.clone());
+                Ok((connection, state.generation))
+            }
+            Err(error) => {
+                state.last_failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn discard(&self, generation: u64) {
+        let mut state = self.state.lock().await;
+        if state.generation == generation {
+            state.connection = None;
+        }
+    }
+}
+
+/// Waits for Redis, but not for ever: a peer that accepts and says nothing would hold us.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, BrokerError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(BrokerError::Away(format!("no answer within {} ms", limit.as_millis()))),
+    }
+}

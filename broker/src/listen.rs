@@ -1,0 +1,127 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use carillon_protocol::{Audience, Backoff};
+use futures_util::StreamExt;
+use redis::aio::{PubSubSink, PubSubStream};
+
+use crate::limits::{
+    CONNECT_TIMEOUT, PING_EVERY, PING_TIMEOUT, RECONNECT_CAP_MS, RESPONSE_TIMEOUT, SUBSCRIBE_MAX_CHANNELS,
+};
+use crate::link::within;
+use crate::redis_engine::RedisEngine;
+use crate::wire::decode_fanout;
+use crate::{BrokerError, Event, Subscriptions};
+
+/// Hears wake-ups and fan-out on a connection of its own, for ever: it connects again whenever the
+/// connection ends, or is silent when asked for a sign of life. Messages of the time between are
+/// gone, which [`Event::Down`] and [`Event::Up`] tell.
+pub(crate) async fn listen(engine: &RedisEngine, subscriptions: &Subscriptions, mut on: impl FnMut(Event)) {
+    let mut backoff = Backoff::new(100, RECONNECT_CAP_MS);
+    loop {
+        let mut up = false;
+        let error = match connect(engine).await {
+            Ok(connection) => {
+                let mut on = |event: Event| {
+                    up |= event == Event::Up;
+                    on(event);
+                };
+                hear(engine, connection, subscriptions, &mut on).await
+            }
+            Err(error) => error,
+        };
+        if up {
+            on(Event::Down);
+            backoff.reset();
+        }
+        let wait_ms = backoff.next_ms(fastrand::f64());
+        if up || backoff.attempt() == 1 {
+            tracing::warn!(retry.ms = wait_ms, %error, "fan-out connection to Redis is down");
+        }
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+}
+
+type Connection = (PubSubSink, PubSubStream);
+
+async fn connect(engine: &RedisEngine) -> Result<Connection, BrokerError> {
+    let mut pubsub = within(CONNECT_TIMEOUT, engine.client().get_async_pubsub()).await?;
+    within(RESPONSE_TIMEOUT, pubsub.subscribe(&engine.names().channel)).await?;
+    Ok(pubsub.split())
+}
+
+/// Serves one connection until it fails, and says why it did.
+async fn hear(
+    engine: &RedisEngine,
+    (mut sink, mut stream): Connection,
+    subscriptions: &Subscriptions,
+    on: &mut impl FnMut(Event),
+) -> BrokerError {
+    on(Event::Up);
+    let mut subscribed = BTreeSet::new();
+    if let Err(error) = follow(engine, &mut sink, subscriptions, &mut subscribed, on).await {
+        return error;
+    }
+    let mut ping = tokio::time::interval(PING_EVERY);
+    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let done = tokio::select! {
+            message = stream.next() => match message {
+                None => Err(BrokerError::Away("the connection was closed".to_owned())),
+                Some(message) => {
+                    hear_message(engine, &message, on);
+                    Ok(())
+                }
+            },
+            () = subscriptions.changed() => follow(engine, &mut sink, subscriptions, &mut subscribed, on).await,
+            _ = ping.tick() => within(PING_TIMEOUT, sink.ping::<redis::Value>()).await.map(|_| ()),
+        };
+        if let Err(error) = done {
+            return error;
+        }
+    }
+}
+
+fn hear_message(engine: &RedisEngine, message: &redis::Msg, on: &mut impl FnMut(Event)) {
+    let channel = message.get_channel_name();
+    if channel == engine.names().channel {
+        on(Event::Wake);
+        return;
+    }
+    let fanout = engine
+        .names()
+        .audience_of(channel)
+        .and_then(|audience| decode_fanout(audience, message.get_payload_bytes()));
+    match fanout {
+        Some(fanout) => on(Event::Fanout(fanout)),
+        None => tracing::warn!(channel, "a message that is no fan-out of ours was passed over"),
+    }
+}
+
+/// Brings the subscriptions of the connection into line with what is wanted.
+async fn follow(
+    engine: &RedisEngine,
+    sink: &mut PubSubSink,
+    subscriptions: &Subscriptions,
+    subscribed: &mut BTreeSet<Audience>,
+    on: &mut impl FnMut(Event),
+) -> Result<(), BrokerError> {
+    let wanted = subscriptions.wanted();
+    let gone: Vec<_> = subscribed.difference(&wanted).cloned().collect();
+    for audiences in gone.chunks(SUBSCRIBE_MAX_CHANNELS) {
+        within(RESPONSE_TIMEOUT, sink.unsubscribe(channels(engine, audiences))).await?;
+    }
+    let new: Vec<_> = wanted.difference(subscribed).cloned().collect();
+    for audiences in new.chunks(SUBSCRIBE_MAX_CHANNELS) {
+        within(RESPONSE_TIMEOUT, sink.subscribe(channels(engine, audiences))).await?;
+        // Asked after the confirmation: whatever comes later than this tail will be heard.
+        let tail = engine.tail().await?;
+        on(Event::Subscribed { audiences: audiences.to_vec(), tail });
+    }
+    *subscribed = wanted;
+    Ok(())
+}
+
+fn channels(engine: &RedisEngine, audiences: &[Audience]) -> Vec<String> {
+    audiences.iter().map(|audience| engine.names().fanout(audience)).collect()
+}

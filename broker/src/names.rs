@@ -1,0 +1,81 @@
+use carillon_protocol::Audience;
+
+/// The names in Redis: the list and the channel that other programs know, and everything else under
+/// one prefix. The prefix carries the list's own name as its hash tag, so that all keys live in one
+/// slot and the scripts run on Redis Cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Entries wait here: pushed on the left, taken from the right.
+    pub list: String,
+    /// A message here says that the list may have something; it carries nothing.
+    pub channel: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { list: "Notification-List".to_owned(), channel: "Notification-Channel".to_owned() }
+    }
+}
+
+impl Names {
+    /// Names for a test of its own, on a server that it shares.
+    #[must_use]
+    pub fn for_test(name: &str) -> Self {
+        Self { list: format!("{name}-List"), channel: format!("{name}-Channel") }
+    }
+
+    /// In front of every other name.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{{{}}}:", self.list)
+    }
+
+    /// A hash: the epoch's `id`, `replid` and `first`, and the `last` position.
+    #[must_use]
+    pub fn sequence(&self) -> String {
+        format!("{}sequence", self.prefix())
+    }
+
+    /// The ids seen lately: `turn` is `a` or `b`.
+    #[must_use]
+    pub fn ids(&self, turn: &str) -> String {
+        format!("{}ids:{turn}", self.prefix())
+    }
+
+    /// The dead list: a stream of `reason`, `detail`, `size`, `claimed_by` and `raw`.
+    #[must_use]
+    pub fn dead(&self) -> String {
+        format!("{}dead", self.prefix())
+    }
+
+    /// The stream of an audience's notifications: `claimed_by`, `prev` and `entry`.
+    #[must_use]
+    pub fn history(&self, audience: &Audience) -> String {
+        format!("{}history:{audience}", self.prefix())
+    }
+
+    /// The channel on which an audience's notifications are published.
+    #[must_use]
+    pub fn fanout(&self, audience: &Audience) -> String {
+        format!("{}fanout:{audience}", self.prefix())
+    }
+
+    /// The audience of a fan-out channel.
+    pub(crate) fn audience_of(&self, channel: &str) -> Option<Audience> {
+        channel.strip_prefix(&self.prefix())?.strip_prefix("fanout:")?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_share_the_list_s_slot_and_channels_lead_back_to_their_audience() {
+        let names = Names::default();
+        let audience = Audience::User("a:b".into());
+        assert_eq!(names.history(&audience), "{Notification-List}:history:user:a:b");
+        assert_eq!(names.audience_of(&names.fanout(&audience)), Some(audience));
+        assert_eq!(names.audience_of("Notification-Channel"), None);
+    }
+}

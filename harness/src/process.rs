@@ -1,0 +1,210 @@
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::leash::Leash;
+
+/// Lines kept of each stream; the oldest are forgotten first.
+const LINES_MAX: usize = 10_000;
+/// Bytes kept of a line.
+const LINE_MAX_BYTES: usize = 16 * 1024;
+/// A line that has not come by then will not.
+const LINE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long to wait before the lines, or the process, are looked at again.
+const POLL: Duration = Duration::from_millis(5);
+/// Variables that a child sees of ours. All others are its test's choice, so that the shell that runs
+/// the tests cannot change how they go.
+const INHERITED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
+
+/// What one stream printed, filled by a thread of its own.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<Printed>>);
+
+#[derive(Debug, Default)]
+struct Printed {
+    lines: VecDeque<String>,
+    ended: bool,
+}
+
+/// A built program as a child process, killed when it is dropped or when the test process ends in any
+/// way. What it prints is kept, and shown when a wait for it fails.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    leash: Leash,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Process {
+    /// Starts `program`, usually `env!("CARGO_BIN_EXE_…")`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .envs(inherited)
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut leash =
+            Leash::spawn(&mut command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
+        let stdout = Lines::collect(leash.child().stdout.take());
+        let stderr = Lines::collect(leash.child().stderr.take());
+        let name = program.rsplit('/').next().unwrap_or(program).to_owned();
+        Self { name, leash, stdout, stderr }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.leash.pid()
+    }
+
+    /// The lines of its standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.all()
+    }
+
+    /// The lines of its standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.all()
+    }
+
+    /// Writes to its standard input.
+    ///
+    /// # Panics
+    /// When it does not take it: it has ended, or its input was closed.
+    pub fn write(&mut self, text: &str) {
+        let stdin = self.leash.child().stdin.as_mut().expect("a standard input that is still open");
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("a process that reads");
+    }
+
+    /// Closes its standard input.
+    pub fn close_stdin(&mut self) {
+        self.leash.child().stdin = None;
+    }
+
+    /// Waits for a line with `pattern` in it, on either stream, and returns it; a line that came
+    /// earlier counts.
+    ///
+    /// # Panics
+    /// When the process ends without it, or it does not come at all.
+    pub async fn wait_line(&mut self, pattern: &str) -> String {
+        let end = Instant::now() + LINE_DEADLINE;
+        loop {
+            // Asked before the lines are looked at, so that the last words of a process count.
+            let ended = self.ended();
+            let lines = [self.stdout(), self.stderr()].concat();
+            if let Some(line) = lines.into_iter().find(|line| line.contains(pattern)) {
+                return line;
+            }
+            assert!(ended.is_none(), "{} ended ({}) without '{pattern}'", self.said(), code(ended));
+            assert!(Instant::now() < end, "not within {LINE_DEADLINE:?}: '{pattern}' of {}", self.said());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub fn sigterm(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name: `INT`, `STOP`, `CONT`.
+    ///
+    /// # Panics
+    /// When there is no such signal, or the process is gone.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.pid());
+        let status = Command::new("sh").args(["-c", &kill]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{kill} ({})", self.name);
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.leash.kill();
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.leash.ended().is_none()
+    }
+
+    /// Waits for its end: its exit code, or 128 and the number of the signal that killed it.
+    ///
+    /// # Panics
+    /// When it still runs at the deadline.
+    pub async fn wait_exit(&mut self, deadline: Duration) -> i32 {
+        let end = Instant::now() + deadline;
+        loop {
+            let ended = self.ended();
+            if ended.is_some() {
+                return code(ended);
+            }
+            assert!(Instant::now() < end, "not within {deadline:?}: the end of {}", self.said());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// How it ended, once it has and all that it printed has come.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.leash.ended().filter(|_| self.stdout.ended() && self.stderr.ended())
+    }
+
+    /// Its name and all that it printed.
+    fn said(&self) -> String {
+        format!("{}\n{}\n{}\n", self.name, self.stdout().join("\n"), self.stderr().join("\n"))
+    }
+}
+
+fn code(status: Option<ExitStatus>) -> i32 {
+    status.map_or(-1, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}
+
+impl Lines {
+    fn collect(stream: Option<impl Read + Send + 'static>) -> Self {
+        let lines = Self::default();
+        let filled = lines.clone();
+        std::thread::spawn(move || {
+            if let Some(stream) = stream {
+                BufReader::new(stream).split(b'\n').map_while(Result::ok).for_each(|line| filled.push(line));
+            }
+            filled.printed().ended = true;
+        });
+        lines
+    }
+
+    fn push(&self, mut line: Vec<u8>) {
+        line.truncate(LINE_MAX_BYTES);
+        let mut printed = self.printed();
+        if printed.lines.len() == LINES_MAX {
+            printed.lines.pop_front();
+        }
+        printed.lines.push_back(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.printed().lines.iter().cloned().collect()
+    }
+
+    fn ended(&self) -> bool {
+        self.printed().ended
+    }
+
+    fn printed(&self) -> MutexGuard<'_, Printed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,202 @@
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::link::{Broken, Direction, Link, carry};
+
+/// Connections at a time; more are refused.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// A network between a client and a server that can be broken on purpose. It forwards TCP to its
+/// target, and each method below changes what it does from now on. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: SocketAddr,
+    state: Mutex<State>,
+    accepted: AtomicU64,
+    lost_bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What new connections do; `None` refuses them.
+    new: Option<Link>,
+    open: HashMap<u64, watch::Sender<Link>>,
+}
+
+impl Proxy {
+    /// A proxy on a port of its own that forwards everything to `target`.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port for the proxy");
+        let addr = listener.local_addr().expect("the address of the proxy");
+        let shared = Arc::new(Shared {
+            target,
+            state: Mutex::new(State { new: Some(Link::Pass), open: HashMap::new() }),
+            accepted: AtomicU64::new(0),
+            lost_bytes: AtomicU64::new(0),
+        });
+        let stop = CancellationToken::new();
+        TaskTracker::new().spawn(accept(listener, Arc::clone(&shared), stop.clone()));
+        Self { addr, shared, _stop: stop.drop_guard() }
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Forwards everything again. Connections that were swallowed, or lost replies, are cut: what is
+    /// left of their streams means nothing.
+    pub fn pass(&self) {
+        self.set(Some(Link::Pass), |link| if link == Link::Pass { link } else { Link::Cut });
+    }
+
+    /// From now on all connections stay open, new ones are accepted, and nothing gets through.
+    pub fn black_hole(&self) {
+        self.set(Some(Link::Swallow), |_| Link::Swallow);
+    }
+
+    /// The connections of this moment stay open and nothing gets through them any more, as when a
+    /// router forgets them; new ones work.
+    pub fn black_hole_current(&self) {
+        self.set(Some(Link::Pass), |_| Link::Swallow);
+    }
+
+    /// New connections are reset. Those that exist are left alone; see [`Proxy::cut`].
+    pub fn refuse(&self) {
+        self.set(None, |link| link);
+    }
+
+    /// Resets all connections of this moment. New ones fare as before.
+    pub fn cut(&self) {
+        let new = self.shared.state().new;
+        self.set(new, |_| Link::Cut);
+    }
+
+    /// Requests still reach the server, and only so many bytes more of each connection's replies come
+    /// back: what was asked is done, and nobody hears of it.
+    pub fn lose_replies_after(&self, bytes: usize) {
+        let link = Link::LoseReplies { after_bytes: bytes };
+        self.set(Some(link), |current| if current == Link::Swallow { Link::Cut } else { link });
+    }
+
+    /// Connections that are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.state().open.len()
+    }
+
+    /// Connections that were ever accepted, refused ones not counted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that were swallowed or lost so far.
+    #[must_use]
+    pub fn lost_bytes(&self) -> u64 {
+        self.shared.lost_bytes.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, new: Option<Link>, current: impl Fn(Link) -> Link) {
+        let mut state = self.shared.state();
+        state.new = new;
+        for link in state.open.values() {
+            link.send_modify(|link| *link = if *link == Link::Cut { Link::Cut } else { current(*link) });
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the connection `id` does, now and later; `None` when it is refused.
+    fn admit(&self, id: u64) -> Option<watch::Receiver<Link>> {
+        let mut state = self.state();
+        let link = state.new.filter(|_| state.open.len() < CONNECTIONS_MAX)?;
+        let (sender, receiver) = watch::channel(link);
+        state.open.insert(id, sender);
+        self.accepted.fetch_add(1, Ordering::SeqCst);
+        Some(receiver)
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    for id in 0.. {
+        let client = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((client, _)) = client else { continue };
+        let Some(link) = shared.admit(id) else {
+            let _ = client.set_zero_linger();
+            continue;
+        };
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = connect(client, link, &shared) => {}
+            }
+            shared.state().open.remove(&id);
+        });
+    }
+}
+
+/// One connection, until both sides have closed or it is cut.
+async fn connect(mut client: TcpStream, link: watch::Receiver<Link>, shared: &Shared) {
+    let mut cut = link.clone();
+    let mut server = None;
+    let result = tokio::select! {
+        _ = cut.wait_for(|link| *link == Link::Cut) => Err(Broken),
+        result = forward(&mut client, &mut server, link, shared) => result,
+    };
+    if result.is_err() {
+        for socket in server.iter().chain([&client]) {
+            let _ = socket.set_zero_linger();
+        }
+    }
+}
+
+async fn forward(
+    client: &mut TcpStream,
+    server: &mut Option<TcpStream>,
+    link: watch::Receiver<Link>,
+    shared: &Shared,
+) -> Result<(), Broken> {
+    let swallowed = *link.borrow() == Link::Swallow;
+    if swallowed {
+        // Such a connection never passes anything: there is nothing to connect it to.
+        return carry(Direction::Requests, client, tokio::io::sink(), link, &shared.lost_bytes).await;
+    }
+    let server = server.insert(TcpStream::connect(shared.target).await.map_err(|_| Broken)?);
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_read, client_write) = client.split();
+    let (server_read, server_write) = server.split();
+    let lost = &shared.lost_bytes;
+    tokio::try_join!(
+        carry(Direction::Requests, client_read, server_write, link.clone(), lost),
+        carry(Direction::Replies, server_read, client_write, link, lost),
+    )
+    .map(drop)
+}

@@ -1,0 +1,200 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::free_port;
+use crate::leash::Leash;
+
+/// A server that has not answered by then will not.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// How long to wait before the server is asked again.
+const POLL: Duration = Duration::from_millis(5);
+/// Starts that may fail because another process took the port first.
+const TRIES: usize = 5;
+
+/// A real `redis-server` on a free loopback port, killed when it is dropped or when the test process
+/// ends in any way. All methods block: they take some milliseconds.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: u16,
+    args: Vec<String>,
+    dir: Mutex<TempDir>,
+    running: Mutex<Option<Leash>>,
+}
+
+impl RedisServer {
+    /// A server that forgets everything when it stops.
+    ///
+    /// # Panics
+    /// When `redis-server` is not installed or does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server that has on disk whatever it has acknowledged.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A server with options of its own, as on `redis-server`'s command line.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    #[must_use]
+    pub fn start_with(args: &[&str]) -> Self {
+        for _ in 0..TRIES {
+            let server = Self {
+                port: free_port(),
+                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+                dir: Mutex::new(new_dir()),
+                running: Mutex::new(None),
+            };
+            if server.launch() {
+                return server;
+            }
+        }
+        panic!("redis-server ended at its start {TRIES} times; run it with {args:?} to see why");
+    }
+
+    /// Where clients find it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port; the same for life.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address, for a [`crate::Proxy`].
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub fn stop(&self) {
+        if let Some(mut leash) = self.running().take() {
+            leash.kill();
+        }
+    }
+
+    /// Starts it anew on its port, with whatever it had on disk.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&self) {
+        self.stop();
+        assert!(
+            (0..TRIES).any(|_| self.launch()),
+            "redis-server ended when it was started again on port {}",
+            self.port
+        );
+    }
+
+    /// Starts it anew on its port, without any data.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again_empty(&self) {
+        self.stop();
+        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = new_dir();
+        self.start_again();
+    }
+
+    /// What `redis-cli` prints for one command.
+    ///
+    /// # Panics
+    /// When `redis-cli` is missing, or Redis answers with an error.
+    #[must_use = "use `run` when the answer does not matter"]
+    pub fn cli(&self, args: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-e", "-p", &self.port.to_string()])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| missing("redis-cli", "redis-tools", &error));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "redis-cli {args:?}: {}{}", stdout.trim_end(), stderr.trim_end());
+        stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// [`RedisServer::cli`] for its effect alone.
+    ///
+    /// # Panics
+    /// As [`RedisServer::cli`].
+    pub fn run(&self, args: &[&str]) {
+        let _ = self.cli(args);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Leash>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the server came up; false when it ended at once, as with a taken port.
+    fn launch(&self) -> bool {
+        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--enable-debug-command", "local", "--dir"])
+            .arg(dir.path())
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut leash = Leash::spawn(&mut command)
+            .unwrap_or_else(|error| missing("redis-server", "redis-server", &error));
+        let end = Instant::now() + START_DEADLINE;
+        while !self.answers() {
+            if leash.ended().is_some() {
+                return false;
+            }
+            assert!(Instant::now() < end, "redis-server did not answer within {START_DEADLINE:?}");
+            std::thread::sleep(POLL);
+        }
+        // Another server may hold the port and answer, while ours has just ended.
+        if leash.ended().is_some() {
+            return false;
+        }
+        *self.running() = Some(leash);
+        true
+    }
+
+    /// Whether it answers a PING, written by hand: only `broker` knows a Redis client. A server that
+    /// asks for a password is up as well; one that still loads its data is not.
+    fn answers(&self) -> bool {
+        let ask = || -> std::io::Result<bool> {
+            let mut stream = TcpStream::connect(self.addr())?;
+            stream.set_read_timeout(Some(START_DEADLINE))?;
+            stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
+            let mut answer = [0; 7];
+            stream.read_exact(&mut answer)?;
+            Ok(&answer == b"+PONG\r\n" || answer.starts_with(b"-NOAUTH"))
+        };
+        ask().unwrap_or(false)
+    }
+}
+
+fn new_dir() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn missing(program: &str, package: &str, error: &std::io::Error) -> ! {
+    if error.kind() == ErrorKind::NotFound {
+        panic!("the tests need {program}: apt-get install {package}");
+    }
+    panic!("{program} cannot be run: {error}");
+}

@@ -1,0 +1,6 @@
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod process;
+mod proxy;
+mod reader;
+mod redis_server;

@@ -1,0 +1,44 @@
+use std::net::TcpStream;
+
+use carillon_harness::RedisServer;
+
+#[test]
+fn starts_stops_and_forgets() {
+    let server = RedisServer::start();
+    assert_eq!(server.cli(&["LPUSH", "list", "a"]), "1");
+    server.stop();
+    assert!(TcpStream::connect(server.addr()).is_err(), "it is gone");
+    server.start_again();
+    assert_eq!(server.cli(&["LLEN", "list"]), "0");
+    assert_eq!(server.url(), format!("redis://127.0.0.1:{}", server.port()));
+}
+
+#[test]
+fn a_durable_one_keeps_what_it_acknowledged_until_told_otherwise() {
+    let server = RedisServer::start_durable();
+    server.run(&["SET", "key", "value"]);
+    server.start_again();
+    assert_eq!(server.cli(&["GET", "key"]), "value");
+    server.start_again_empty();
+    assert_eq!(server.cli(&["EXISTS", "key"]), "0");
+}
+
+#[test]
+fn dies_when_it_is_dropped() {
+    let server = RedisServer::start();
+    let addr = server.addr();
+    drop(server);
+    assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+#[should_panic(expected = "ERR wrong number of arguments")]
+fn an_error_of_redis_fails_the_test() {
+    RedisServer::start().run(&["GET"]);
+}
+
+#[test]
+#[should_panic(expected = "redis-server ended at its start")]
+fn an_option_that_redis_does_not_know_fails_the_test() {
+    let _ = RedisServer::start_with(&["--no-such-option", "yes"]);
+}

@@ -1,0 +1,220 @@
+//! Rules about the code, as tests: what a reviewer would otherwise say again and again.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// The crates of ours that each crate may depend on: `protocol ← broker ← {producer, bff} ← cli`,
+/// `protocol ← frontend`, `service ← {producer, bff, cli}`. A new edge is a decision: write it down
+/// in docs/decisions/ and then here. Development dependencies are free.
+const EDGES: [(&str, &[&str]); 9] = [
+    ("protocol", &[]),
+    ("broker", &["protocol"]),
+    ("service", &[]),
+    ("producer", &["protocol", "broker", "service"]),
+    ("bff", &["protocol", "broker", "service"]),
+    ("frontend", &["protocol"]),
+    ("cli", &["protocol", "broker", "service", "producer", "bff"]),
+    ("xtask", &[]),
+    ("harness", &["protocol"]),
+];
+/// Crates from outside, with all whose names go on with a dash, that one crate of ours alone may
+/// depend on.
+const OWNERS: [(&str, &str); 3] = [("redis", "broker"), ("leptos", "frontend"), ("gloo", "frontend")];
+/// What `protocol` may depend on: it has to stay small in the browser.
+const PROTOCOL_NEEDS: [&str; 2] = ["serde", "serde_json"];
+/// Names that gather whatever has no place.
+const NO_NAMES: [&str; 4] = ["common", "shared", "utils", "types"];
+/// Lines of a source file, its tests not counted.
+const FILE_MAX_LINES: usize = 400;
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A package's name without our prefix.
+fn short(name: &str) -> &str {
+    name.strip_prefix("carillon-").unwrap_or(name)
+}
+
+fn needs(package: &Package) -> impl Iterator<Item = &str> {
+    let real =
+        package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
+    real.map(|dependency| dependency.name.as_str())
+}
+
+/// A source file, by its path from the root.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn read(path: &str) -> Self {
+        let text = std::fs::read_to_string(root().join(path))
+            .unwrap_or_else(|error| panic!("{path} should exist, by design: {error}"));
+        Self { path: path.to_owned(), text }
+    }
+
+    /// Each line of code with its number; comments are left out, and so are the tests at the end.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+        (1..).zip(lines).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// Each line, tests included, with its number; comments are left out.
+    fn all(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+/// All Rust files of the workspace's members.
+fn sources() -> Vec<Source> {
+    let mut folders: Vec<_> = metadata()
+        .packages
+        .iter()
+        .map(|package| package.manifest_path.parent().unwrap().as_std_path().to_owned())
+        .collect();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", "node_modules", "dist"].contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let path = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                sources.push(Source::read(&path));
+            }
+        }
+    }
+    assert!(sources.len() > 20, "the sources are found");
+    sources
+}
+
+/// Fails with one line for each fault.
+fn none(faults: &BTreeSet<String>) {
+    assert!(faults.is_empty(), "\n{}\n", faults.iter().cloned().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn crates_depend_on_each_other_one_way() {
+    let mut faults = BTreeSet::new();
+    let metadata = metadata();
+    let ours: BTreeSet<_> = metadata.packages.iter().map(|package| package.name.as_str()).collect();
+    for package in &metadata.packages {
+        let name = short(&package.name);
+        let Some((_, allowed)) = EDGES.iter().find(|(member, _)| *member == name) else {
+            faults.insert(format!("{name} is not in the map of crates in harness/tests/tidy.rs"));
+            continue;
+        };
+        for need in needs(package).filter(|need| ours.contains(need)).map(short) {
+            if !allowed.contains(&need) {
+                faults.insert(format!("{name} may not depend on {need}"));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn each_heavy_dependency_has_one_owner() {
+    let mut faults = BTreeSet::new();
+    for package in &metadata().packages {
+        for dependency in &package.dependencies {
+            for (prefix, owner) in OWNERS {
+                let is_it = dependency.name == prefix
+                    || dependency.name.starts_with(&format!("{prefix}-"))
+                    || dependency.name.starts_with(&format!("{prefix}_"));
+                if is_it && short(&package.name) != owner {
+                    faults.insert(format!(
+                        "{} may not depend on {}: only {owner} does",
+                        package.name, dependency.name
+                    ));
+                }
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn protocol_stays_small() {
+    let metadata = metadata();
+    let protocol = metadata.packages.iter().find(|package| short(&package.name) == "protocol").unwrap();
+    let needs: BTreeSet<_> = needs(protocol).collect();
+    assert_eq!(needs, BTreeSet::from(PROTOCOL_NEEDS));
+}
+
+#[test]
+fn crates_are_named_for_a_thing() {
+    for package in &metadata().packages {
+        let name = short(&package.name);
+        assert!(!NO_NAMES.contains(&name), "{name} says nothing: name the crate for what it holds");
+    }
+}
+
+#[test]
+fn the_hub_is_synchronous() {
+    for (number, line) in Source::read("bff/src/hub.rs").code() {
+        let is_async = ["async fn", "async move", "async {", ".await"].iter().any(|word| line.contains(word));
+        assert!(!is_async, "bff/src/hub.rs:{number}: the hub does no I/O and never waits");
+    }
+}
+
+#[test]
+fn the_inbox_is_pure() {
+    let parts = sources().into_iter().filter(|source| source.path.starts_with("frontend/src/inbox/"));
+    for source in parts.chain([Source::read("frontend/src/inbox.rs")]) {
+        for (number, line) in source.code() {
+            for word in ["std::net", "tokio", "web_sys", "gloo", "js_sys", "wasm_bindgen"] {
+                assert!(!line.contains(word), "{}:{number}: the inbox does no I/O ({word})", source.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let faults = sources()
+        .iter()
+        .filter_map(|source| {
+            let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
+            let fault = format!("{}: {lines} lines, at most {FILE_MAX_LINES}", source.path);
+            (lines > FILE_MAX_LINES).then_some(fault)
+        })
+        .collect();
+    none(&faults);
+}
+
+#[test]
+fn queues_are_bounded_tasks_awaited_and_the_environment_read_in_one_place() {
+    let mut faults = BTreeSet::new();
+    for source in sources() {
+        let owner = source.path.split('/').next().unwrap();
+        for (number, line) in source.all() {
+            let at = format!("{}:{number}", source.path);
+            if line.contains(concat!("unbounded", "_channel"))
+                || line.contains(concat!("Unbounded", "Sender"))
+            {
+                faults.insert(format!("{at}: every queue has a bound, with a name"));
+            }
+            if line.contains(concat!("tokio::", "spawn(")) {
+                faults.insert(format!(
+                    "{at}: a task that nobody waits for dies unseen: use `Tasks` or a `TaskTracker`"
+                ));
+            }
+            if line.contains(concat!("env::", "var(")) && owner != "service" {
+                faults
+                    .insert(format!("{at}: only `service` reads the environment; options come through clap"));
+            }
+        }
+    }
+    none(&faults);
+}

@@ -1,1 +1,196 @@
+//! One replica of the backend for frontends: it races for entries, hears what all replicas won, and
+//! brings it to the browsers that hang on it. This file wires the stages; each has a file of its own.
 
+mod api;
+mod app;
+mod config;
+mod dispatch;
+pub mod feed;
+mod frame;
+pub mod hub;
+pub mod metrics;
+mod reader;
+mod relay;
+mod reply;
+mod sse;
+mod viewer;
+mod ws;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use carillon_broker::{Broker, FanOut, Subscriptions};
+use carillon_service::{Readiness, Tasks};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Config, FanOutOption, Publishing};
+pub use viewer::viewer;
+
+use app::{App, Shared};
+use dispatch::Dispatch;
+use feed::Feeds;
+use hub::Hub;
+use relay::Relay;
+use reply::Refusal;
+
+/// After the stop, readers have this long to be let go.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+/// And what is then still open has this long before it is cut.
+const CUT_AFTER: Duration = Duration::from_secs(1);
+/// A process that stops is gone after this.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What makes one replica different from another.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name: see [`Config::replica_name`].
+    pub replica: String,
+    /// Who sees what it claims.
+    pub fan_out: FanOut,
+    /// Who may publish over HTTP.
+    pub publishing: Publishing,
+    /// Where the built viewer is.
+    pub static_dir: Option<PathBuf>,
+}
+
+/// A running replica.
+pub struct Replica {
+    router: Router,
+    stop: CancellationToken,
+    readers: TaskTracker,
+}
+
+impl Replica {
+    /// Starts the loops of a replica. It serves nobody until [`Replica::serve`] or a front door of the
+    /// same process hands it requests.
+    ///
+    /// # Errors
+    /// When there is no viewer in the folder that should hold it.
+    pub fn start(
+        settings: Settings,
+        broker: &Broker,
+        readiness: &Readiness,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let Settings { replica, fan_out, publishing, static_dir } = settings;
+        let replica: Arc<str> = replica.into();
+        let subscriptions = Subscriptions::default();
+        let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
+        let wake = Arc::new(Notify::new());
+        let heard = readiness.latch("the fan-out subscription");
+
+        let relay = Relay {
+            broker: broker.clone(),
+            subscriptions,
+            hub: Arc::clone(&hub),
+            wake: Arc::clone(&wake),
+            heard,
+            fan_out,
+        };
+        tasks.spawn("relay", relay.run(tasks.stop().clone()));
+        let dispatch = Dispatch {
+            broker: broker.clone(),
+            hub: Arc::clone(&hub),
+            replica: Arc::clone(&replica),
+            fan_out,
+            wake,
+        };
+        tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
+
+        let readers = TaskTracker::new();
+        let app = App::new(Shared {
+            replica,
+            broker: broker.clone(),
+            feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
+            publishing,
+            stop: tasks.stop().clone(),
+            readers: readers.clone(),
+            run: format!("{:06x}", fastrand::u32(..1 << 24)),
+            connections: AtomicU64::new(0),
+        });
+        let router = router(app, static_dir.map(|folder| viewer(&folder)).transpose()?);
+        Ok(Self { router, stop: tasks.stop().clone(), readers })
+    }
+
+    /// The routes of this replica, for a front door in the same process.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// The readers that are connected, to serve the probes until the last of them is gone.
+    #[must_use]
+    pub fn readers(&self) -> TaskTracker {
+        self.readers.clone()
+    }
+
+    /// Serves readers until the stop, lets them go one by one, and ends. New connections are still
+    /// taken, and refused readably, until the last reader is gone.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
+        serve(listener, self.router, self.stop, self.readers).await
+    }
+}
+
+/// Serves a router until `stop`, and then until the last of `readers` is let go, but not for ever.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    readers: TaskTracker,
+) -> anyhow::Result<()> {
+    // Frames are small and wanted now: no waiting for more to send.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let drained = CancellationToken::new();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
+    let serving = serving.into_future();
+    tokio::pin!(serving);
+    let draining = async {
+        stop.cancelled().await;
+        readers.close();
+        let _ = tokio::time::timeout(DRAIN_DEADLINE, readers.wait()).await;
+        drained.cancel();
+        tokio::time::sleep(CUT_AFTER).await;
+    };
+    tokio::select! {
+        served = &mut serving => Ok(served?),
+        () = draining => Ok(()),
+    }
+}
+
+fn router(app: App, viewer: Option<Router>) -> Router {
+    let routes = Router::new()
+        .route("/ws", get(ws::upgrade))
+        .route("/sse", get(sse::stream))
+        .route("/api/notifications", get(api::list).post(api::publish))
+        .with_state(app);
+    match viewer {
+        Some(viewer) => routes.fallback_service(viewer),
+        None => routes.fallback(async || {
+            let detail = "this replica serves /ws, /sse and /api/notifications, and the viewer where it is given --static-dir";
+            Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
+        }),
+    }
+}
+
+/// Milliseconds since 1970 by this machine's clock.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

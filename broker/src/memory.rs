@@ -367,7 +367,6 @@ impl Faults {
     }
 
     /// A lever that brings back the data as they are now, under a new epoch, as a promoted replica that lagged does.
-    #[must_use]
     pub fn remember(&self) -> impl FnOnce() + use<> {
         let faults = self.clone();
         let earlier = self.0.store.lock().unwrap_or_else(PoisonError::into_inner).clone();

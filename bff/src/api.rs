@@ -1,0 +1,134 @@
+//! `GET` and `POST /api/notifications`.
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carillon_broker::History;
+use carillon_protocol::limits::{ENTRY_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES};
+use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
+use serde_json::value::RawValue;
+use subtle::ConstantTimeEq;
+
+use crate::app::App;
+use crate::config::Publishing;
+use crate::metrics;
+use crate::reader::{identify, query};
+use crate::reply::Refusal;
+
+/// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
+pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Json<Page>, Refusal> {
+    let (parts, _) = request.into_parts();
+    let limit = limit(&parts)?;
+    let reader = identify(&parts)?;
+    let resumes = reader.since.is_some();
+    let mut at = match reader.since {
+        Some(cursor) => cursor,
+        None => Cursor { position: Position::ZERO, ..app.broker.tail().await? },
+    };
+    let mut page = Page { items: Vec::new(), next: String::new(), gap: false };
+    loop {
+        let history = app.broker.history(&reader.audiences, &at, limit - page.items.len()).await?;
+        page.gap |= resumes && history.gap.is_some();
+        let ended = history.ended;
+        at = take(history, limit, &mut page.items);
+        if ended || page.items.len() == limit {
+            page.next = at.to_string();
+            return Ok(Json(page));
+        }
+    }
+}
+
+/// Moves what fits from a read of history to a page, and says how far that came.
+fn take(history: History, limit: usize, items: &mut Vec<PageItem>) -> Cursor {
+    for recalled in history.entries {
+        let Ok(entry) = Entry::read(&recalled.stored.raw, recalled.stored.position) else { continue };
+        let Ok(notification) = RawValue::from_string(entry.json) else { continue };
+        let cursor = Cursor { position: recalled.stored.position, ..history.reached.clone() };
+        items.push(PageItem { cursor: cursor.to_string(), claimed_by: recalled.claimed_by, notification });
+        if items.len() == limit {
+            return cursor;
+        }
+    }
+    history.reached
+}
+
+fn limit(parts: &Parts) -> Result<usize, Refusal> {
+    let Some(text) = query(parts, "limit") else { return Ok(PAGE_DEFAULT_ITEMS) };
+    match text.parse() {
+        Ok(limit @ 1..=PAGE_MAX_ITEMS) => Ok(limit),
+        _ => {
+            let detail = format!("a number from 1 to {PAGE_MAX_ITEMS}");
+            let fault = FieldError { limit: Some(PAGE_MAX_ITEMS as u64), ..FieldError::new("limit", detail) };
+            Err(Refusal::fields("the page cannot be given", vec![fault]))
+        }
+    }
+}
+
+/// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list.
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    authorize(&app.publishing, &parts)?;
+    if !is_json(&parts) {
+        let detail = "send a notification as application/json";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail));
+    }
+    let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let text =
+        std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
+    let (entry, notification) = ready_to_push(text, || uuid::Uuid::now_v7().to_string()).map_err(invalid)?;
+    if entry.len() > ENTRY_MAX_BYTES {
+        return Err(too_large());
+    }
+    if app.broker.waiting().await? >= WAITING_MAX_ENTRIES {
+        let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be taken; try again shortly");
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the list is full", detail));
+    }
+    app.broker.push(&[entry.into_bytes()]).await?;
+    metrics::accepted();
+    let accepted = serde_json::json!({ "id": notification.id });
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+}
+
+fn invalid(errors: Vec<FieldError>) -> Refusal {
+    Refusal::fields("this is no notification", errors)
+}
+
+fn too_large() -> Refusal {
+    let detail = format!("a notification has at most {ENTRY_MAX_BYTES} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+}
+
+fn is_json(parts: &Parts) -> bool {
+    let value =
+        parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn authorize(publishing: &Publishing, parts: &Parts) -> Result<(), Refusal> {
+    let keys = match publishing {
+        Publishing::Open => return Ok(()),
+        Publishing::Keys(keys) => keys,
+    };
+    let value =
+        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = value
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, key)| key.trim());
+    // Every key is compared, and in constant time: how long it takes tells nothing about them.
+    let matches = keys.iter().fold(false, |found, key| {
+        found | given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(key.as_bytes())))
+    });
+    if matches {
+        return Ok(());
+    }
+    let detail = if keys.is_empty() {
+        "publishing is off on an exposed address: start with API_KEY, or with ALLOW_PUBLISH=1"
+    } else {
+        "send Authorization: Bearer and one of the keys in API_KEY"
+    };
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, "publishing is not open to you", detail))
+}

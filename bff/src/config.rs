@@ -1,0 +1,107 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use carillon_broker::FanOut;
+use clap::{Args, ValueEnum};
+
+/// The options of a replica; each is also an environment variable, its name in capitals.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Where readers connect
+    #[arg(long, env, default_value = "127.0.0.1:8081")]
+    pub listen: SocketAddr,
+    /// Where /live, /ready and /metrics are
+    #[arg(long, env, default_value = "127.0.0.1:9081")]
+    pub admin_listen: SocketAddr,
+    /// redis://[user:password@]host[:port][/db], or rediss:// for TLS
+    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    pub redis_url: String,
+    /// The name of this replica [default: the host name]
+    #[arg(long, env, value_parser = replica_name)]
+    pub replica: Option<String>,
+    /// A folder with the built viewer to serve
+    #[arg(long, env)]
+    pub static_dir: Option<PathBuf>,
+    /// Who sees a notification: the readers of every replica, or only those of the one that won it
+    #[arg(long, env, value_enum, default_value_t)]
+    pub fanout: FanOutOption,
+    /// Keys that may publish, separated by commas
+    #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
+    pub api_key: Vec<String>,
+    /// Lets anybody publish who reaches an exposed address
+    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    pub allow_publish: bool,
+}
+
+/// `--fanout`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FanOutOption {
+    /// The readers of every replica, with history and resume
+    #[default]
+    All,
+    /// The readers of the replica that won it, live only
+    Own,
+}
+
+impl From<FanOutOption> for FanOut {
+    fn from(option: FanOutOption) -> Self {
+        match option {
+            FanOutOption::All => Self::All,
+            FanOutOption::Own => Self::Own,
+        }
+    }
+}
+
+/// Who may publish over HTTP.
+#[derive(Clone, Debug)]
+pub enum Publishing {
+    /// Anybody.
+    Open,
+    /// Holders of one of these keys; with no keys, nobody.
+    Keys(Vec<String>),
+}
+
+impl Config {
+    /// The name of this replica, the host's where none is given.
+    ///
+    /// # Errors
+    /// When the host's name cannot be used as one.
+    pub fn replica_name(&self) -> anyhow::Result<String> {
+        match &self.replica {
+            Some(name) => Ok(name.clone()),
+            None => {
+                let host = gethostname::gethostname().to_string_lossy().into_owned();
+                replica_name(&host).map_err(|error| {
+                    anyhow::anyhow!(
+                        "the host name is no name for a replica: {error}; give --replica or REPLICA"
+                    )
+                })
+            }
+        }
+    }
+
+    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys.
+    #[must_use]
+    pub fn publishing(&self) -> Publishing {
+        let keys: Vec<_> =
+            self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
+        if keys.is_empty() && (self.allow_publish || self.listen.ip().is_loopback()) {
+            Publishing::Open
+        } else {
+            Publishing::Keys(keys)
+        }
+    }
+}
+
+/// Longest name of a replica, in bytes.
+const REPLICA_MAX_BYTES: usize = 64;
+
+/// The name goes into every frame and is one word in a fan-out message.
+fn replica_name(text: &str) -> Result<String, String> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=REPLICA_MAX_BYTES).contains(&text.len()) && text.bytes().all(is_word) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("'{text}': use 1 to {REPLICA_MAX_BYTES} letters, digits, dots, dashes and underscores"))
+    }
+}

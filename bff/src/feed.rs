@@ -1,0 +1,191 @@
+//! One ordered stream of frames a reader, whatever the transport: from history while it is behind,
+//! from the hub while it is live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+use carillon_broker::{Broker, BrokerError, FanOut, History};
+use carillon_protocol::{Audience, Backoff, Cursor, Resume, ServerMessage};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::frame::Frame;
+use crate::hub::{Hub, ReaderId, Take};
+use crate::metrics;
+
+/// Pages of history that a replica reads at the same time at most: after a reconnect everyone is behind at once.
+const HISTORY_READS_MAX: usize = 32;
+/// The longest pause after a read of history that failed.
+const RETRY_CAP_MS: u64 = 1_000;
+
+/// Milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Who reads, and from where. It is filled before the upgrade, in one place.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// At least one; each once.
+    pub audiences: Arc<[Audience]>,
+    /// The last cursor that the reader saw; `None` is "from now on".
+    pub since: Option<Cursor>,
+}
+
+/// What feeds share.
+pub struct Feeds {
+    hub: Arc<Hub>,
+    broker: Broker,
+    fan_out: FanOut,
+    reads: Semaphore,
+    clock: Clock,
+}
+
+/// One reader's stream. Dropping it makes the reader leave.
+pub struct Feed {
+    feeds: Arc<Feeds>,
+    id: ReaderId,
+    audiences: Arc<[Audience]>,
+    notify: Arc<Notify>,
+    /// Read while joining, to be given out first.
+    first: Output,
+}
+
+/// What a reader is told when it joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Where it stands.
+    pub cursor: Cursor,
+    /// Whether everything after its cursor follows.
+    pub resume: Resume,
+}
+
+/// Frames to write, in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// JSON texts.
+    pub frames: Vec<Utf8Bytes>,
+    /// How many of them are notifications.
+    pub notifications: usize,
+}
+
+impl Feeds {
+    /// Feeds over a hub and the history behind it.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, broker: Broker, fan_out: FanOut, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { hub, broker, fan_out, reads: Semaphore::new(HISTORY_READS_MAX), clock })
+    }
+
+    /// Adds a reader. What it resumes is read before it is welcomed, so that the welcome can tell
+    /// whether it is complete.
+    ///
+    /// # Errors
+    /// When Redis is needed and away.
+    pub async fn join(self: &Arc<Self>, reader: Reader) -> Result<(Feed, Joined), BrokerError> {
+        let Reader { audiences, since } = reader;
+        let notify = Arc::<Notify>::default();
+        let (id, now) = self.hub.join(Arc::clone(&audiences), &notify);
+        let mut feed = Feed { feeds: Arc::clone(self), id, audiences, notify, first: Output::default() };
+        let since = since.filter(|_| self.fan_out == FanOut::All);
+        let joined = match (since, now) {
+            (Some(since), _) => feed.resume(since).await?,
+            (None, Some(cursor)) if self.fan_out == FanOut::All => Joined { cursor, resume: Resume::None },
+            (None, _) => {
+                let cursor = self.broker.tail().await?;
+                self.hub.set_position(id, &cursor);
+                Joined { cursor, resume: Resume::None }
+            }
+        };
+        Ok((feed, joined))
+    }
+
+    fn output(&self, frames: impl IntoIterator<Item = Arc<Frame>>) -> Output {
+        let now_ms = (self.clock)();
+        let mut output = Output::default();
+        for frame in frames {
+            if frame.expires_at_ms.is_some_and(|at| at <= now_ms) {
+                metrics::expired();
+            } else {
+                output.frames.push(frame.text.clone());
+                output.notifications += 1;
+            }
+        }
+        output
+    }
+}
+
+impl Feed {
+    /// What comes next; never empty. A call that is dropped loses nothing.
+    pub async fn next(&mut self) -> Output {
+        if !self.first.frames.is_empty() {
+            return std::mem::take(&mut self.first);
+        }
+        let mut backoff = Backoff::new(100, RETRY_CAP_MS);
+        loop {
+            let output = match self.feeds.hub.take(self.id) {
+                Take::Frames(frames) => self.feeds.output(frames),
+                Take::Wait => {
+                    self.notify.notified().await;
+                    continue;
+                }
+                // Boxed, since most readers are live: an idle one does not carry the state of a read.
+                Take::Behind(cursor) => match Box::pin(self.read(&cursor)).await {
+                    Ok(history) => self.recall(&history),
+                    Err(error) => {
+                        tracing::debug!(%error, "a reader waits for history");
+                        let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
+                        let _ = tokio::time::timeout(wait, self.notify.notified()).await;
+                        continue;
+                    }
+                },
+            };
+            if !output.frames.is_empty() {
+                return output;
+            }
+        }
+    }
+
+    /// Where the reader stands, for a heartbeat.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.feeds.hub.cursor(self.id)
+    }
+
+    async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {
+        let history = Box::pin(self.read(&since)).await?;
+        let resume = if history.gap.is_some() { Resume::Gap } else { Resume::Complete };
+        self.first = self.recall(&history);
+        Ok(Joined { cursor: history.from, resume })
+    }
+
+    async fn read(&self, since: &Cursor) -> Result<History, BrokerError> {
+        // The semaphore is never closed.
+        let _permit = self.feeds.reads.acquire().await;
+        metrics::history_read();
+        self.feeds.broker.history(&self.audiences, since, usize::MAX).await
+    }
+
+    /// Turns a page of history into frames and moves the reader on.
+    fn recall(&self, history: &History) -> Output {
+        let epoch = &history.reached.epoch;
+        let frames = history
+            .entries
+            .iter()
+            .filter_map(|recalled| Frame::encode(epoch, &recalled.claimed_by, &recalled.stored));
+        let mut output = self.feeds.output(frames.map(Arc::new));
+        if let Some(reason) = history.gap {
+            metrics::gap(reason);
+            // With nothing to follow, the reader stands at the end; else what follows moves it on.
+            let cursor = if output.frames.is_empty() { &history.reached } else { &history.from };
+            output
+                .frames
+                .insert(0, ServerMessage::Gap { cursor: cursor.to_string(), reason }.to_json().into());
+        }
+        self.feeds.hub.set_position(self.id, &history.reached);
+        output
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.feeds.hub.leave(self.id);
+    }
+}

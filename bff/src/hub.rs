@@ -1,0 +1,375 @@
+//! What a replica has heard, and who of its readers has taken it. For each audience that has a reader
+//! here the hub keeps a bounded ring of encoded frames, and a reader is no queue but a position over
+//! the rings of its audiences: a slow reader costs no memory, and one that a ring has overtaken is
+//! simply *behind* and reads history until it has caught up. Joining, resuming, a slow reader, a hole
+//! and a lost connection are all this one state.
+//!
+//! The hub is synchronous: a plain mutex, never held across an await.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use carillon_broker::{Event, FanOut, Fanout, Subscriptions};
+use carillon_protocol::{Audience, Cursor, Position};
+use tokio::sync::Notify;
+
+use crate::frame::Frame;
+use crate::metrics;
+
+/// Frames in one ring at most.
+const RING_MAX_FRAMES: usize = 1_024;
+/// Bytes of frames in all rings of a replica at most; the ring that was written to longest ago gives first.
+const RINGS_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Frames that a reader takes at once at most.
+const TAKE_MAX_FRAMES: usize = 64;
+/// A reader takes no further frame once it has this many bytes.
+const TAKE_MAX_BYTES: usize = 64 * 1024;
+
+/// Names a reader of this hub.
+pub type ReaderId = u64;
+
+/// What a reader does next.
+#[derive(Debug)]
+pub enum Take {
+    /// Write these.
+    Frames(Vec<Arc<Frame>>),
+    /// Read history from here, tell the hub how far it came, and take again.
+    Behind(Cursor),
+    /// Wait to be notified.
+    Wait,
+}
+
+/// See the module.
+pub struct Hub {
+    fan_out: FanOut,
+    subscriptions: Subscriptions,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    epoch: Arc<str>,
+    /// The last position that was heard, in any audience. Messages come in the order of the sequence,
+    /// so a live reader has everything up to here.
+    heard: Position,
+    rings: HashMap<Audience, Ring>,
+    readers: HashMap<ReaderId, Reader>,
+    next_id: ReaderId,
+    /// The ring of each oldest frame, to find the one that gives. Positions are unique, whatever the audience.
+    fronts: BTreeMap<Position, Audience>,
+    /// Bytes of all frames in the rings.
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Ring {
+    frames: VecDeque<Arc<Frame>>,
+    /// Everything of this audience after here is in `frames`; `None` while nothing is heard of it.
+    floor: Option<Position>,
+    /// The last position heard of this audience; `None` while that is not known.
+    heard: Option<Position>,
+    readers: BTreeMap<ReaderId, Arc<Notify>>,
+}
+
+struct Reader {
+    audiences: Arc<[Audience]>,
+    epoch: Arc<str>,
+    position: Position,
+    /// A hole was found: go back at least to here, whatever a read that is under way will say.
+    rewind: Option<Position>,
+}
+
+impl Hub {
+    /// A hub that keeps `subscriptions` in line with its readers.
+    #[must_use]
+    pub fn new(fan_out: FanOut, subscriptions: Subscriptions) -> Self {
+        Self { fan_out, subscriptions, state: Mutex::default() }
+    }
+
+    /// Adds a reader, to be notified when there may be something to take, and says where "now" is;
+    /// `None` while one of its audiences is not heard yet. It stands nowhere until [`Hub::set_position`].
+    pub fn join(&self, audiences: Arc<[Audience]>, notify: &Arc<Notify>) -> (ReaderId, Option<Cursor>) {
+        let mut state = self.state();
+        let id = state.next_id;
+        state.next_id += 1;
+        let live_only = self.fan_out == FanOut::Own;
+        for audience in audiences.iter() {
+            let ring = state.rings.entry(audience.clone()).or_insert_with(|| {
+                // Under the hub's lock, so that a join and a leave cannot overtake each other.
+                self.subscriptions.add(audience.clone());
+                Ring { floor: live_only.then_some(Position::ZERO), ..Ring::default() }
+            });
+            ring.readers.insert(id, Arc::clone(notify));
+        }
+        let now = state.now(&audiences);
+        let (epoch, position) = (Arc::clone(&state.epoch), now.unwrap_or_default());
+        state.readers.insert(id, Reader { audiences, epoch, position, rewind: None });
+        let now = now.map(|position| state.cursor(position));
+        (id, now)
+    }
+
+    /// Removes a reader, and the rings that nobody else reads.
+    pub fn leave(&self, id: ReaderId) {
+        let mut state = self.state();
+        let Some(reader) = state.readers.remove(&id) else { return };
+        for audience in reader.audiences.iter() {
+            let Some(ring) = state.rings.get_mut(audience) else { continue };
+            ring.readers.remove(&id);
+            if ring.readers.is_empty() {
+                let (front, bytes) = (ring.front(), ring.clear());
+                state.bytes -= bytes;
+                state.rings.remove(audience);
+                state.refront(audience, front, None);
+                self.subscriptions.remove(audience);
+            }
+        }
+    }
+
+    /// Says how far a reader has come by reading history.
+    pub fn set_position(&self, id: ReaderId, cursor: &Cursor) {
+        let mut state = self.state();
+        let epoch = state.shared_epoch(&cursor.epoch);
+        if let Some(reader) = state.readers.get_mut(&id) {
+            (reader.epoch, reader.position) = (epoch, cursor.position);
+        }
+    }
+
+    /// What a reader does next. Frames that it returns count as taken.
+    pub fn take(&self, id: ReaderId) -> Take {
+        let mut state = self.state();
+        let State { epoch, rings, readers, .. } = &mut *state;
+        let Some(reader) = readers.get_mut(&id) else { return Take::Wait };
+        if let Some(rewind) = reader.rewind.take() {
+            reader.position = reader.position.min(rewind);
+        }
+        let rings: Vec<&Ring> = reader.audiences.iter().filter_map(|audience| rings.get(audience)).collect();
+        let Some(floor) = highest_floor(&rings) else { return Take::Wait };
+        if self.fan_out == FanOut::Own {
+            reader.position = reader.position.max(floor);
+            if reader.epoch != *epoch {
+                (reader.epoch, reader.position) = (Arc::clone(epoch), floor);
+            }
+        } else if reader.epoch != *epoch || reader.position < floor {
+            return Take::Behind(Cursor { epoch: reader.epoch.to_string(), position: reader.position });
+        }
+        let frames = frames_after(&rings, reader.position);
+        match frames.last() {
+            None => Take::Wait,
+            Some(last) => {
+                reader.position = last.position;
+                Take::Frames(frames)
+            }
+        }
+    }
+
+    /// Where a reader stands, for a heartbeat. One that is live has everything that was heard, of
+    /// whichever audience, and moves on to there, so that its cursor does not grow old in a quiet audience.
+    pub fn cursor(&self, id: ReaderId) -> Option<Cursor> {
+        let mut state = self.state();
+        let State { epoch, rings, readers, heard, .. } = &mut *state;
+        let reader = readers.get_mut(&id)?;
+        let rings: Vec<&Ring> = reader.audiences.iter().filter_map(|audience| rings.get(audience)).collect();
+        let caught_up = reader.rewind.is_none()
+            && reader.epoch == *epoch
+            && highest_floor(&rings).is_some_and(|floor| reader.position >= floor)
+            && rings
+                .iter()
+                .all(|ring| ring.frames.back().is_none_or(|last| last.position <= reader.position));
+        if caught_up {
+            reader.position = reader.position.max(*heard);
+        }
+        Some(Cursor { epoch: reader.epoch.to_string(), position: reader.position })
+    }
+
+    /// Takes in what the broker reports.
+    pub fn hear(&self, event: &Event) {
+        match event {
+            Event::Up | Event::Wake => {}
+            Event::Down => self.state().forget(),
+            Event::Subscribed { audiences, tail } => self.state().subscribed(audiences, tail),
+            Event::Fanout(fanout) => self.state().fanout(fanout),
+        }
+    }
+
+    /// How many readers there are.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.state().readers.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// From where on all of these rings can serve; `None` when one is not heard.
+fn highest_floor(rings: &[&Ring]) -> Option<Position> {
+    rings.iter().map(|ring| ring.floor).try_fold(Position::ZERO, |highest, floor| Some(highest.max(floor?)))
+}
+
+/// The frames of several rings after a position, in the order of the sequence, bounded.
+fn frames_after(rings: &[&Ring], position: Position) -> Vec<Arc<Frame>> {
+    let mut next: Vec<usize> =
+        rings.iter().map(|ring| ring.frames.partition_point(|frame| frame.position <= position)).collect();
+    let mut frames = Vec::new();
+    let mut bytes = 0;
+    while frames.len() < TAKE_MAX_FRAMES && bytes < TAKE_MAX_BYTES {
+        let heads = rings.iter().enumerate().filter_map(|(at, ring)| Some((ring.frames.get(next[at])?, at)));
+        let Some((frame, at)) = heads.min_by_key(|(frame, _)| frame.position) else { break };
+        next[at] += 1;
+        bytes += frame.text.len();
+        frames.push(Arc::clone(frame));
+    }
+    frames
+}
+
+impl Ring {
+    /// The position of the oldest frame.
+    fn front(&self) -> Option<Position> {
+        self.frames.front().map(|frame| frame.position)
+    }
+
+    /// Drops all frames and says how many bytes that were.
+    fn clear(&mut self) -> usize {
+        self.frames.drain(..).map(|frame| frame.text.len()).sum()
+    }
+
+    fn notify(&self) {
+        for notify in self.readers.values() {
+            notify.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn cursor(&self, position: Position) -> Cursor {
+        Cursor { epoch: self.epoch.to_string(), position }
+    }
+
+    /// The epoch as the one text that readers share.
+    fn shared_epoch(&self, epoch: &str) -> Arc<str> {
+        if *self.epoch == *epoch { Arc::clone(&self.epoch) } else { epoch.into() }
+    }
+
+    /// What a reader that joins now has not missed.
+    fn now(&self, audiences: &[Audience]) -> Option<Position> {
+        let rings: Vec<&Ring> = audiences.iter().filter_map(|audience| self.rings.get(audience)).collect();
+        Some(highest_floor(&rings)?.max(self.heard))
+    }
+
+    /// Nothing that is said is heard any more.
+    fn forget(&mut self) {
+        for ring in self.rings.values_mut() {
+            ring.clear();
+            (ring.floor, ring.heard) = (None, None);
+        }
+        self.fronts.clear();
+        self.bytes = 0;
+        metrics::fanout_lost();
+    }
+
+    fn subscribed(&mut self, audiences: &[Audience], tail: &Cursor) {
+        self.enter_epoch(&tail.epoch);
+        for audience in audiences {
+            let Some(ring) = self.rings.get_mut(audience) else { continue };
+            // A message may have come between the confirmation and this event, and set the floor already.
+            if ring.floor.is_none() {
+                (ring.floor, ring.heard) = (Some(tail.position), Some(tail.position));
+            }
+            ring.notify();
+        }
+    }
+
+    /// Positions of another epoch compare with nothing that is held: all rings start anew. What is
+    /// still heard goes on being heard, so they start from zero, and readers of the old epoch are behind.
+    fn enter_epoch(&mut self, epoch: &str) {
+        if *self.epoch == *epoch {
+            return;
+        }
+        self.epoch = epoch.into();
+        self.heard = Position::ZERO;
+        self.fronts.clear();
+        self.bytes = 0;
+        for ring in self.rings.values_mut() {
+            ring.clear();
+            (ring.floor, ring.heard) = (ring.floor.map(|_| Position::ZERO), None);
+            ring.notify();
+        }
+    }
+
+    fn fanout(&mut self, fanout: &Fanout) {
+        self.enter_epoch(&fanout.epoch);
+        if let Some(last) = fanout.entries.last() {
+            self.heard = self.heard.max(last.position);
+        }
+        let Some(mut ring) = self.rings.remove(&fanout.audience) else { return };
+        let front = ring.front();
+        for stored in &fanout.entries {
+            if ring.heard.is_some_and(|heard| stored.position <= heard) {
+                continue;
+            }
+            if let Some(heard) = ring.heard.filter(|heard| stored.prev > *heard) {
+                self.hole(&mut ring, &fanout.audience, heard, stored.prev);
+            }
+            ring.floor.get_or_insert(stored.prev);
+            ring.heard = Some(stored.position);
+            if let Some(frame) = Frame::encode(&fanout.epoch, &fanout.claimed_by, stored) {
+                self.bytes += frame.text.len();
+                ring.frames.push_back(Arc::new(frame));
+            }
+        }
+        ring.notify();
+        self.refront(&fanout.audience, front, ring.front());
+        self.rings.insert(fanout.audience.clone(), ring);
+        self.shrink(&fanout.audience);
+    }
+
+    /// Something between `heard` and `prev` was published and not heard. A reader that stands later,
+    /// by what it got from other audiences, goes back: it sees some twice rather than one never.
+    fn hole(&mut self, ring: &mut Ring, audience: &Audience, heard: Position, prev: Position) {
+        tracing::warn!(%audience, %heard, %prev, "fan-out skipped something; its readers turn to history");
+        metrics::fanout_hole();
+        self.bytes -= ring.clear();
+        ring.floor = Some(prev);
+        for id in ring.readers.keys() {
+            if let Some(reader) = self.readers.get_mut(id).filter(|reader| reader.epoch == self.epoch) {
+                reader.rewind = Some(reader.rewind.map_or(heard, |rewind| rewind.min(heard)));
+            }
+        }
+    }
+
+    /// Brings the rings back within their bounds.
+    fn shrink(&mut self, written: &Audience) {
+        while self.rings.get(written).is_some_and(|ring| ring.frames.len() > RING_MAX_FRAMES) {
+            self.evict(written);
+        }
+        while self.bytes > RINGS_MAX_BYTES {
+            let Some(oldest) = self.fronts.first_key_value().map(|(_, audience)| audience.clone()) else {
+                break;
+            };
+            self.evict(&oldest);
+        }
+    }
+
+    /// Gives up the oldest frame of a ring.
+    fn evict(&mut self, audience: &Audience) {
+        let Some(ring) = self.rings.get_mut(audience) else { return };
+        let Some(frame) = ring.frames.pop_front() else { return };
+        ring.floor = Some(frame.position);
+        let front = ring.front();
+        self.bytes -= frame.text.len();
+        self.refront(audience, Some(frame.position), front);
+    }
+
+    /// Notes that the oldest frame of a ring is another one.
+    fn refront(&mut self, audience: &Audience, before: Option<Position>, after: Option<Position>) {
+        if before != after {
+            before.and_then(|before| self.fronts.remove(&before));
+            after.and_then(|after| self.fronts.insert(after, audience.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

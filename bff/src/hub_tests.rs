@@ -1,0 +1,252 @@
+use carillon_broker::Stored;
+
+use super::*;
+
+fn at(ms: u64) -> Position {
+    Position { ms, n: 0 }
+}
+
+fn topic(name: &str) -> Audience {
+    Audience::Topic(name.to_owned())
+}
+
+fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> Event {
+    let stored = |(position, prev): &(u64, u64)| Stored {
+        position: at(*position),
+        prev: at(*prev),
+        raw: format!("entry {position}").into_bytes(),
+    };
+    Event::Fanout(Fanout {
+        audience: audience.clone(),
+        epoch: epoch.to_owned(),
+        claimed_by: "bff-1".to_owned(),
+        entries: chain.iter().map(stored).collect(),
+    })
+}
+
+fn subscribed(audiences: &[Audience], epoch: &str, tail: u64) -> Event {
+    Event::Subscribed {
+        audiences: audiences.to_vec(),
+        tail: Cursor { epoch: epoch.to_owned(), position: at(tail) },
+    }
+}
+
+fn hub() -> Hub {
+    Hub::new(FanOut::All, Subscriptions::default())
+}
+
+fn join(hub: &Hub, audiences: &[Audience]) -> (ReaderId, Option<u64>) {
+    let (id, now) = hub.join(audiences.into(), &Arc::default());
+    (id, now.map(|cursor| cursor.position.ms))
+}
+
+/// What a reader takes: positions, `Behind` as the position to read from, or nothing.
+fn take(hub: &Hub, id: ReaderId) -> Result<Vec<u64>, u64> {
+    match hub.take(id) {
+        Take::Frames(frames) => Ok(frames.iter().map(|frame| frame.position.ms).collect()),
+        Take::Behind(cursor) => Err(cursor.position.ms),
+        Take::Wait => Ok(vec![]),
+    }
+}
+
+fn caught_up(hub: &Hub, id: ReaderId, epoch: &str, ms: u64) {
+    hub.set_position(id, &Cursor { epoch: epoch.to_owned(), position: at(ms) });
+}
+
+#[test]
+fn a_reader_waits_until_its_audience_is_heard_and_is_behind_what_came_before() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (early, now) = join(&hub, &everyone);
+    assert_eq!(now, None);
+    caught_up(&hub, early, "e", 5);
+    assert_eq!(take(&hub, early), Ok(vec![]));
+    hub.hear(&subscribed(&everyone, "e", 10));
+    assert_eq!(take(&hub, early), Err(5));
+    caught_up(&hub, early, "e", 10);
+    let (late, now) = join(&hub, &everyone);
+    assert_eq!(now, Some(10), "a reader that joins a ring that is heard needs to ask nobody");
+    hub.hear(&fanout(&everyone[0], "e", &[(11, 10), (12, 11)]));
+    assert_eq!(take(&hub, early), Ok(vec![11, 12]));
+    assert_eq!(take(&hub, late), Ok(vec![11, 12]));
+    assert_eq!(take(&hub, late), Ok(vec![]));
+}
+
+#[test]
+fn a_message_that_overtakes_its_confirmation_is_not_lost_and_not_doubled() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (id, _) = join(&hub, &everyone);
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&fanout(&everyone[0], "e", &[(11, 10)]));
+    hub.hear(&subscribed(&everyone, "e", 11));
+    caught_up(&hub, id, "e", 10);
+    assert_eq!(take(&hub, id), Ok(vec![11]));
+    hub.hear(&fanout(&everyone[0], "e", &[(11, 10)]));
+    assert_eq!(take(&hub, id), Ok(vec![]));
+}
+
+#[test]
+fn frames_of_several_audiences_come_in_the_order_of_the_sequence() {
+    let hub = hub();
+    let both = [topic("a"), topic("b")];
+    let (id, _) = join(&hub, &both);
+    hub.hear(&subscribed(&both, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&fanout(&both[0], "e", &[(11, 10), (12, 11)]));
+    hub.hear(&fanout(&both[1], "e", &[(13, 0)]));
+    hub.hear(&fanout(&both[0], "e", &[(14, 12)]));
+    assert_eq!(take(&hub, id), Ok(vec![11, 12, 13, 14]));
+}
+
+#[test]
+fn a_reader_that_the_ring_has_overtaken_is_behind_and_others_are_not() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (slow, _) = join(&hub, &everyone);
+    let (quick, _) = join(&hub, &everyone);
+    hub.hear(&subscribed(&everyone, "e", 10));
+    caught_up(&hub, slow, "e", 10);
+    caught_up(&hub, quick, "e", 10);
+    let mut last = 10;
+    for _ in 0..(RING_MAX_FRAMES + 5) {
+        hub.hear(&fanout(&everyone[0], "e", &[(last + 1, last)]));
+        last += 1;
+        assert_eq!(take(&hub, quick), Ok(vec![last]));
+    }
+    assert_eq!(take(&hub, slow), Err(10));
+    caught_up(&hub, slow, "e", last - 3);
+    assert_eq!(take(&hub, slow), Ok(vec![last - 2, last - 1, last]));
+}
+
+#[test]
+fn all_rings_together_stay_within_their_bytes() {
+    let hub = hub();
+    let audiences: Vec<_> = (0..8).map(|n| topic(&n.to_string())).collect();
+    for audience in &audiences {
+        join(&hub, std::slice::from_ref(audience));
+    }
+    hub.hear(&subscribed(&audiences, "e", 1));
+    let body = "x".repeat(60_000);
+    let mut position = 1;
+    let mut prev = HashMap::new();
+    for _ in 0..120 {
+        for audience in &audiences {
+            position += 1;
+            let prev = prev.insert(audience, position).unwrap_or(0);
+            let raw = format!(r#"{{"title":"t","data":"{body}"}}"#).into_bytes();
+            let stored = Stored { position: at(position), prev: at(prev), raw };
+            hub.hear(&Event::Fanout(Fanout {
+                audience: audience.clone(),
+                epoch: "e".into(),
+                claimed_by: "b".into(),
+                entries: vec![stored],
+            }));
+        }
+    }
+    let state = hub.state();
+    let held: usize = state.rings.values().flat_map(|ring| &ring.frames).map(|frame| frame.text.len()).sum();
+    assert!(held == state.bytes && held <= RINGS_MAX_BYTES && held > RINGS_MAX_BYTES / 2, "{held}");
+    let fronts: BTreeMap<_, _> =
+        state.rings.iter().filter_map(|(audience, ring)| Some((ring.front()?, audience.clone()))).collect();
+    assert_eq!(state.fronts, fronts);
+}
+
+#[test]
+fn a_hole_sends_readers_back_to_before_it_even_when_another_audience_took_them_past_it() {
+    let hub = hub();
+    let both = [topic("a"), topic("b")];
+    let (id, _) = join(&hub, &both);
+    hub.hear(&subscribed(&both, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&fanout(&both[1], "e", &[(14, 0)]));
+    assert_eq!(take(&hub, id), Ok(vec![14]));
+    hub.hear(&fanout(&both[0], "e", &[(15, 12)]));
+    assert_eq!(take(&hub, id), Err(10), "12 was never heard, and the reader stands at 14");
+    // A second hole, found while the read for the first is under way, is not forgotten by its result.
+    hub.hear(&fanout(&both[0], "e", &[(19, 17)]));
+    caught_up(&hub, id, "e", 19);
+    assert_eq!(take(&hub, id), Err(15));
+    caught_up(&hub, id, "e", 19);
+    assert_eq!(take(&hub, id), Ok(vec![]));
+}
+
+#[test]
+fn a_lost_connection_makes_everyone_behind_once_it_is_back() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (id, _) = join(&hub, &everyone);
+    hub.hear(&subscribed(&everyone, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&Event::Down);
+    assert_eq!(take(&hub, id), Ok(vec![]), "nothing to be had until it is back");
+    hub.hear(&Event::Up);
+    hub.hear(&subscribed(&everyone, "e", 15));
+    assert_eq!(take(&hub, id), Err(10));
+    caught_up(&hub, id, "e", 15);
+    hub.hear(&fanout(&everyone[0], "e", &[(16, 15)]));
+    assert_eq!(take(&hub, id), Ok(vec![16]));
+}
+
+#[test]
+fn a_new_epoch_makes_everyone_behind_also_without_a_lost_connection() {
+    let hub = hub();
+    let both = [topic("a"), topic("b")];
+    let (id, _) = join(&hub, &both);
+    hub.hear(&subscribed(&both, "e", 50));
+    caught_up(&hub, id, "e", 50);
+    hub.hear(&fanout(&both[0], "f", &[(3, 0)]));
+    assert_eq!(take(&hub, id), Err(50));
+    caught_up(&hub, id, "f", 3);
+    assert_eq!(take(&hub, id), Ok(vec![]));
+    hub.hear(&fanout(&both[1], "f", &[(4, 0)]));
+    assert_eq!(take(&hub, id), Ok(vec![4]));
+}
+
+#[test]
+fn the_cursor_of_a_live_reader_moves_on_with_what_others_hear() {
+    let hub = hub();
+    let both = [topic("quiet"), topic("loud")];
+    let (quiet, _) = join(&hub, &both[..1]);
+    let (loud, _) = join(&hub, &both[1..]);
+    hub.hear(&subscribed(&both, "e", 10));
+    caught_up(&hub, quiet, "e", 9);
+    caught_up(&hub, loud, "e", 10);
+    hub.hear(&fanout(&both[1], "e", &[(11, 10)]));
+    let cursor = |id| hub.cursor(id).unwrap().position.ms;
+    assert_eq!(cursor(quiet), 9, "it is behind");
+    caught_up(&hub, quiet, "e", 10);
+    assert_eq!(cursor(quiet), 11);
+    assert_eq!(cursor(loud), 10, "it has not taken 11 yet");
+}
+
+#[test]
+fn the_last_reader_of_an_audience_ends_its_subscription() {
+    let hub = hub();
+    let (one, _) = join(&hub, &[topic("a")]);
+    let (two, _) = join(&hub, &[topic("a"), topic("b")]);
+    hub.hear(&subscribed(&[topic("a"), topic("b")], "e", 10));
+    hub.hear(&fanout(&topic("a"), "e", &[(11, 10)]));
+    hub.leave(two);
+    hub.leave(two);
+    assert_eq!(hub.state().rings.keys().cloned().collect::<Vec<_>>(), [topic("a")]);
+    hub.leave(one);
+    let state = hub.state();
+    assert!(
+        state.rings.is_empty() && state.readers.is_empty() && state.fronts.is_empty() && state.bytes == 0
+    );
+}
+
+#[test]
+fn in_own_mode_a_reader_is_live_at_once_and_an_overtaken_one_goes_on_with_what_there_is() {
+    let hub = Hub::new(FanOut::Own, Subscriptions::default());
+    let everyone = [Audience::Everyone];
+    let (id, now) = join(&hub, &everyone);
+    assert_eq!(now, Some(0));
+    hub.hear(&fanout(&everyone[0], "e", &[(11, 0)]));
+    assert_eq!(take(&hub, id), Ok(vec![11]));
+    for ms in 12..(12 + RING_MAX_FRAMES as u64 + 3) {
+        hub.hear(&fanout(&everyone[0], "e", &[(ms, 0)]));
+    }
+    assert_eq!(take(&hub, id).unwrap()[0], 15);
+}

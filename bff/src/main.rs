@@ -1,0 +1,63 @@
+//! The `bff` program: one replica.
+
+use std::process::ExitCode;
+
+use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, metrics, serve};
+use carillon_broker::{Broker, Names};
+use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
+use clap::{Parser, Subcommand};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+/// Races for notifications and brings them to WebSocket and SSE readers.
+#[derive(Parser)]
+#[command(name = "bff", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Asks the replica on --admin-listen whether it is ready, for container health checks
+    Check,
+}
+
+fn main() -> ExitCode {
+    let Cli { command, config } = Cli::parse();
+    match command {
+        Some(Command::Check) => run(check(config.admin_listen)),
+        None => run(replica(config)),
+    }
+}
+
+async fn replica(config: Config) -> anyhow::Result<()> {
+    init_logs();
+    let recorder = PrometheusBuilder::new().install_recorder()?;
+    metrics::describe();
+    let broker = Broker::redis(&config.redis_url, Names::default())?;
+    let listener = bind("readers", config.listen, "--listen").await?;
+    let admin_listener = bind("probes", config.admin_listen, "--admin-listen").await?;
+
+    let readiness = Readiness::default();
+    let tasks = Tasks::new(stop_on_signals());
+    let settings = Settings {
+        replica: config.replica_name()?,
+        fan_out: config.fanout.into(),
+        publishing: config.publishing(),
+        static_dir: config.static_dir,
+    };
+    tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
+    let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
+    let draining = readiness.clone();
+    let probes = admin(readiness, move || recorder.render());
+    // The probes answer until the last reader is let go.
+    tasks.spawn("admin port", serve(admin_listener, probes, tasks.stop().clone(), replica.readers()));
+    tasks.spawn("readers' port", replica.serve(listener));
+    broker.check_policy().await;
+
+    tasks.stop().cancelled().await;
+    draining.drain();
+    tasks.join(STOP_DEADLINE).await
+}

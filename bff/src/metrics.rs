@@ -1,0 +1,124 @@
+//! Every metric of a replica: its name, what it counts, and the one function that moves it. A test
+//! reads [`ALL`] and fails for a name that nothing ever moved.
+
+use carillon_broker::Batch;
+use carillon_protocol::{CloseCode, GapReason};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+/// Name and meaning of each.
+pub const ALL: [(&str, &str); 16] = [
+    ("carillon_entries_claimed_total", "entries taken from the list, in history and published"),
+    ("carillon_entries_repeated_total", "entries dropped, since their id came before"),
+    ("carillon_entries_refused_total", "entries written to the dead list, by reason"),
+    ("carillon_claims_failed_total", "claims that Redis did not answer or refused"),
+    (WAITING, "entries that waited in the list at the last claim"),
+    ("carillon_fanout_lost_total", "times that the fan-out connection was lost"),
+    ("carillon_fanout_holes_total", "times that fan-out skipped something while the connection stayed up"),
+    ("carillon_readers_joined_total", "readers that joined, by transport"),
+    ("carillon_readers_left_total", "readers that left, by transport; joined less left are here"),
+    ("carillon_readers_closed_total", "WebSockets that this side closed, by close code"),
+    ("carillon_readers_refused_total", "readers refused before the upgrade, by status"),
+    ("carillon_notifications_sent_total", "notifications written to readers, by transport"),
+    ("carillon_notifications_expired_total", "notifications not sent, since they had expired"),
+    ("carillon_history_reads_total", "pages of history read to catch readers up"),
+    ("carillon_gaps_total", "readers told that history does not reach back, by reason"),
+    ("carillon_notifications_accepted_total", "notifications accepted over HTTP"),
+];
+
+const WAITING: &str = "carillon_entries_waiting";
+
+/// How a reader is connected.
+#[derive(Clone, Copy, Debug)]
+pub enum Transport {
+    /// `/ws`
+    Ws,
+    /// `/sse`
+    Sse,
+}
+
+impl Transport {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// Gives the recorder its help texts.
+pub fn describe() {
+    for (name, meaning) in ALL {
+        if name == WAITING {
+            describe_gauge!(name, meaning);
+        } else {
+            describe_counter!(name, meaning);
+        }
+    }
+}
+
+pub(crate) fn claimed(batch: &Batch) {
+    gauge!(WAITING).set(u32::try_from(batch.waiting).unwrap_or(u32::MAX));
+    if !batch.claimed.is_empty() {
+        counter!("carillon_entries_claimed_total").increment(batch.claimed.len() as u64);
+    }
+    if batch.repeated > 0 {
+        counter!("carillon_entries_repeated_total").increment(batch.repeated);
+    }
+}
+
+pub(crate) fn refused(reason: &str) {
+    counter!("carillon_entries_refused_total", "reason" => reason.to_owned()).increment(1);
+}
+
+pub(crate) fn claim_failed() {
+    counter!("carillon_claims_failed_total").increment(1);
+}
+
+pub(crate) fn fanout_lost() {
+    counter!("carillon_fanout_lost_total").increment(1);
+}
+
+pub(crate) fn fanout_hole() {
+    counter!("carillon_fanout_holes_total").increment(1);
+}
+
+pub(crate) fn joined(transport: Transport) {
+    counter!("carillon_readers_joined_total", "transport" => transport.as_str()).increment(1);
+}
+
+pub(crate) fn left(transport: Transport) {
+    counter!("carillon_readers_left_total", "transport" => transport.as_str()).increment(1);
+}
+
+pub(crate) fn closed(code: CloseCode) {
+    counter!("carillon_readers_closed_total", "code" => code.0.to_string()).increment(1);
+}
+
+pub(crate) fn reader_refused(status: u16) {
+    counter!("carillon_readers_refused_total", "status" => status.to_string()).increment(1);
+}
+
+pub(crate) fn sent(transport: Transport, notifications: usize) {
+    counter!("carillon_notifications_sent_total", "transport" => transport.as_str())
+        .increment(notifications as u64);
+}
+
+pub(crate) fn expired() {
+    counter!("carillon_notifications_expired_total").increment(1);
+}
+
+pub(crate) fn history_read() {
+    counter!("carillon_history_reads_total").increment(1);
+}
+
+pub(crate) fn gap(reason: GapReason) {
+    let reason = match reason {
+        GapReason::Trimmed => "trimmed",
+        GapReason::Epoch => "epoch",
+    };
+    counter!("carillon_gaps_total", "reason" => reason).increment(1);
+}
+
+pub(crate) fn accepted() {
+    counter!("carillon_notifications_accepted_total").increment(1);
+}

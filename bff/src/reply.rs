@@ -1,0 +1,70 @@
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carillon_broker::BrokerError;
+use carillon_protocol::{FieldError, Problem};
+
+/// Seconds that a client is asked to wait while Redis is away or the list is full.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+/// A refusal over HTTP: `application/problem+json`.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, title, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// A 400 that names each field that is wrong.
+    pub(crate) fn fields(title: &'static str, errors: Vec<FieldError>) -> Self {
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, title, "") }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<BrokerError> for Refusal {
+    /// What Redis said stays in the log: it may name hosts.
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Away(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Redis is away",
+                "try again shortly; nothing was accepted for certain",
+            ),
+            BrokerError::Refused(_) | BrokerError::Url(_) => {
+                tracing::error!(%error, "Redis refused a request");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the request could not be carried out",
+                    "the cause is in the log of the service",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self { status, title, detail, errors } = self;
+        let problem = Problem { status: status.as_u16(), title: title.to_owned(), detail, errors };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,209 @@
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use carillon_protocol::limits::{ENTRY_MAX_BYTES, HEARTBEAT_MS, SILENCE_MS};
+use carillon_protocol::{ClientMessage, CloseCode, ServerMessage};
+use futures_util::SinkExt;
+use tokio::time::{Instant, timeout};
+
+use crate::app::App;
+use crate::feed::{Feed, Output};
+use crate::metrics::{self, Transport};
+use crate::reader::identify;
+use crate::reply::Refusal;
+
+/// What a socket reads at once. axum's default of 128 KiB is allocated for every socket.
+const READ_BUFFER_BYTES: usize = 1_024;
+/// Frames are gathered up to here before they are written.
+const WRITE_BUFFER_BYTES: usize = 4 * 1_024;
+/// What may wait to be written; more than the largest frame.
+const WRITE_BUFFER_MAX_BYTES: usize = 4 * ENTRY_MAX_BYTES;
+/// The longest message from a client.
+const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
+/// A socket that takes nothing for this long is closed as slow.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A close frame that cannot be written in this time is not sent, nor its answer waited for any longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `GET /ws`
+pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Response {
+    match open(app, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            metrics::reader_refused(refusal.status().as_u16());
+            refusal.into_response()
+        }
+    }
+}
+
+async fn open(app: App, request: Request) -> Result<Response, Refusal> {
+    let (mut parts, _) = request.into_parts();
+    let reader = identify(&parts)?;
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|rejection| {
+        Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
+    })?;
+    let (feed, welcome) = app.join(reader).await?;
+    let readers = app.readers.clone();
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
+        .max_message_size(MESSAGE_MAX_BYTES)
+        .max_frame_size(MESSAGE_MAX_BYTES)
+        .on_upgrade(move |socket| {
+            let socket = Socket { socket, feed, app, heard: Instant::now() };
+            readers.track_future(socket.serve(ServerMessage::Welcome(welcome)))
+        }))
+}
+
+/// One reader on a WebSocket. One task owns it: it writes, reads and keeps time.
+struct Socket {
+    socket: WebSocket,
+    feed: Feed,
+    app: App,
+    /// When something last came from the client.
+    heard: Instant,
+}
+
+/// Why a socket is served no longer.
+enum End {
+    /// Close it with this code.
+    Close(CloseCode, &'static str),
+    /// It is closed or broken already.
+    Gone,
+}
+
+impl Socket {
+    async fn serve(mut self, welcome: ServerMessage) {
+        metrics::joined(Transport::Ws);
+        let end = match self.say(&welcome).await {
+            Ok(()) => self.attend().await,
+            Err(end) => end,
+        };
+        if let End::Close(code, reason) = end {
+            self.close(code, reason).await;
+        }
+        metrics::left(Transport::Ws);
+    }
+
+    async fn attend(&mut self) -> End {
+        let mut heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
+        let mut leave: Option<Instant> = None;
+        loop {
+            let wake = leave.map_or(heartbeat, |leave| leave.min(heartbeat));
+            let step = tokio::select! {
+                biased;
+                () = self.app.stop.cancelled(), if leave.is_none() => {
+                    leave = Some(Instant::now() + self.app.drain_delay());
+                    Ok(())
+                }
+                message = self.socket.recv() => self.hear(message).await,
+                output = self.feed.next() => self.write(output).await,
+                () = tokio::time::sleep_until(wake) => {
+                    if leave.is_some_and(|leave| Instant::now() >= leave) {
+                        return self.farewell().await;
+                    }
+                    heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
+                    self.heartbeat().await
+                }
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        self.heard = Instant::now();
+        match message {
+            None | Some(Err(_)) => Err(End::Gone),
+            Some(Ok(Message::Close(_))) => {
+                // tungstenite has queued the answer; a flush sends it.
+                let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
+                Err(End::Gone)
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Binary(_))) => {
+                Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
+            }
+            Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+                Ok(ClientMessage::Ping) => self.say_heartbeat(false).await,
+                Ok(ClientMessage::Unknown) => Ok(()),
+                Err(_) => {
+                    let detail = "a message is a JSON object with a type".to_owned();
+                    self.say(&ServerMessage::Error { code: "bad_message".to_owned(), detail }).await?;
+                    Err(End::Close(CloseCode::BAD_MESSAGE, "a message is a JSON object with a type"))
+                }
+            },
+        }
+    }
+
+    async fn heartbeat(&mut self) -> Result<(), End> {
+        if self.heard.elapsed() >= Duration::from_millis(SILENCE_MS) {
+            return Err(End::Close(CloseCode::SILENT, "nothing was heard for 60 s"));
+        }
+        self.say_heartbeat(true).await
+    }
+
+    /// The heartbeat, and a ping in the same write, which a browser answers by itself.
+    async fn say_heartbeat(&mut self, ping: bool) -> Result<(), End> {
+        let Some(cursor) = self.feed.cursor() else { return Ok(()) };
+        let heartbeat = ServerMessage::Heartbeat { cursor: cursor.to_string() }.to_json();
+        let ping = ping.then(|| Message::Ping(bytes::Bytes::new()));
+        self.send([Message::text(heartbeat)].into_iter().chain(ping)).await
+    }
+
+    async fn write(&mut self, output: Output) -> Result<(), End> {
+        self.send(output.frames.into_iter().map(Message::Text)).await?;
+        metrics::sent(Transport::Ws, output.notifications);
+        Ok(())
+    }
+
+    async fn say(&mut self, message: &ServerMessage) -> Result<(), End> {
+        self.send([Message::text(message.to_json())]).await
+    }
+
+    /// Writes messages with as few writes as they need. What a socket does not take in time, it will
+    /// get from history when it comes back.
+    async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
+        let socket = &mut self.socket;
+        let writing = async {
+            for message in messages {
+                socket.feed(message).await?;
+            }
+            socket.flush().await
+        };
+        match timeout(WRITE_TIMEOUT, writing).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => {
+                Err(End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor"))
+            }
+        }
+    }
+
+    /// Tells a reader of a replica that is going away when to come back.
+    async fn farewell(&mut self) -> End {
+        let reconnect_in_ms = fastrand::u64(0..crate::app::RECONNECT_MAX_MS);
+        match self.say(&ServerMessage::Goodbye { reconnect_in_ms }).await {
+            Ok(()) => End::Close(CloseCode::DRAIN, "this replica is going away"),
+            Err(end) => end,
+        }
+    }
+
+    /// Sends the close frame and waits for its answer, so that the peer sees the code rather than a cut.
+    async fn close(&mut self, code: CloseCode, reason: &'static str) {
+        metrics::closed(code);
+        let frame = CloseFrame { code: code.0, reason: Utf8Bytes::from_static(reason) };
+        let socket = &mut self.socket;
+        let closing = async {
+            socket.send(Message::Close(Some(frame))).await?;
+            while let Some(Ok(_)) = socket.recv().await {}
+            Ok::<_, axum::Error>(())
+        };
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+    }
+}

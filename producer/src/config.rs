@@ -1,0 +1,42 @@
+use std::time::Duration;
+
+use carillon_protocol::Audience;
+use carillon_service::parse_duration;
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser};
+
+/// The options of the program; each is also an environment variable, its name in capitals.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "producer", version, about = "Writes notifications to the list in Redis")]
+pub struct Options {
+    /// redis://[user:password@]host[:port][/db], or rediss:// for TLS
+    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    pub redis_url: String,
+    /// Push the lines of standard input: each a JSON notification, or a plain text; blank ones are passed over
+    #[arg(long, env, value_parser = FalseyValueParser::new(), conflicts_with = "count")]
+    pub stdin: bool,
+    /// What is made up without --stdin.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What [`crate::run`] makes up.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// How often a notification is made up, like 1s or 250ms; not used with --stdin
+    #[arg(long, env, default_value = "1s", value_parser = parse_duration)]
+    pub interval: Duration,
+    /// Stop after so many notifications [default: never]
+    #[arg(long, env, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// For whom: everyone, user:ID, session:ID, topic:NAME or connection:ID; a line of --stdin may say otherwise
+    #[arg(long, env, default_value = "everyone")]
+    pub to: Audience,
+}
+
+impl Default for Config {
+    /// One a second for everyone, without an end.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), count: None, to: Audience::Everyone }
+    }
+}

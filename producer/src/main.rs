@@ -1,0 +1,22 @@
+//! The `producer` program.
+
+use std::process::ExitCode;
+
+use carillon_broker::{Broker, Names};
+use carillon_producer::{Options, push_lines};
+use carillon_service::{init_logs, run, stop_on_signals};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    run(async move {
+        init_logs();
+        let stop = stop_on_signals();
+        let broker = Broker::redis(&options.redis_url, Names::default())?;
+        if options.stdin {
+            push_lines(&broker, &options.config.to, tokio::io::stdin(), &stop).await
+        } else {
+            carillon_producer::run(&broker, &options.config, &stop).await
+        }
+    })
+}

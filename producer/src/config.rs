@@ -9,8 +9,14 @@ use clap::{Args, Parser};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "producer", version, about = "Writes notifications to the list in Redis")]
 pub struct Options {
-    /// redis://[user:password@]host[:port][/db], or rediss:// for TLS
-    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    /// Where Redis is.
+    #[arg(
+        long,
+        env,
+        default_value = "redis://127.0.0.1:6379",
+        hide_env_values = true,
+        help = "redis://[user:password@]host[:port][/db], or rediss:// for TLS"
+    )]
     pub redis_url: String,
     /// Push the lines of standard input: each a JSON notification, or a plain text; blank ones are passed over
     #[arg(long, env, value_parser = FalseyValueParser::new(), conflicts_with = "count")]

@@ -13,10 +13,10 @@ pub struct Config {
     /// Where /live, /ready and /metrics are
     #[arg(long, env, default_value = "127.0.0.1:9081")]
     pub admin_listen: SocketAddr,
-    /// redis://[user:password@]host[:port][/db], or rediss:// for TLS
+    /// The Redis server, as redis:// or, for TLS, rediss://
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
-    /// The name of this replica [default: the host name]
+    /// The name of this replica; the host name where none is given
     #[arg(long, env, value_parser = replica_name)]
     pub replica: Option<String>,
     /// A folder with the built viewer to serve

@@ -73,7 +73,9 @@ end
 local turn = redis.call('HMGET', KEYS[1], 'ids_turn', 'ids_since')
 local current, older = KEYS[3], KEYS[4]
 if turn[1] == 'b' then current, older = older, current end
-if not turn[1] or now - tonumber(turn[2]) >= ids_keep or redis.call('SCARD', current) >= ids_max then
+if not turn[1] then
+  redis.call('HSET', KEYS[1], 'ids_turn', 'a', 'ids_since', now)
+elseif now - tonumber(turn[2]) >= ids_keep or redis.call('SCARD', current) >= ids_max then
   redis.call('UNLINK', older)
   current, older = older, current
   redis.call('HSET', KEYS[1], 'ids_turn', current == KEYS[3] and 'a' or 'b', 'ids_since', now)

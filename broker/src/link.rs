@@ -33,12 +33,15 @@ impl Link {
     }
 
     /// Runs one exchange on the connection. It is not tried again: only the caller knows whether twice is harmless.
-    pub(crate) async fn run<T>(
+    pub(crate) async fn run<T, F>(
         &self,
-        exchange: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
-    ) -> Result<T, BrokerError> {
-        let (mut connection, generation) = self.connection().await?;
-        match exchange(&mut connection).await {
+        exchange: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, BrokerError>
+    where
+        F: Future<Output = redis::RedisResult<T>>,
+    {
+        let (connection, generation) = self.connection().await?;
+        match exchange(connection).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 let error = BrokerError::from(error);
@@ -47,6 +50,22 @@ impl Link {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Runs an exchange that changes nothing. When the connection turns out to have died while it was
+    /// idle, as all do when Redis restarts, it is asked once more on a new one.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        exchange: impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, BrokerError>
+    where
+        F: Future<Output = redis::RedisResult<T>>,
+    {
+        let asked = Instant::now();
+        match self.run(&exchange).await {
+            Err(BrokerError::Away(_)) if asked.elapsed() < CONNECT_TIMEOUT => self.run(exchange).await,
+            answer => answer,
         }
     }
 

@@ -57,10 +57,11 @@ struct Listener {
 
 impl Store {
     fn new(now_ms: u64, last: Position) -> Self {
+        let first = last.next(now_ms);
         Self {
             epoch: format!("{:016x}", fastrand::u64(..)),
-            first: last.next(now_ms),
-            last,
+            first,
+            last: first,
             list: VecDeque::new(),
             ids: [HashSet::new(), HashSet::new()],
             ids_since_ms: now_ms,
@@ -373,7 +374,7 @@ impl Faults {
         move || {
             faults.replace(|store, now_ms| {
                 let fresh = Store::new(now_ms, earlier.last);
-                *store = Store { epoch: fresh.epoch, first: fresh.first, ..earlier };
+                *store = Store { epoch: fresh.epoch, first: fresh.first, last: fresh.last, ..earlier };
             });
         }
     }

@@ -44,14 +44,16 @@ impl RedisEngine {
     pub(crate) async fn push(&self, entries: &[Vec<u8>]) -> Result<u64, BrokerError> {
         let mut pipe = redis::pipe();
         pipe.lpush(&self.names.list, entries).publish(&self.names.channel, "new").ignore();
-        let (waiting,): (u64,) = self.link.run(async |connection| pipe.query_async(connection).await).await?;
+        let pipe = &pipe;
+        let (waiting,): (u64,) =
+            self.link.run(|mut connection| async move { pipe.query_async(&mut connection).await }).await?;
         Ok(waiting)
     }
 
     pub(crate) async fn waiting(&self) -> Result<u64, BrokerError> {
-        self.link
-            .run(async |connection| redis::cmd("LLEN").arg(&self.names.list).query_async(connection).await)
-            .await
+        let mut command = redis::cmd("LLEN");
+        command.arg(&self.names.list);
+        self.ask(&command).await
     }
 
     pub(crate) async fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
@@ -71,9 +73,10 @@ impl RedisEngine {
             .arg(DEAD_MAX_ENTRIES)
             .arg(DEAD_RAW_MAX_BYTES);
         call.arg(NAME_MAX_BYTES);
+        let call = &call;
         type Answer = (String, u64, u64, Vec<String>, Vec<Vec<u8>>);
         let (epoch, waiting, repeated, refused, claimed): Answer =
-            self.link.run(async |connection| call.invoke_async(connection).await).await?;
+            self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let refused = refused
             .chunks_exact(2)
             .map(|pair| Refused { reason: pair[0].clone(), detail: pair[1].clone() })
@@ -94,14 +97,15 @@ impl RedisEngine {
             .arg("size")
             .arg(dead.raw.len());
         command.arg("claimed_by").arg(&dead.claimed_by).arg("raw").arg(raw);
-        self.link.run(async |connection| command.exec_async(connection).await).await
+        let command = &command;
+        self.link.run(|mut connection| async move { command.exec_async(&mut connection).await }).await
     }
 
     pub(crate) async fn dead(&self) -> Result<Vec<Dead>, BrokerError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.names.dead()).arg("-").arg("+");
         type Row = (String, Vec<Vec<u8>>);
-        let rows: Vec<Row> = self.link.run(async |connection| command.query_async(connection).await).await?;
+        let rows: Vec<Row> = self.ask(&command).await?;
         rows.iter().map(|(_, fields)| dead_entry(fields)).collect()
     }
 
@@ -139,9 +143,10 @@ impl RedisEngine {
             .arg(after.to_string())
             .arg(limit)
             .arg(READ_MAX_BYTES / audiences.len().max(1));
+        let call = &call;
         type Answer = (String, String, String, u64, Vec<(u8, String, Vec<Vec<u8>>)>);
         let (epoch, first, last, now_ms, parts): Answer =
-            self.link.run(async |connection| call.invoke_async(connection).await).await?;
+            self.link.ask(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let parts = audiences
             .iter()
             .zip(parts)
@@ -160,12 +165,15 @@ impl RedisEngine {
         })
     }
 
+    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
+        self.link.ask(|mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
     /// A Redis that may evict keys would lose entries without a word; this says so in the log.
     pub(crate) async fn check_policy(&self) -> Result<Option<String>, BrokerError> {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg("maxmemory-policy");
-        let answer: Vec<String> =
-            self.link.run(async |connection| command.query_async(connection).await).await?;
+        let answer: Vec<String> = self.ask(&command).await?;
         Ok(answer.into_iter().nth(1))
     }
 }

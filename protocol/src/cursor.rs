@@ -22,15 +22,6 @@ impl Position {
     pub fn next(self, now_ms: u64) -> Self {
         if now_ms > self.ms { Self { ms: now_ms, n: 0 } } else { Self { ms: self.ms, n: self.n + 1 } }
     }
-
-    /// The last possible position before this one.
-    #[must_use]
-    pub fn before(self) -> Self {
-        match self.n {
-            0 => Self { ms: self.ms.saturating_sub(1), n: u64::from(u32::MAX) },
-            n => Self { ms: self.ms, n: n - 1 },
-        }
-    }
 }
 
 impl fmt::Display for Position {
@@ -110,7 +101,6 @@ mod tests {
         assert_eq!(first.next(1_000).to_string(), "1000-1");
         assert_eq!(first.next(900).to_string(), "1000-1");
         assert_eq!(first.next(1_001).to_string(), "1001-0");
-        assert!(first.before() < first && first.before() > Position { ms: 999, n: 5 });
     }
 
     #[test]

@@ -73,6 +73,15 @@ pub struct Action {
     pub url: String,
 }
 
+impl Action {
+    /// Whether the link may be followed: `http:`, `https:` or relative. The claim has looked already; a
+    /// reader that makes a link of it looks again.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        is_safe_url(&self.url)
+    }
+}
+
 /// One notification, as its fields are read. The bytes that it came in are kept apart, by
 /// [`crate::Entry`], because reading and writing it again would lose unknown fields and the exact
 /// form of numbers.

@@ -1,0 +1,238 @@
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use carillon_broker::{Batch, Broker, BrokerError, Event, FanOut, Faults, History, Names, Subscriptions};
+use carillon_harness::{Proxy, RedisServer, eventually};
+use carillon_protocol::{Audience, Cursor, Position};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// One server for all tests of this process; each has names of its own.
+static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An engine under test, with the levers to break it.
+pub(crate) struct Bench {
+    pub(crate) broker: Broker,
+    lever: Lever,
+}
+
+enum Lever {
+    Redis { proxy: Proxy, names: Names },
+    Memory(Faults),
+}
+
+impl Bench {
+    pub(crate) async fn redis(test: &str) -> Self {
+        let proxy = Proxy::start(SERVER.addr()).await;
+        let names = Names::for_test(&test.replace("::", "-"));
+        let broker = Broker::redis(&format!("redis://{}", proxy.addr()), names.clone()).unwrap();
+        Self { broker, lever: Lever::Redis { proxy, names } }
+    }
+
+    pub(crate) fn memory() -> Self {
+        let now =
+            || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let (broker, faults) = Broker::memory(Arc::new(now));
+        Self { broker, lever: Lever::Memory(faults) }
+    }
+
+    /// Ends every connection.
+    pub(crate) fn cut(&self) {
+        match &self.lever {
+            Lever::Redis { proxy, .. } => proxy.cut(),
+            Lever::Memory(faults) => faults.cut_subscribers(),
+        }
+    }
+
+    /// Claims, so that the claim is carried out and its answer is lost.
+    pub(crate) async fn claim_and_lose_the_reply(&self) {
+        match &self.lever {
+            Lever::Redis { proxy, .. } => {
+                self.tail().await;
+                proxy.lose_replies_after(0);
+                let lost = proxy.lost_bytes();
+                // The connection is cut once the answer is on its way, and not before.
+                let (claim, ()) = tokio::join!(self.broker.claim("lost", FanOut::All), async {
+                    eventually("a lost answer", DEADLINE, async || proxy.lost_bytes() > lost).await;
+                    proxy.pass();
+                });
+                assert!(matches!(claim, Err(BrokerError::Away(_))));
+            }
+            Lever::Memory(faults) => {
+                faults.lose_next_claim_reply();
+                assert!(matches!(self.broker.claim("lost", FanOut::All).await, Err(BrokerError::Away(_))));
+            }
+        }
+    }
+
+    pub(crate) fn go_away(&self) {
+        match &self.lever {
+            Lever::Redis { proxy, .. } => {
+                proxy.refuse();
+                proxy.cut();
+            }
+            Lever::Memory(faults) => faults.go_away(),
+        }
+    }
+
+    pub(crate) fn come_back(&self) {
+        match &self.lever {
+            Lever::Redis { proxy, .. } => proxy.pass(),
+            Lever::Memory(faults) => faults.come_back(),
+        }
+    }
+
+    /// Removes all but the newest entries of a history.
+    pub(crate) fn trim(&self, audience: &Audience, keep: usize) {
+        match &self.lever {
+            Lever::Redis { names, .. } => {
+                SERVER.run(&["XTRIM", &names.history(audience), "MAXLEN", &keep.to_string()])
+            }
+            Lever::Memory(faults) => faults.trim(audience, keep),
+        }
+    }
+
+    /// All data is lost.
+    pub(crate) fn forget(&self) {
+        match &self.lever {
+            Lever::Redis { names, proxy } => {
+                let all = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end";
+                SERVER.run(&["EVAL", all, "0", &format!("{}*", names.prefix().replace(['{', '}'], "?"))]);
+                SERVER.run(&["DEL", &names.list]);
+                proxy.cut();
+            }
+            Lever::Memory(faults) => faults.forget(),
+        }
+    }
+
+    pub(crate) async fn push(&self, entries: &[&str]) {
+        let entries: Vec<_> = entries.iter().map(|entry| entry.as_bytes().to_vec()).collect();
+        self.settled(async || self.broker.push(&entries).await).await;
+    }
+
+    pub(crate) async fn claim(&self, replica: &str) -> Batch {
+        self.settled(async || self.broker.claim(replica, FanOut::All).await).await
+    }
+
+    /// Claims until the list is empty.
+    pub(crate) async fn drain(&self, replica: &str) -> Vec<Batch> {
+        let mut batches = vec![];
+        loop {
+            let batch = self.claim(replica).await;
+            let waiting = batch.waiting;
+            batches.push(batch);
+            if waiting == 0 {
+                return batches;
+            }
+        }
+    }
+
+    pub(crate) async fn tail(&self) -> Cursor {
+        self.settled(async || self.broker.tail().await).await
+    }
+
+    /// The beginning of the present epoch.
+    pub(crate) async fn start(&self) -> Cursor {
+        Cursor { position: Position::ZERO, ..self.tail().await }
+    }
+
+    pub(crate) async fn page(&self, audiences: &[Audience], since: &Cursor, limit: usize) -> History {
+        self.settled(async || self.broker.history(audiences, since, limit).await).await
+    }
+
+    /// Reads on from a cursor to the end, page by page.
+    pub(crate) async fn read(&self, audiences: &[Audience], since: &Cursor, limit: usize) -> Vec<String> {
+        let mut entries = vec![];
+        let mut since = since.clone();
+        loop {
+            let page = self.page(audiences, &since, limit).await;
+            entries.extend(page.entries.iter().map(|recalled| text(&recalled.stored.raw)));
+            since = page.reached;
+            if page.ended {
+                return entries;
+            }
+        }
+    }
+
+    /// The first try after a cut fails, since the connection is found to be dead only then.
+    async fn settled<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, BrokerError>) -> T {
+        for _ in 0..20 {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(BrokerError::Away(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the engine stays away");
+    }
+
+    /// Listens, and writes down what it hears.
+    pub(crate) fn listen(&self) -> Ear {
+        let subscriptions = Subscriptions::default();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let stop = CancellationToken::new();
+        let (broker, wanted, events, stopped) =
+            (self.broker.clone(), subscriptions.clone(), Arc::clone(&heard), stop.clone());
+        TaskTracker::new().spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = broker.listen(&wanted, |event| events.lock().unwrap().push(event)) => {}
+            }
+        });
+        Ear { subscriptions, heard, _stop: stop.drop_guard() }
+    }
+}
+
+/// A listener.
+pub(crate) struct Ear {
+    pub(crate) subscriptions: Subscriptions,
+    heard: Arc<Mutex<Vec<Event>>>,
+    _stop: DropGuard,
+}
+
+impl Ear {
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    pub(crate) fn forget(&self) {
+        self.heard.lock().unwrap().clear();
+    }
+
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&[Event]) -> bool) {
+        eventually(what, DEADLINE, async || condition(&self.events())).await;
+    }
+
+    pub(crate) async fn until_subscribed(&self, audience: &Audience) {
+        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.contains(audience));
+        self.until("a confirmed subscription", |events| events.iter().any(is_it)).await;
+    }
+
+    /// The entries that were published, in the order in which they were heard.
+    pub(crate) fn published(&self) -> Vec<String> {
+        let fanouts = self.events().into_iter().filter_map(|event| match event {
+            Event::Fanout(fanout) => Some(fanout),
+            _ => None,
+        });
+        fanouts.flat_map(|fanout| fanout.entries).map(|entry| text(&entry.raw)).collect()
+    }
+}
+
+pub(crate) fn text(raw: &[u8]) -> String {
+    String::from_utf8_lossy(raw).into_owned()
+}
+
+pub(crate) fn claimed(batches: &[Batch]) -> Vec<String> {
+    batches.iter().flat_map(|batch| &batch.claimed).map(|claimed| text(&claimed.stored.raw)).collect()
+}
+
+pub(crate) fn topic(name: &str) -> Audience {
+    Audience::Topic(name.to_owned())
+}
+
+/// An entry for a topic.
+pub(crate) fn entry(id: &str, topic: &str) -> String {
+    format!(r#"{{"id":"{id}","body":"b","to":{{"topic":"{topic}"}}}}"#)
+}

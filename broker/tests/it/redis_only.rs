@@ -1,0 +1,177 @@
+//! What only a real Redis server can show.
+
+use std::collections::BTreeSet;
+
+use carillon_broker::{Broker, BrokerError, Event, FanOut, Names};
+use carillon_harness::{Proxy, RedisServer, eventually};
+use carillon_protocol::{Audience, Cursor, GapReason, Position};
+
+use crate::bench::{DEADLINE, text};
+
+async fn everyone(broker: &Broker, since: &Cursor) -> Vec<String> {
+    let page = broker.history(&[Audience::Everyone], since, 100).await.unwrap();
+    page.entries.iter().map(|recalled| text(&recalled.stored.raw)).collect()
+}
+
+#[tokio::test]
+async fn the_names_are_the_contract_and_what_is_kept_expires() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    // Any program may push: no id, no JSON, and the wake-up carries nothing.
+    server.run(&["LPUSH", "Notification-List", "hello", r#"{"id":"a","body":"b","to":{"user":"42"}}"#, "{"]);
+    server.run(&["PUBLISH", "Notification-Channel", "x"]);
+    broker.claim("bff", FanOut::All).await.unwrap();
+    let keys = server.cli(&["KEYS", "*"]);
+    let keys: BTreeSet<_> = keys.lines().collect();
+    let expected = ["dead", "history:everyone", "history:user:42", "ids:a", "sequence"]
+        .map(|name| format!("{{Notification-List}}:{name}"));
+    assert_eq!(keys, expected.iter().map(String::as_str).collect());
+    let age_ms = |key: &str| server.cli(&["PTTL", key]).parse::<u64>().unwrap();
+    let hour = 60 * 60 * 1_000;
+    assert!((23 * hour..=24 * hour).contains(&age_ms("{Notification-List}:history:everyone")));
+    assert!((6 * 24 * hour..=7 * 24 * hour).contains(&age_ms("{Notification-List}:history:user:42")));
+    assert!(age_ms("{Notification-List}:ids:a") <= hour);
+    let slots: BTreeSet<_> =
+        keys.iter().copied().chain(["Notification-List"]).map(|key| server_slot(&server, key)).collect();
+    assert_eq!(slots.len(), 1, "one slot on Redis Cluster");
+}
+
+/// The cluster slot of a key, by Redis' own arithmetic. `CLUSTER KEYSLOT` needs a node in cluster mode.
+fn server_slot(server: &RedisServer, key: &str) -> u16 {
+    assert!(!server.cli(&["PING"]).is_empty());
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or(key, |(tag, _)| tag);
+    let mut crc = 0_u16;
+    for byte in tag.bytes() {
+        crc ^= u16::from(byte) << 8;
+        for _ in 0..8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+        }
+    }
+    crc % 16_384
+}
+
+#[tokio::test]
+async fn ids_are_dropped_through_one_turn_of_the_sets_and_forgotten_after_two() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let push = async || {
+        broker.push(&[br#"{"id":"a","body":"b"}"#.to_vec()]).await.unwrap();
+        broker.claim("bff", FanOut::All).await.unwrap().repeated
+    };
+    let turn = || server.run(&["HSET", "{Notification-List}:sequence", "ids_since", "1"]);
+    assert_eq!(push().await, 0);
+    assert_eq!(push().await, 1);
+    turn();
+    assert_eq!(push().await, 1, "from the older set");
+    turn();
+    turn();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    assert_eq!(push().await, 0, "both sets are new by now");
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_without_its_data_begins_a_new_epoch() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    broker.push(&[b"before".to_vec()]).await.unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    let before = broker.tail().await.unwrap();
+    server.start_again_empty();
+    eventually("Redis", DEADLINE, async || broker.push(&[b"after".to_vec()]).await.is_ok()).await;
+    broker.claim("bff", FanOut::All).await.unwrap();
+    let page = broker.history(&[Audience::Everyone], &before, 10).await.unwrap();
+    assert_eq!(page.gap, Some(GapReason::Epoch));
+    assert_eq!(everyone(&broker, &before).await, ["after"]);
+}
+
+#[tokio::test]
+async fn a_promoted_replica_is_a_new_epoch_and_what_it_has_is_given() {
+    let server = RedisServer::start_with(&["--enable-debug-command", "yes"]);
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let start = Cursor { position: Position::ZERO, ..broker.tail().await.unwrap() };
+    broker.push(&[b"one".to_vec(), b"two".to_vec()]).await.unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    let page = broker.history(&[Audience::Everyone], &start, 1).await.unwrap();
+    // What a promotion does to the name of the data set.
+    server.run(&["DEBUG", "CHANGE-REPL-ID"]);
+    broker.push(&[b"three".to_vec()]).await.unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    assert_eq!(everyone(&broker, &page.reached).await, ["two", "three"]);
+    let page = broker.history(&[Audience::Everyone], &page.reached, 10).await.unwrap();
+    assert_eq!(page.gap, Some(GapReason::Epoch));
+    // A reader that is ahead of this server, whose clock may be behind, begins with the epoch.
+    let ahead = Cursor { position: Position { ms: u64::MAX >> 12, n: 0 }, ..start };
+    assert_eq!(everyone(&broker, &ahead).await, ["three"]);
+}
+
+#[tokio::test]
+async fn positions_rise_when_the_sequence_is_lost_and_history_was_kept() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let future = "99999999999999-5";
+    server.run(&[
+        "XADD",
+        "{Notification-List}:history:everyone",
+        future,
+        "claimed_by",
+        "x",
+        "prev",
+        "0-0",
+        "entry",
+        "old",
+    ]);
+    broker.push(&[b"new".to_vec()]).await.unwrap();
+    let batch = broker.claim("bff", FanOut::All).await.unwrap();
+    assert_eq!(batch.claimed[0].stored.position.to_string(), "99999999999999-6");
+}
+
+#[tokio::test]
+async fn a_connection_that_swallows_everything_is_found_out_and_replaced() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.addr()).await;
+    let bench = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
+    let subscriptions = carillon_broker::Subscriptions::default();
+    subscriptions.add(Audience::Everyone);
+    let heard = std::sync::Mutex::new(Vec::new());
+    let downs = || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Down)).count();
+    let subscribed =
+        || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Subscribed { .. })).count();
+    let listening = bench.listen(&subscriptions, |event| heard.lock().unwrap().push(event));
+    let test = async {
+        eventually("the subscription", DEADLINE, async || subscribed() == 1).await;
+        proxy.black_hole_current();
+        eventually("the watchdog", DEADLINE, async || downs() == 1).await;
+        eventually("a new subscription", DEADLINE, async || subscribed() == 2).await;
+        eventually("commands", DEADLINE, async || bench.push(&[b"hello".to_vec()]).await.is_ok()).await;
+        // Also when new connections are swallowed for a while.
+        proxy.black_hole();
+        eventually("the watchdog", DEADLINE, async || downs() == 2).await;
+        assert!(matches!(bench.tail().await, Err(BrokerError::Away(_))));
+        proxy.pass();
+        eventually("a new subscription", DEADLINE, async || subscribed() == 3).await;
+        eventually("commands", DEADLINE, async || bench.tail().await.is_ok()).await;
+    };
+    tokio::select! {
+        () = listening => panic!("a listener never ends"),
+        () = test => {}
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_by_redis_is_told_from_its_absence() {
+    let server = RedisServer::start();
+    server.run(&["SET", "Notification-List", "not a list"]);
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let refused = broker.push(&[b"a".to_vec()]).await;
+    assert!(matches!(&refused, Err(BrokerError::Refused(text)) if text.contains("WRONGTYPE")), "{refused:?}");
+    assert!(matches!(broker.claim("bff", FanOut::All).await, Err(BrokerError::Refused(_))));
+    server.run(&["CONFIG", "SET", "requirepass", "secret"]);
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    assert!(broker.tail().await.is_err());
+    let url = format!("redis://:secret@127.0.0.1:{}", server.port());
+    assert!(Broker::redis(&url, Names::default()).unwrap().tail().await.is_ok());
+    for url in ["", "127.0.0.1:6379", "http://127.0.0.1", "redis://"] {
+        let error = Broker::redis(url, Names::default()).err();
+        assert!(matches!(error, Some(BrokerError::Url(_))) || url == "redis://", "{url}: {error:?}");
+    }
+}

@@ -1,1 +1,35 @@
+//! The viewer: connection → inbox → toast. See `inbox.rs` for what it shows and why, `connection.rs`
+//! for how it stays connected, and `page.rs` for how it looks and for the hooks that tests hold on to.
 
+pub mod clock;
+pub mod connection;
+pub mod empty;
+pub mod icon;
+pub mod inbox;
+pub mod list;
+pub mod meta;
+pub mod notice;
+pub mod page;
+pub mod pill;
+pub mod race;
+pub mod theme;
+pub mod toast;
+pub mod viewer;
+pub mod words;
+
+use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// The element of `index.html` that holds what is shown while this loads.
+const PLACE_ID: &str = "viewer";
+
+/// Puts the page in the place of what was shown while it loaded.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+    let place = leptos::prelude::document().get_element_by_id(PLACE_ID);
+    if let Some(place) = place.and_then(|place| place.dyn_into::<web_sys::HtmlElement>().ok()) {
+        place.set_text_content(None);
+        leptos::mount::mount_to(place, page::Page).forget();
+    }
+}

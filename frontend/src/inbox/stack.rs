@@ -1,0 +1,185 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Item;
+
+/// More toasts than this are not on the screen at once.
+pub const VISIBLE_MAX_TOASTS: usize = 5;
+/// More than this do not wait for a free place: the oldest is passed over, and is in the list.
+pub const WAITING_MAX_TOASTS: usize = 20;
+/// How long a toast stays.
+pub const LIFE_MS: u64 = 3_000;
+/// How long it takes to go; the style sheet's `--leave` says the same.
+pub const LEAVE_MS: u64 = 120;
+
+/// Why the toasts stay for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The pointer is over them.
+    Pointer,
+    /// The keyboard is in them.
+    Focus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Runs { until_ms: u64 },
+    Held,
+    Leaves { until_ms: u64 },
+}
+
+/// A toast on the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toast {
+    /// What it shows.
+    pub item: Arc<Item>,
+    /// How many lives it has begun: its hairline starts anew with each.
+    pub lives: u32,
+    life: Life,
+}
+
+impl Toast {
+    /// Whether it is on its way out.
+    #[must_use]
+    pub fn leaving(&self) -> bool {
+        matches!(self.life, Life::Leaves { .. })
+    }
+
+    fn begin(&mut self, life: Life) {
+        self.life = life;
+        self.lives += 1;
+    }
+
+    fn leave(&mut self, now_ms: u64) {
+        if !self.leaving() {
+            self.life = Life::Leaves { until_ms: now_ms + LEAVE_MS };
+        }
+    }
+}
+
+/// The toasts: those on the screen, oldest first, and those that wait for a place.
+#[derive(Clone, Debug, Default)]
+pub struct Stack {
+    visible: Vec<Toast>,
+    waiting: VecDeque<Arc<Item>>,
+    /// How many gave up waiting since it last was that nobody waited.
+    passed_over: usize,
+    pointer: bool,
+    focus: bool,
+}
+
+impl Stack {
+    /// The toasts on the screen, oldest first.
+    #[must_use]
+    pub fn visible(&self) -> &[Toast] {
+        &self.visible
+    }
+
+    /// How many more there are.
+    #[must_use]
+    pub fn more(&self) -> usize {
+        self.waiting.len() + self.passed_over
+    }
+
+    /// Whether all lives stand still.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.pointer || self.focus
+    }
+
+    /// Shows an item, now or when there is a place. One with the same slot gives its place to it.
+    pub(super) fn push(&mut self, now_ms: u64, item: Arc<Item>) {
+        let life = self.new_life(now_ms);
+        if let Some(toast) = self.visible.iter_mut().find(|toast| toast.item.slot == item.slot) {
+            toast.item = item;
+            toast.begin(life);
+        } else if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.slot == item.slot) {
+            *waiting = item;
+        } else {
+            if self.waiting.len() == WAITING_MAX_TOASTS {
+                self.waiting.pop_front();
+                self.passed_over += 1;
+            }
+            self.waiting.push_back(item);
+        }
+        self.settle(now_ms);
+    }
+
+    /// Lets go what has lived, and fills free places.
+    pub(super) fn settle(&mut self, now_ms: u64) {
+        for toast in &mut self.visible {
+            let lived = matches!(toast.life, Life::Runs { until_ms } if until_ms <= now_ms);
+            if lived || toast.item.expired(now_ms) {
+                toast.leave(now_ms);
+            }
+        }
+        self.visible.retain(|toast| !matches!(toast.life, Life::Leaves { until_ms } if until_ms <= now_ms));
+        self.waiting.retain(|item| !item.expired(now_ms));
+        if self.visible.is_empty() {
+            // What is gone from under a pointer does not always say that the pointer has left it.
+            (self.pointer, self.focus) = (false, false);
+        }
+        while self.visible.len() < VISIBLE_MAX_TOASTS
+            && let Some(item) = self.waiting.pop_front()
+        {
+            let life = self.new_life(now_ms);
+            self.visible.push(Toast { item, lives: 0, life });
+        }
+        if self.waiting.is_empty() {
+            self.passed_over = 0;
+        }
+    }
+
+    fn new_life(&self, now_ms: u64) -> Life {
+        if self.held() { Life::Held } else { Life::Runs { until_ms: now_ms + LIFE_MS } }
+    }
+
+    /// Holds all of them, so that nothing moves under a pointer; when the last cause is gone, every
+    /// life starts anew.
+    pub(super) fn hold(&mut self, now_ms: u64, cause: Hold, on: bool) {
+        let before = self.held();
+        match cause {
+            Hold::Pointer => self.pointer = on,
+            Hold::Focus => self.focus = on,
+        }
+        if before == self.held() {
+            return;
+        }
+        let life = self.new_life(now_ms);
+        for toast in self.visible.iter_mut().filter(|toast| !toast.leaving()) {
+            match life {
+                Life::Held => toast.life = life,
+                _ => toast.begin(life),
+            }
+        }
+    }
+
+    /// Sends one away.
+    pub(super) fn close(&mut self, now_ms: u64, slot: u64) {
+        if let Some(toast) = self.visible.iter_mut().find(|toast| toast.item.slot == slot) {
+            toast.leave(now_ms);
+        }
+    }
+
+    /// The newest on the screen.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.visible.iter().rev().find(|toast| !toast.leaving()).map(|toast| toast.item.slot)
+    }
+
+    /// Gives up on those that wait: whoever asked for them reads the list.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.passed_over = 0;
+    }
+
+    /// When [`Stack::settle`] has something to do, if nothing else happens.
+    pub(super) fn wake_at_ms(&self) -> Option<u64> {
+        let lives = self.visible.iter().filter_map(|toast| match toast.life {
+            Life::Runs { until_ms } | Life::Leaves { until_ms } => Some(until_ms),
+            Life::Held => None,
+        });
+        let shown = self.visible.iter().filter(|toast| !toast.leaving()).map(|toast| &toast.item);
+        lives.chain(shown.chain(&self.waiting).filter_map(|item| item.expires_ms())).min()
+    }
+}

@@ -1,0 +1,125 @@
+use carillon_protocol::{CloseCode, Phase};
+use leptos::prelude::*;
+
+use crate::clock::Now;
+use crate::connection::Command;
+use crate::viewer::Viewer;
+use crate::words::seconds_left;
+
+/// What the pill says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Words {
+    phase: &'static str,
+    /// What stays true while seconds pass: the part that is read out.
+    word: String,
+    /// The seconds that are left.
+    countdown: Option<String>,
+    replica: Option<String>,
+    button: Option<&'static str>,
+}
+
+fn words(phase: &Phase, refusal: Option<&str>, now: Now) -> Words {
+    let plain = |phase: &'static str, word: &str| Words {
+        phase,
+        word: word.to_owned(),
+        countdown: None,
+        replica: None,
+        button: None,
+    };
+    match phase {
+        Phase::Connecting { .. } => plain("connecting", "Connecting"),
+        Phase::Live { replica, .. } => Words { replica: Some(replica.clone()), ..plain("live", "Live") },
+        Phase::Waiting { until_ms } => Words {
+            countdown: Some(format!("in {} s", seconds_left(*until_ms, now.ms))),
+            button: Some("Now"),
+            ..plain("waiting", "Reconnecting")
+        },
+        Phase::Offline => {
+            Words { button: Some("Try"), ..plain("offline", "Offline: your device has no network") }
+        }
+        Phase::Stopped { code } => {
+            let reason = refusal.unwrap_or_else(|| reason(*code));
+            Words { button: Some("Try again"), ..plain("stopped", &format!("Stopped: {reason}")) }
+        }
+    }
+}
+
+/// Why the server said that coming back is no use.
+fn reason(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::REFUSED => "you are not allowed in",
+        CloseCode::LIMIT => "the server has a limit here",
+        CloseCode::BAD_MESSAGE => "the server could not read this page",
+        _ => "the server and this page do not understand each other",
+    }
+}
+
+/// Dot, word and replica, and a button where there is something to do.
+#[component]
+pub fn Pill() -> impl IntoView {
+    let viewer = Viewer::here();
+    let words = Memo::new(move |_| {
+        let now = viewer.now.get();
+        viewer.refusal.with(|refusal| viewer.phase.with(|phase| words(phase, refusal.as_deref(), now)))
+    });
+    let word = Memo::new(move |_| words.with(|words| words.word.clone()));
+    let replica = Memo::new(move |_| words.with(|words| words.replica.clone()));
+    let button = Memo::new(move |_| words.with(|words| words.button));
+    view! {
+        <div
+            class="pill"
+            data-testid="pill"
+            data-phase=move || words.with(|words| words.phase)
+            data-replica=replica
+        >
+            <span class="dot" aria-hidden="true"></span>
+            <p class="pill-words">
+                <span role="status">
+                    {word} {move || replica.get().map(|name| view! { <b>" · " <bdi>{name}</bdi></b> })}
+                </span>
+                {move || words.with(|words| words.countdown.clone()).map(|left| format!(" {left}"))}
+            </p>
+            {move || {
+                button.get().map(|label| {
+                    view! {
+                        <button class="small" on:click=move |_| viewer.command(Command::Connect)>
+                            {label}
+                        </button>
+                    }
+                })
+            }}
+        </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(phase: &Phase, refusal: Option<&str>) -> (String, Option<&'static str>) {
+        let words = words(phase, refusal, Now { ms: 1_000, wall_ms: 0 });
+        let parts = [Some(words.word), words.replica, words.countdown];
+        (parts.into_iter().flatten().collect::<Vec<_>>().join(" "), words.button)
+    }
+
+    #[test]
+    fn says_where_the_connection_stands_and_what_to_do() {
+        let replica = "bff-2".to_owned();
+        for (phase, expected, button) in [
+            (Phase::Connecting { since_ms: 0 }, "Connecting", None),
+            (Phase::Live { since_ms: 0, replica }, "Live bff-2", None),
+            (Phase::Waiting { until_ms: 3_500 }, "Reconnecting in 3 s", Some("Now")),
+            (Phase::Waiting { until_ms: 900 }, "Reconnecting in 1 s", Some("Now")),
+            (Phase::Offline, "Offline: your device has no network", Some("Try")),
+            (
+                Phase::Stopped { code: CloseCode::REFUSED },
+                "Stopped: you are not allowed in",
+                Some("Try again"),
+            ),
+        ] {
+            assert_eq!(say(&phase, None), (expected.to_owned(), button));
+        }
+        let refused = say(&Phase::Stopped { code: CloseCode::LIMIT }, Some("64 topics at most"));
+        assert_eq!(refused.0, "Stopped: 64 topics at most");
+    }
+}

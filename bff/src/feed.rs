@@ -120,6 +120,7 @@ impl Feed {
         }
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
+            let mut stuck = false;
             let output = match self.feeds.hub.take(self.id) {
                 Take::Frames(frames) => self.feeds.output(frames),
                 Take::Wait => {
@@ -128,17 +129,24 @@ impl Feed {
                 }
                 // Boxed, since most readers are live: an idle one does not carry the state of a read.
                 Take::Behind(cursor) => match Box::pin(self.read(&cursor)).await {
-                    Ok(history) => self.recall(&history),
+                    Ok(history) => {
+                        stuck = history.reached == cursor;
+                        self.recall(&history)
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "a reader waits for history");
-                        let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
-                        let _ = tokio::time::timeout(wait, self.notify.notified()).await;
-                        continue;
+                        stuck = true;
+                        Output::default()
                     }
                 },
             };
             if !output.frames.is_empty() {
                 return output;
+            }
+            // Redis is away, or knows less than was heard: asking again at once would not help.
+            if stuck {
+                let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
+                let _ = tokio::time::timeout(wait, self.notify.notified()).await;
             }
         }
     }

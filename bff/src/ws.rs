@@ -93,7 +93,8 @@ impl Socket {
         let mut heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
         let mut leave: Option<Instant> = None;
         loop {
-            let wake = leave.map_or(heartbeat, |leave| leave.min(heartbeat));
+            let silent = self.heard + Duration::from_millis(SILENCE_MS);
+            let wake = heartbeat.min(silent).min(leave.unwrap_or(heartbeat));
             let step = tokio::select! {
                 biased;
                 () = self.app.stop.cancelled(), if leave.is_none() => {
@@ -103,11 +104,15 @@ impl Socket {
                 message = self.socket.recv() => self.hear(message).await,
                 output = self.feed.next() => self.write(output).await,
                 () = tokio::time::sleep_until(wake) => {
-                    if leave.is_some_and(|leave| Instant::now() >= leave) {
+                    let now = Instant::now();
+                    if leave.is_some_and(|leave| now >= leave) {
                         return self.farewell().await;
                     }
-                    heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
-                    self.heartbeat().await
+                    if now >= silent {
+                        return End::Close(CloseCode::SILENT, "nothing was heard for 60 s");
+                    }
+                    heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
+                    self.heartbeat(true).await
                 }
             };
             if let Err(end) = step {
@@ -130,7 +135,7 @@ impl Socket {
                 Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
             }
             Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
-                Ok(ClientMessage::Ping) => self.say_heartbeat(false).await,
+                Ok(ClientMessage::Ping) => self.heartbeat(false).await,
                 Ok(ClientMessage::Unknown) => Ok(()),
                 Err(_) => {
                     let detail = "a message is a JSON object with a type".to_owned();
@@ -141,15 +146,8 @@ impl Socket {
         }
     }
 
-    async fn heartbeat(&mut self) -> Result<(), End> {
-        if self.heard.elapsed() >= Duration::from_millis(SILENCE_MS) {
-            return Err(End::Close(CloseCode::SILENT, "nothing was heard for 60 s"));
-        }
-        self.say_heartbeat(true).await
-    }
-
-    /// The heartbeat, and a ping in the same write, which a browser answers by itself.
-    async fn say_heartbeat(&mut self, ping: bool) -> Result<(), End> {
+    /// The heartbeat, and on time a ping in the same write, which a browser answers by itself.
+    async fn heartbeat(&mut self, ping: bool) -> Result<(), End> {
         let Some(cursor) = self.feed.cursor() else { return Ok(()) };
         let heartbeat = ServerMessage::Heartbeat { cursor: cursor.to_string() }.to_json();
         let ping = ping.then(|| Message::Ping(bytes::Bytes::new()));

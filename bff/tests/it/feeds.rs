@@ -1,0 +1,202 @@
+//! Readers of several audiences, at the seam where identity will be added.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use carillon_bff::feed::{Feeds, Reader};
+use carillon_bff::hub::Hub;
+use carillon_bff::now_ms;
+use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
+use carillon_harness::RedisServer;
+use carillon_protocol::{Audience, Cursor, Resume, ServerMessage};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// A hub that hears a broker, without a port.
+struct Replica {
+    feeds: Arc<Feeds>,
+    hub: Arc<Hub>,
+    _stop: DropGuard,
+}
+
+impl Replica {
+    fn new(broker: &Broker) -> Self {
+        let subscriptions = Subscriptions::default();
+        let hub = Arc::new(Hub::new(FanOut::All, subscriptions.clone()));
+        let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+        let stop = CancellationToken::new();
+        let (broker, hearing, stopped) = (broker.clone(), Arc::clone(&hub), stop.clone());
+        TaskTracker::new().spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = broker.listen(&subscriptions, |event: Event| hearing.hear(&event)) => {}
+            }
+        });
+        Self { feeds, hub, _stop: stop.drop_guard() }
+    }
+}
+
+fn notification(frame: &str) -> (Cursor, String) {
+    match ServerMessage::parse(frame).unwrap() {
+        ServerMessage::Notification { cursor, notification, .. } => {
+            let notification: carillon_protocol::Notification =
+                serde_json::from_str(notification.get()).unwrap();
+            (cursor.parse().unwrap(), notification.id)
+        }
+        other => panic!("a notification was expected, and {other:?} came"),
+    }
+}
+
+fn entry(id: usize, to: &Audience) -> Vec<u8> {
+    serde_json::json!({ "id": id.to_string(), "body": "b", "to": to }).to_string().into_bytes()
+}
+
+/// Reads with many short-lived feeds, each resuming where the last was dropped, while entries are pushed.
+async fn resumes_without_skipping(broker: Broker) {
+    let replica = Replica::new(&broker);
+    let audiences: Arc<[Audience]> = [Audience::Topic("news".into()), Audience::User("42".into())].into();
+    let others = [Audience::Everyone, Audience::User("43".into())];
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut expected = vec![];
+    let mut seen = vec![];
+    let mut since = Some(broker.tail().await.unwrap());
+    for round in 0..150 {
+        let mut entries = vec![];
+        for n in 0..random.usize(0..20) {
+            let id = round * 100 + n;
+            let ours = random.u8(..4) > 0;
+            let to = if ours {
+                &audiences[usize::from(random.bool())]
+            } else {
+                &others[usize::from(random.bool())]
+            };
+            if ours {
+                expected.push(id.to_string());
+            }
+            entries.push(entry(id, to));
+        }
+        broker.push(&entries).await.unwrap();
+        while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
+
+        let reader = Reader { audiences: Arc::clone(&audiences), since: since.clone() };
+        let (mut feed, joined) = replica.feeds.join(reader).await.unwrap();
+        assert_eq!(joined.resume, Resume::Complete);
+        while seen.len() < expected.len() {
+            let output = feed.next().await;
+            // Cut in the middle of what was given out: the rest was never seen.
+            let taken =
+                if random.u8(..3) == 0 { random.usize(..=output.frames.len()) } else { output.frames.len() };
+            for frame in &output.frames[..taken] {
+                let (cursor, id) = notification(frame);
+                seen.push(id);
+                since = Some(cursor);
+            }
+            if taken < output.frames.len() || random.u8(..4) == 0 {
+                break;
+            }
+        }
+    }
+    let reader = Reader { audiences, since };
+    let (mut feed, _) = replica.feeds.join(reader).await.unwrap();
+    while seen.len() < expected.len() {
+        seen.extend(feed.next().await.frames.iter().map(|frame| notification(frame).1));
+    }
+    assert_eq!(seen, expected);
+    drop(feed);
+    assert_eq!(replica.hub.readers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_two_audiences_resumes_without_skipping_either_on_redis() {
+    let server = RedisServer::start();
+    resumes_without_skipping(Broker::redis(&server.url(), Names::default()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_two_audiences_resumes_without_skipping_either_in_memory() {
+    resumes_without_skipping(Broker::memory(Arc::new(now_ms)).0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_reader_gets_what_is_for_it_and_nothing_else() {
+    let (broker, _faults) = Broker::memory(Arc::new(now_ms));
+    let replicas: Vec<_> = (0..3).map(|_| Replica::new(&broker)).collect();
+    let users: Vec<_> = (0..300).map(|n| Audience::User(n.to_string())).collect();
+    let mut feeds = vec![];
+    for (n, user) in users.iter().enumerate() {
+        let reader = Reader { audiences: [Audience::Everyone, user.clone()].into(), since: None };
+        feeds.push(replicas[n % 3].feeds.join(reader).await.unwrap().0);
+    }
+    for (n, user) in users.iter().enumerate() {
+        broker.push(&[entry(n, user)]).await.unwrap();
+    }
+    broker.push(&[entry(1_000, &Audience::Everyone)]).await.unwrap();
+    while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
+    for (n, feed) in feeds.iter_mut().enumerate() {
+        let mut got = vec![];
+        while got.len() < 2 {
+            got.extend(feed.next().await.frames.iter().map(|frame| notification(frame).1));
+        }
+        assert_eq!(got, [n.to_string(), "1000".to_owned()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_expired_is_not_sent_and_the_rest_is() {
+    let (broker, _faults) = Broker::memory(Arc::new(now_ms));
+    let replica = Replica::new(&broker);
+    let since = Some(broker.tail().await.unwrap());
+    let expired = br#"{"id":"old","body":"b","expires_at":"2020-01-01T00:00:00Z"}"#.to_vec();
+    let lasting = br#"{"id":"new","body":"b","expires_at":"2999-01-01T00:00:00Z"}"#.to_vec();
+    broker.push(&[expired, lasting]).await.unwrap();
+    broker.claim("bff-1", FanOut::All).await.unwrap();
+    let (mut feed, _) =
+        replica.feeds.join(Reader { audiences: [Audience::Everyone].into(), since }).await.unwrap();
+    let output = feed.next().await;
+    assert_eq!(output.frames.iter().map(|frame| notification(frame).1).collect::<Vec<_>>(), ["new"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say_so() {
+    let (broker, faults) = Broker::memory(Arc::new(now_ms));
+    let replica = Replica::new(&broker);
+    let (mut feed, _) =
+        replica.feeds.join(Reader { audiences: [Audience::Everyone].into(), since: None }).await.unwrap();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 0..100 {
+        match random.u8(..4) {
+            0 => faults.cut_subscribers(),
+            1 => faults.lose_next_claim_reply(),
+            _ => {}
+        }
+        broker.push(&[entry(round, &Audience::Everyone)]).await.unwrap();
+        let _ = broker.claim("bff-1", FanOut::All).await;
+        if random.bool() {
+            for frame in feed.next().await.frames {
+                *counts.entry(notification(&frame).1).or_default() += 1;
+            }
+        }
+    }
+    while counts.len() < 100 {
+        for frame in feed.next().await.frames {
+            *counts.entry(notification(&frame).1).or_default() += 1;
+        }
+    }
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+
+    let earlier = faults.remember();
+    broker.push(&[entry(200, &Audience::Everyone)]).await.unwrap();
+    broker.claim("bff-1", FanOut::All).await.unwrap();
+    assert_eq!(notification(&feed.next().await.frames[0]).1, "200");
+    earlier();
+    broker.push(&[entry(201, &Audience::Everyone)]).await.unwrap();
+    broker.claim("bff-1", FanOut::All).await.unwrap();
+    let frames = feed.next().await.frames;
+    assert!(
+        matches!(ServerMessage::parse(&frames[0]).unwrap(), ServerMessage::Gap { .. }),
+        "{:?}",
+        frames[0]
+    );
+    assert_eq!(notification(frames.last().unwrap()).1, "201");
+}

@@ -1,0 +1,76 @@
+//! What a socket says and takes, frame by frame.
+
+use carillon_harness::{DialOptions, Frame, Refused, Socket};
+use carillon_protocol::limits::ENTRY_MAX_BYTES;
+use carillon_protocol::{CloseCode, Problem, ServerMessage};
+
+use crate::world::{World, entry};
+
+async fn open(url: &str) -> Socket {
+    let mut socket = Socket::open(url, &DialOptions::default()).await.unwrap();
+    assert!(matches!(ServerMessage::parse(&socket.text().await).unwrap(), ServerMessage::Welcome(_)));
+    socket
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_and_the_future_is_ignored() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let mut socket = open(&bff.ws()).await;
+    socket.send(r#"{"type":"hologram","depth":3}"#).await;
+    socket.send(r#"{"type":"ping"}"#).await;
+    assert!(matches!(ServerMessage::parse(&socket.text().await).unwrap(), ServerMessage::Heartbeat { .. }));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_told_and_stops() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let mut socket = open(&bff.ws()).await;
+    socket.send("nonsense").await;
+    let (texts, code) = socket.until_closed().await;
+    assert_eq!(code, Some(CloseCode::BAD_MESSAGE));
+    assert!(
+        matches!(ServerMessage::parse(&texts[0]).unwrap(), ServerMessage::Error { code, .. } if code == "bad_message")
+    );
+
+    let mut socket = open(&bff.ws()).await;
+    socket.send_binary(b"nonsense").await;
+    assert_eq!(socket.until_closed().await.1, Some(CloseCode::BAD_MESSAGE));
+
+    // Too long for a message: the reader is closed, and nobody else.
+    let mut other = open(&bff.ws()).await;
+    let mut socket = open(&bff.ws()).await;
+    socket.send(&"x".repeat(ENTRY_MAX_BYTES + 1)).await;
+    socket.until_closed().await;
+    world.push([entry("still here")]).await;
+    assert!(other.text().await.contains("still here"));
+}
+
+#[tokio::test]
+async fn refusals_come_before_the_upgrade_and_say_why() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let refused =
+        Socket::open(&format!("{}?since=nonsense", bff.ws()), &DialOptions::default()).await.unwrap_err();
+    let Refused::Status(400, body) = refused else { panic!("{refused:?}") };
+    let problem: Problem = serde_json::from_str(&body).unwrap();
+    assert_eq!(problem.errors[0].field, "since");
+    assert_eq!(reqwest::get(bff.http("/ws")).await.unwrap().status(), 426);
+    assert_eq!(reqwest::get(bff.http("/nowhere")).await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn a_quiet_reader_gets_heartbeats_and_pings_also_while_redis_is_away() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let mut socket = open(&bff.ws()).await;
+    world.redis.stop();
+    bff.until_not_ready().await;
+    let mut heard = vec![];
+    while heard.len() < 2 {
+        heard.push(socket.frame().await);
+    }
+    assert!(matches!(&heard[0], Frame::Text(text) if text.contains(r#""type":"heartbeat""#)), "{heard:?}");
+    assert_eq!(heard[1], Frame::Ping);
+}

@@ -1,0 +1,17 @@
+//! Replicas as processes, over a real Redis server, seen from their ports.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod api;
+mod dead;
+mod feeds;
+mod frames;
+mod metrics;
+mod outage;
+mod own;
+mod race;
+mod resume;
+mod shutdown;
+mod slow;
+mod sse;
+mod viewer;
+mod world;

@@ -1,0 +1,66 @@
+//! Every metric is moved by something that a test can do.
+
+use carillon_bff::metrics::ALL;
+use carillon_harness::{DialOptions, Reader, Socket, eventually};
+
+use crate::world::{Bff, DEADLINE, World, entry};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_in_the_list_moves_and_no_other_exists() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let reader = Reader::connect(&bff.ws()).await;
+    let expired = r#"{"id":"old","body":"b","expires_at":"2020-01-01T00:00:00Z"}"#;
+    world.push([entry("a"), entry("a"), expired.to_owned(), "{".to_owned()]).await;
+    reader.wait_for(1).await;
+    let body = entry("b");
+    let post = reqwest::Client::new()
+        .post(bff.http("/api/notifications"))
+        .header("content-type", "application/json")
+        .body(body);
+    assert_eq!(post.send().await.unwrap().status(), 202);
+    reader.wait_for(2).await;
+    let _ = Socket::open(&format!("{}?since=x", bff.ws()), &DialOptions::default()).await.unwrap_err();
+    let mut socket =
+        Socket::open(&format!("{}?since=other.1-0", bff.ws()), &DialOptions::default()).await.unwrap();
+    socket.send("nonsense").await;
+    socket.until_closed().await;
+    a_hole(&world, &reader).await;
+    world.redis.stop();
+    bff.until_not_ready().await;
+    eventually("a claim fails", DEADLINE, async || {
+        bff.metric("carillon_claims_failed_total", "").await > 0.5
+    })
+    .await;
+    check(&bff).await;
+}
+
+/// Two entries come into history, and only the second is published.
+async fn a_hole(world: &World, reader: &Reader) {
+    let tail = world.broker.tail().await.unwrap();
+    let (ms, history) = (tail.position.ms + 1, "{Notification-List}:history:everyone");
+    let (first, second, prev) = (format!("{ms}-1"), format!("{ms}-2"), tail.position.to_string());
+    for (position, prev) in [(&first, &prev), (&second, &first)] {
+        world.redis.run(&["XADD", history, position, "claimed_by", "bff-9", "prev", prev, "entry", "x"]);
+    }
+    world.redis.run(&["HSET", "{Notification-List}:sequence", "last", &second]);
+    let payload = format!("{} bff-9\n{second} {first} 1\nx", tail.epoch);
+    world.redis.run(&["PUBLISH", "{Notification-List}:fanout:everyone", &payload]);
+    let ids = reader.wait_for(4).await.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids[2..], [first, second], "the one that was never heard comes from history");
+}
+
+async fn check(bff: &Bff) {
+    let (_, text) = bff.admin("/metrics").await;
+    let found: std::collections::BTreeSet<_> = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split(['{', ' ']).next().unwrap())
+        .collect();
+    let listed: std::collections::BTreeSet<_> = ALL.iter().map(|(name, _)| *name).collect();
+    assert_eq!(found, listed);
+    for (name, meaning) in ALL {
+        assert!(text.contains(&format!("# HELP {name} {meaning}")), "{name}");
+        assert!(name == "carillon_entries_waiting" || bff.metric(name, "").await > 0.5, "{name} never moved");
+    }
+}

@@ -1,0 +1,34 @@
+use carillon_harness::Reader;
+use carillon_protocol::Resume;
+
+use crate::world::{Bff, World, entry};
+
+#[tokio::test]
+async fn in_own_mode_only_the_winner_s_readers_see_a_notification_and_nothing_is_kept() {
+    let world = World::new();
+    let bffs: Vec<_> =
+        (1..=3).map(|n| Bff::spawn(&format!("bff-{n}"), &world.redis.url(), &["--fanout", "own"])).collect();
+    let mut readers = vec![];
+    for bff in &bffs {
+        bff.until_ready().await;
+        readers.push(Reader::connect(&bff.ws()).await);
+    }
+    let all = async || readers.iter().map(Reader::count).sum::<usize>();
+    let mut pushed = 0;
+    // As long as it takes for at least two of them to have won some.
+    while readers.iter().filter(|reader| reader.count() > 0).count() < 2 || pushed < 200 {
+        world.push((pushed..pushed + 10).map(entry)).await;
+        pushed += 10;
+        carillon_harness::eventually("each is seen by one", crate::world::DEADLINE, async || {
+            all().await == pushed
+        })
+        .await;
+    }
+    for (reader, bff) in readers.iter().zip(&bffs) {
+        assert!(reader.received().iter().all(|one| one.claimed_by == bff.name));
+    }
+    assert!(world.redis.cli(&["KEYS", "*history*"]).trim().is_empty());
+    let late =
+        Reader::connect(&format!("{}?since={}", bffs[0].ws(), world.broker.tail().await.unwrap())).await;
+    assert_eq!(late.record().welcomes[0].resume, Resume::None, "live only, without resume");
+}

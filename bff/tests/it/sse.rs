@@ -1,0 +1,97 @@
+use std::collections::BTreeMap;
+
+use carillon_protocol::ServerMessage;
+use reqwest::{Client, Response};
+
+use crate::world::{World, entry};
+
+/// Reads server-sent events, as a browser's EventSource does.
+struct Events {
+    response: Response,
+    text: String,
+}
+
+impl Events {
+    async fn open(url: &str, last_event_id: Option<&str>) -> Self {
+        let request = Client::new().get(url);
+        let request =
+            if let Some(id) = last_event_id { request.header("Last-Event-ID", id) } else { request };
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        Self { response, text: String::new() }
+    }
+
+    /// The fields of the next event; `None` at the end.
+    async fn next(&mut self) -> Option<BTreeMap<String, String>> {
+        while !self.text.contains("\n\n") {
+            let chunk = self.response.chunk().await.unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        let (event, rest) = self.text.split_once("\n\n").unwrap();
+        let fields = event
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        self.text = rest.to_owned();
+        Some(fields)
+    }
+}
+
+#[tokio::test]
+async fn events_carry_the_same_frames_and_resume_by_last_event_id() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let mut events = Events::open(&bff.http("/sse"), None).await;
+    let welcome = events.next().await.unwrap();
+    assert_eq!(welcome["event"], "welcome");
+    let ServerMessage::Welcome(first) = ServerMessage::parse(&welcome["data"]).unwrap() else {
+        panic!("a welcome")
+    };
+    assert_eq!(first.cursor, welcome["id"]);
+    world.push((0..3).map(entry)).await;
+    let mut ids = vec![];
+    for n in 0..3 {
+        let event = events.next().await.unwrap();
+        assert!(
+            event["event"] == "notification" && event["data"].contains(&format!(r#""id":"{n}""#)),
+            "{event:?}"
+        );
+        ids.push(event["id"].clone());
+    }
+    drop(events);
+    // The header is newer than the URL, which EventSource repeats.
+    let mut events = Events::open(&bff.http(&format!("/sse?since={}", ids[0])), Some(&ids[1])).await;
+    assert!(events.next().await.unwrap()["data"].contains(r#""resume":"complete""#));
+    assert_eq!(events.next().await.unwrap()["id"], ids[2]);
+    let mut events = Events::open(&bff.http(&format!("/sse?since={}", ids[0])), None).await;
+    events.next().await.unwrap();
+    assert_eq!(events.next().await.unwrap()["id"], ids[1]);
+}
+
+#[tokio::test]
+async fn at_sigterm_a_stream_gets_goodbye_with_retry_and_ends() {
+    let world = World::new();
+    let mut bff = world.bff("bff-1").await;
+    let mut events = Events::open(&bff.http("/sse"), None).await;
+    events.next().await.unwrap();
+    bff.process.sigterm();
+    let goodbye = events.next().await.unwrap();
+    assert_eq!(goodbye["event"], "goodbye");
+    assert!(goodbye["retry"].parse::<u64>().unwrap() < 1_000 && !goodbye.contains_key("id"), "{goodbye:?}");
+    assert_eq!(events.next().await, None);
+    assert_eq!(bff.process.wait_exit(crate::world::DEADLINE).await, 0);
+}
+
+#[tokio::test]
+async fn a_bad_cursor_is_refused() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let answer =
+        Client::new().get(bff.http("/sse")).header("Last-Event-ID", "nonsense").send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().await.unwrap().contains("Last-Event-ID"));
+}

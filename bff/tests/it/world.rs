@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use carillon_broker::{Broker, Names};
+use carillon_harness::{Process, RedisServer, eventually, free_port};
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A Redis server and what pushes to it.
+pub(crate) struct World {
+    pub(crate) redis: RedisServer,
+    pub(crate) broker: Broker,
+}
+
+/// One `bff` process.
+pub(crate) struct Bff {
+    pub(crate) name: String,
+    pub(crate) process: Process,
+    port: u16,
+    admin: u16,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let redis = RedisServer::start();
+        let broker = Broker::redis(&redis.url(), Names::default()).unwrap();
+        Self { redis, broker }
+    }
+
+    /// A replica that is ready.
+    pub(crate) async fn bff(&self, name: &str) -> Bff {
+        let bff = Bff::spawn(name, &self.redis.url(), &[]);
+        bff.until_ready().await;
+        bff
+    }
+
+    pub(crate) async fn bffs(&self, count: usize) -> Vec<Bff> {
+        let bffs: Vec<_> =
+            (1..=count).map(|n| Bff::spawn(&format!("bff-{n}"), &self.redis.url(), &[])).collect();
+        for bff in &bffs {
+            bff.until_ready().await;
+        }
+        bffs
+    }
+
+    pub(crate) async fn push(&self, entries: impl IntoIterator<Item = String>) {
+        let entries: Vec<_> = entries.into_iter().map(String::into_bytes).collect();
+        // Entries with an id may be pushed again when an outage swallowed the answer.
+        eventually("a push", DEADLINE, async || self.broker.push(&entries).await.is_ok()).await;
+    }
+}
+
+impl Bff {
+    pub(crate) fn spawn(name: &str, redis_url: &str, args: &[&str]) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let (listen, admin_listen) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+        let env = [
+            ("REDIS_URL", redis_url),
+            ("REPLICA", name),
+            ("LISTEN", &listen),
+            ("ADMIN_LISTEN", &admin_listen),
+        ];
+        let process = Process::spawn(env!("CARGO_BIN_EXE_bff"), args, &env);
+        Self { name: name.to_owned(), process, port, admin }
+    }
+
+    pub(crate) fn ws(&self) -> String {
+        format!("ws://127.0.0.1:{}/ws", self.port)
+    }
+
+    pub(crate) fn http(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Status and body of a path on the admin port; status 0 when nobody answers.
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        match reqwest::get(format!("http://127.0.0.1:{}{path}", self.admin)).await {
+            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    pub(crate) fn admin_addr(&self) -> String {
+        format!("127.0.0.1:{}", self.admin)
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        eventually(&format!("{} is ready", self.name), DEADLINE, async || {
+            self.admin("/ready").await.0 == 200
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_not_ready(&self) {
+        eventually(&format!("{} is not ready", self.name), DEADLINE, async || {
+            self.admin("/ready").await.0 == 503
+        })
+        .await;
+    }
+
+    /// The sum of a metric over the labels that contain `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (_, text) = self.admin("/metrics").await;
+        let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(labels));
+        lines
+            .filter_map(|line| {
+                let (series, value) = line.rsplit_once(' ')?;
+                let matches = series.split('{').next() == Some(name);
+                matches.then(|| value.parse::<f64>().unwrap())
+            })
+            .sum()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+/// A notification for everyone.
+pub(crate) fn entry(id: impl std::fmt::Display) -> String {
+    format!(r#"{{"id":"{id}","title":"t","body":"b"}}"#)
+}

@@ -64,14 +64,17 @@ const BELL: &str = "M12 2.2a1.6 1.6 0 0 1 1.5 2.1c2.7.7 4.3 3 4.5 6.2.2 3.2.9 4.
 /// The tower with its three bells: what hangs there before anything has rung.
 #[component]
 pub fn Tower() -> impl IntoView {
-    let bells = [(59.6, 0.95), (86.6, 1.12), (117.6, 0.95)];
-    let place = |(x, size): (f64, f64)| format!("translate({x} {}) scale({size})", 140.0 - 22.0 * size);
+    let bells = [
+        "translate(59.6 119.1) scale(.95)",
+        "translate(86.6 115.4) scale(1.12)",
+        "translate(117.6 119.1) scale(.95)",
+    ];
     view! {
         <svg class="tower" viewBox="20 4 160 208" width="160" height="208" aria-hidden="true">
             <path class="wall" d="M100 22 52 84h96ZM52 84h96v62H52ZM58 146h84v62H58Z"></path>
             <path class="arch" d="M58 142v-30a13 13 0 0 1 26 0v30ZM86 142v-34a14 14 0 0 1 28 0v34ZM116 142v-30a13 13 0 0 1 26 0v30ZM89 208v-18a11 11 0 0 1 22 0v18Z"></path>
             <path class="stroke" d="M100 8v14M93 12h14M46 84h108M48 146h104M30 208h140M72 164v12M128 164v12"></path>
-            {bells.map(|bell| view! { <path class="brass" d=BELL transform=place(bell)></path> })}
+            {bells.map(|place| view! { <path class="brass" d=BELL transform=place></path> })}
         </svg>
     }
 }

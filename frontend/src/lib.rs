@@ -1,6 +1,7 @@
 //! The viewer: connection → inbox → toast. See `inbox.rs` for what it shows and why, `connection.rs`
 //! for how it stays connected, and `page.rs` for how it looks and for the hooks that tests hold on to.
 
+pub mod batch;
 pub mod clock;
 pub mod connection;
 pub mod empty;

@@ -5,6 +5,7 @@ use leptos::ev;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 
+use crate::batch::batch;
 use crate::empty::Empty;
 use crate::icon::SeverityIcon;
 use crate::inbox::{Event, Item, Row};
@@ -23,8 +24,17 @@ const AWAY_ABOVE_PX: f64 = -24.0;
 #[component]
 pub fn List() -> impl IntoView {
     let viewer = Viewer::here();
-    let rows =
-        Memo::new(move |_| viewer.inbox.with(|inbox| inbox.rows().shown().cloned().collect::<Vec<_>>()));
+    let frames = RwSignal::new(0_u64);
+    let rows = Memo::new(move |drawn: Option<&Vec<Row>>| {
+        frames.track();
+        viewer.inbox.with(|inbox| batch(drawn.map_or(&[], Vec::as_slice), inbox.rows().shown()))
+    });
+    Effect::new(move || {
+        let all = viewer.inbox.with(|inbox| inbox.rows().shown().len());
+        if rows.with(Vec::len) < all {
+            request_animation_frame(move || frames.update(|frames| *frames += 1));
+        }
+    });
     let fresh = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.rows().fresh()));
     let empty = Memo::new(move |_| rows.with(Vec::is_empty));
     watch_scrolling(viewer);

@@ -84,7 +84,7 @@ fn Bar(name: String, hue: usize, standings: Memo<Vec<Standing>>) -> impl IntoVie
                 <span class="track" aria-hidden="true">
                     <span
                         class="bar"
-                        style:--length=move || bar.with(|bar| format!("{}%", bar.length as f64 / 10.0))
+                        style:--length=move || bar.with(|bar| bar.length.to_string())
                     ></span>
                 </span>
                 {move || {

@@ -52,7 +52,7 @@ pub struct Rows {
 
 impl Rows {
     /// The rows on the screen, newest first.
-    pub fn shown(&self) -> impl Iterator<Item = &Row> {
+    pub fn shown(&self) -> impl ExactSizeIterator<Item = &Row> {
         self.shown.iter()
     }
 

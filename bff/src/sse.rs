@@ -85,10 +85,7 @@ impl Stream {
                 () = self.app.stop.cancelled(), if self.leave.is_none() => {
                     self.leave = Some(Instant::now() + self.app.drain_delay());
                 }
-                output = self.feed.next() => {
-                    metrics::sent(Transport::Sse, output.notifications);
-                    return output.frames.iter().map(|frame| event_of(frame)).collect();
-                }
+                // Before the feed: a busy one would put off the heartbeat for ever.
                 () = tokio::time::sleep_until(wake) => {
                     if self.leave.is_some_and(|leave| Instant::now() >= leave) {
                         return self.farewell();
@@ -98,6 +95,10 @@ impl Stream {
                         let cursor = cursor.to_string();
                         return event(&ServerMessage::Heartbeat { cursor: cursor.clone() }, Some(&cursor));
                     }
+                }
+                output = self.feed.next() => {
+                    metrics::sent(Transport::Sse, output.notifications);
+                    return output.frames.iter().map(|frame| event_of(frame)).collect();
                 }
             }
         }

@@ -102,7 +102,7 @@ impl Socket {
                     Ok(())
                 }
                 message = self.socket.recv() => self.hear(message).await,
-                output = self.feed.next() => self.write(output).await,
+                // Before the feed: a busy one would put off the heartbeat for ever.
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if leave.is_some_and(|leave| now >= leave) {
@@ -114,6 +114,7 @@ impl Socket {
                     heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
                     self.heartbeat(true).await
                 }
+                output = self.feed.next() => self.write(output).await,
             };
             if let Err(end) = step {
                 return end;

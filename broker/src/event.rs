@@ -1,5 +1,5 @@
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::{Audience, Cursor, Position};
 use tokio::sync::Notify;
@@ -57,32 +57,52 @@ pub struct Subscriptions {
 
 #[derive(Debug, Default)]
 struct Shared {
-    wanted: Mutex<BTreeSet<Audience>>,
+    wanted: Mutex<Wanted>,
     changed: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Wanted {
+    audiences: Generations,
+    added: u64,
+}
+
+/// Audiences, each with a number of its own for every time that it was added. One that was removed and
+/// added again before the listener looked has a new number, and is confirmed anew.
+pub(crate) type Generations = BTreeMap<Audience, u64>;
+
 impl Subscriptions {
-    /// Listens for an audience.
+    /// Listens for an audience. Adding one that is there already confirms it anew.
     pub fn add(&self, audience: Audience) {
-        self.change(|wanted| wanted.insert(audience));
+        let mut wanted = self.lock();
+        wanted.added += 1;
+        let generation = wanted.added;
+        wanted.audiences.insert(audience, generation);
+        self.shared.changed.notify_one();
     }
 
     /// Listens for it no more.
     pub fn remove(&self, audience: &Audience) {
-        self.change(|wanted| wanted.remove(audience));
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeSet<Audience>) -> bool) {
-        if change(&mut self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if self.lock().audiences.remove(audience).is_some() {
             self.shared.changed.notify_one();
         }
     }
 
-    pub(crate) fn wanted(&self) -> BTreeSet<Audience> {
-        self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wanted(&self) -> Generations {
+        self.lock().audiences.clone()
     }
 
     pub(crate) async fn changed(&self) {
         self.shared.changed.notified().await;
     }
+}
+
+/// The audiences of `wanted` that are not confirmed in the generation that is wanted.
+pub(crate) fn unconfirmed(wanted: &Generations, confirmed: &Generations) -> Vec<Audience> {
+    let is_new = |(audience, generation): &(&Audience, &u64)| confirmed.get(*audience) != Some(*generation);
+    wanted.iter().filter(is_new).map(|(audience, _)| audience.clone()).collect()
 }

@@ -1,10 +1,10 @@
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use carillon_protocol::{Audience, Backoff};
 use futures_util::StreamExt;
 use redis::aio::{PubSubSink, PubSubStream};
 
+use crate::event::{Generations, unconfirmed};
 use crate::limits::{
     CONNECT_TIMEOUT, PING_EVERY, PING_TIMEOUT, RECONNECT_CAP_MS, RESPONSE_TIMEOUT, SUBSCRIBE_MAX_CHANNELS,
 };
@@ -58,7 +58,7 @@ async fn hear(
     on: &mut impl FnMut(Event),
 ) -> BrokerError {
     on(Event::Up);
-    let mut subscribed = BTreeSet::new();
+    let mut subscribed = Generations::new();
     if let Err(error) = follow(engine, &mut sink, subscriptions, &mut subscribed, on).await {
         return error;
     }
@@ -103,16 +103,15 @@ async fn follow(
     engine: &RedisEngine,
     sink: &mut PubSubSink,
     subscriptions: &Subscriptions,
-    subscribed: &mut BTreeSet<Audience>,
+    subscribed: &mut Generations,
     on: &mut impl FnMut(Event),
 ) -> Result<(), BrokerError> {
     let wanted = subscriptions.wanted();
-    let gone: Vec<_> = subscribed.difference(&wanted).cloned().collect();
+    let gone: Vec<_> = subscribed.keys().filter(|audience| !wanted.contains_key(audience)).cloned().collect();
     for audiences in gone.chunks(SUBSCRIBE_MAX_CHANNELS) {
         within(RESPONSE_TIMEOUT, sink.unsubscribe(channels(engine, audiences))).await?;
     }
-    let new: Vec<_> = wanted.difference(subscribed).cloned().collect();
-    for audiences in new.chunks(SUBSCRIBE_MAX_CHANNELS) {
+    for audiences in unconfirmed(&wanted, subscribed).chunks(SUBSCRIBE_MAX_CHANNELS) {
         within(RESPONSE_TIMEOUT, sink.subscribe(channels(engine, audiences))).await?;
         // Asked after the confirmation: whatever comes later than this tail will be heard.
         let tail = engine.tail().await?;

@@ -1,13 +1,14 @@
 //! The engine inside one process. It does what the scripts do, in the same order, so that one suite
 //! of contract tests and one set of random histories hold both.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::{Audience, Cursor, Position};
 use tokio::sync::{Notify, mpsc};
 
+use crate::event::{Generations, unconfirmed};
 use crate::history::{Part, Reading, begin, merge};
 use crate::limits::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, HISTORY_MAX_ENTRIES,
@@ -52,7 +53,7 @@ struct Kept {
 
 struct Listener {
     events: mpsc::Sender<Event>,
-    subscribed: BTreeSet<Audience>,
+    subscribed: Generations,
 }
 
 impl Store {
@@ -157,8 +158,17 @@ impl MemoryEngine {
             store.list.extend(entries.iter().cloned());
             store.list.len() as u64
         };
+        self.take_turns();
         self.send(&Event::Wake, |_| true);
         Ok(waiting)
+    }
+
+    /// Whoever hears a wake-up first is likely to win the race, so each time it is another one.
+    fn take_turns(&self) {
+        let mut listeners = self.listeners();
+        if !listeners.is_empty() {
+            listeners.rotate_left(1);
+        }
     }
 
     /// Hands an event to the listeners that want it. One that is full is cut, as Redis cuts a slow subscriber.
@@ -218,7 +228,7 @@ impl MemoryEngine {
         if keeps {
             for fanout in fanouts {
                 let audience = fanout.audience.clone();
-                self.send(&Event::Fanout(fanout), |listener| listener.subscribed.contains(&audience));
+                self.send(&Event::Fanout(fanout), |listener| listener.subscribed.contains_key(&audience));
             }
         }
         drop(store);
@@ -271,7 +281,7 @@ impl MemoryEngine {
             if !self.away.load(Ordering::SeqCst) {
                 let (sender, mut events) = mpsc::channel(MEMORY_LISTENER_MAX_MESSAGES);
                 let key = sender.downgrade();
-                self.listeners().push(Listener { events: sender, subscribed: BTreeSet::new() });
+                self.listeners().push(Listener { events: sender, subscribed: Generations::new() });
                 on(Event::Up);
                 let is_this = |listener: &Listener| {
                     key.upgrade().is_some_and(|ours| ours.same_channel(&listener.events))
@@ -303,7 +313,7 @@ impl MemoryEngine {
             let mut listeners = self.listeners();
             let Some(listener) = listeners.iter_mut().find(|listener| is_this(listener)) else { return };
             let wanted = subscriptions.wanted();
-            let new = wanted.difference(&listener.subscribed).cloned().collect();
+            let new = unconfirmed(&wanted, &listener.subscribed);
             listener.subscribed = wanted;
             new
         };

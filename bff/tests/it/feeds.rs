@@ -117,6 +117,37 @@ async fn a_reader_of_two_audiences_resumes_without_skipping_either_in_memory() {
     resumes_without_skipping(Broker::memory(Arc::new(now_ms)).0).await;
 }
 
+/// A page that is reloaded: the only reader leaves and comes back with much to catch up, and nothing new comes.
+async fn catches_up_in_silence(broker: Broker) {
+    let replica = Replica::new(&broker);
+    let audiences: Arc<[Audience]> = [Audience::Everyone].into();
+    let start = broker.tail().await.unwrap();
+    for n in 0..1_000 {
+        broker.push(&[entry(n, &Audience::Everyone)]).await.unwrap();
+    }
+    while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
+    for _ in 0..20 {
+        let reader = Reader { audiences: Arc::clone(&audiences), since: Some(start.clone()) };
+        let (mut feed, _) = replica.feeds.join(reader).await.unwrap();
+        let mut count = 0;
+        while count < 1_000 {
+            count += feed.next().await.frames.len();
+        }
+        assert_eq!(count, 1_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_on_redis() {
+    let server = RedisServer::start();
+    catches_up_in_silence(Broker::redis(&server.url(), Names::default()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_in_memory() {
+    catches_up_in_silence(Broker::memory(Arc::new(now_ms)).0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_reader_gets_what_is_for_it_and_nothing_else() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));

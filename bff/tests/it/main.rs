@@ -5,6 +5,7 @@ mod api;
 mod dead;
 mod feeds;
 mod frames;
+mod measure;
 mod metrics;
 mod outage;
 mod own;

@@ -10,6 +10,7 @@ on_both_engines!(
     the_tail_of_a_confirmation_is_no_later_than_what_is_heard_after_it,
     a_cut_listener_says_so_and_subscribes_again,
     every_listener_hears_everything,
+    what_is_removed_and_added_again_is_confirmed_again,
 );
 
 async fn only_wanted_audiences_are_heard_in_the_order_of_the_sequence(bench: Bench) {
@@ -92,6 +93,24 @@ async fn a_cut_listener_says_so_and_subscribes_again(bench: Bench) {
             "{:?}",
             ear.events()
         );
+        let entry = entry(&n.to_string(), "a");
+        bench.push(&[&entry]).await;
+        bench.claim("bff").await;
+        ear.until("the entry", |_| ear.published() == [entry.as_str()]).await;
+    }
+}
+
+async fn what_is_removed_and_added_again_is_confirmed_again(bench: Bench) {
+    let ear = bench.listen();
+    for n in 0..20 {
+        ear.forget();
+        ear.subscriptions.add(topic("a"));
+        ear.until_subscribed(&topic("a")).await;
+        // So fast that the listener may see no change at all.
+        ear.subscriptions.remove(&topic("a"));
+        ear.subscriptions.add(topic("a"));
+        let confirmed = |event: &&Event| matches!(event, Event::Subscribed { .. });
+        ear.until("a second confirmation", |events| events.iter().filter(confirmed).count() == 2).await;
         let entry = entry(&n.to_string(), "a");
         bench.push(&[&entry]).await;
         bench.claim("bff").await;

@@ -18,7 +18,7 @@ use crate::reply::Refusal;
 /// What a socket reads at once. axum's default of 128 KiB is allocated for every socket.
 const READ_BUFFER_BYTES: usize = 1_024;
 /// Frames are gathered up to here before they are written.
-const WRITE_BUFFER_BYTES: usize = 4 * 1_024;
+const WRITE_BUFFER_BYTES: usize = 1_024;
 /// What may wait to be written; more than the largest frame.
 const WRITE_BUFFER_MAX_BYTES: usize = 4 * ENTRY_MAX_BYTES;
 /// The longest message from a client.

@@ -158,17 +158,11 @@ impl MemoryEngine {
             store.list.extend(entries.iter().cloned());
             store.list.len() as u64
         };
-        self.take_turns();
+        // Whoever hears a wake-up first is likely to win the race, so each time it is another one.
+        let turn = |listeners: &mut [Listener]| listeners.rotate_left(listeners.len().min(1));
+        turn(&mut self.listeners());
         self.send(&Event::Wake, |_| true);
         Ok(waiting)
-    }
-
-    /// Whoever hears a wake-up first is likely to win the race, so each time it is another one.
-    fn take_turns(&self) {
-        let mut listeners = self.listeners();
-        if !listeners.is_empty() {
-            listeners.rotate_left(1);
-        }
     }
 
     /// Hands an event to the listeners that want it. One that is full is cut, as Redis cuts a slow subscriber.

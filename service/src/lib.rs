@@ -16,7 +16,7 @@ pub use admin::admin;
 pub use bind::bind;
 pub use check::check;
 pub use duration::parse_duration;
-pub use logs::init_logs;
+pub use logs::{init_logs, init_logs_at};
 pub use readiness::{Latch, Readiness};
 pub use run::run;
 pub use signals::stop_on_signals;

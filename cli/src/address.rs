@@ -1,0 +1,101 @@
+use std::fmt;
+use std::str::FromStr;
+
+use url::Url;
+
+/// Where a Carillon answers: its front door, or one replica.
+#[derive(Clone, Debug)]
+pub(crate) struct Address(Url);
+
+impl Address {
+    /// Where the demo answers.
+    pub(crate) const DEFAULT: &str = "http://127.0.0.1:8080";
+
+    /// Where notifications are posted.
+    pub(crate) fn notifications(&self) -> Url {
+        self.join(&["api", "notifications"])
+    }
+
+    /// Where a reader connects, to resume from a cursor where it has one.
+    pub(crate) fn socket(&self, since: Option<&str>) -> Url {
+        let mut url = self.join(&["ws"]);
+        let scheme = if self.is_tls() { "wss" } else { "ws" };
+        url.set_scheme(scheme).expect("http and ws are both of the web");
+        if let Some(since) = since {
+            url.query_pairs_mut().append_pair("since", since);
+        }
+        url
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    fn join(&self, names: &[&str]) -> Url {
+        let mut url = self.0.clone();
+        url.path_segments_mut().expect("an address of the web has a path").pop_if_empty().extend(names);
+        url
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fault = |what: &str| format!("{what}: write it like {} or https://host/path", Self::DEFAULT);
+        let mut url = Url::parse(text).map_err(|error| fault(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(fault("neither http nor https"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(fault("a user or password in an address would be shown"));
+        }
+        url.set_query(None);
+        url.set_fragment(None);
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leads_to_the_api_and_to_the_socket() {
+        for (text, api, socket) in [
+            (
+                "http://127.0.0.1:8080",
+                "http://127.0.0.1:8080/api/notifications",
+                "ws://127.0.0.1:8080/ws?since=e.1-0",
+            ),
+            (
+                "https://host/below/?x=1#y",
+                "https://host/below/api/notifications",
+                "wss://host/below/ws?since=e.1-0",
+            ),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.notifications().as_str(), api);
+            assert_eq!(address.socket(Some("e.1-0")).as_str(), socket);
+        }
+        let address: Address = "http://[::1]:8080/".parse().unwrap();
+        assert_eq!(address.to_string(), "http://[::1]:8080");
+        assert_eq!(address.socket(None).as_str(), "ws://[::1]:8080/ws");
+        assert_eq!(address.socket(Some("a&b")).query(), Some("since=a%26b"));
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for text in
+            ["", "127.0.0.1:8080", "localhost:8080", "ftp://host", "http://", "http://user:secret@host"]
+        {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::StatusCode;
+use carillon_bff::{Publishing, Replica, STOP_DEADLINE, Settings, metrics, now_ms, serve, viewer};
+use carillon_broker::{Broker, FanOut, Names};
+use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, stop_on_signals};
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::banner::Banner;
+use crate::door::{Behind, door};
+
+/// Every port is on this machine alone: anybody who reaches the door may publish.
+const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Each is also an environment variable, its name in capitals. A port 0 is any that is free.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A folder with the built viewer
+    #[arg(long, env)]
+    static_dir: Option<PathBuf>,
+    /// Keeps notifications in this Redis instead of in memory
+    #[arg(long, env, hide_env_values = true)]
+    redis_url: Option<String>,
+    /// The port of the front door
+    #[arg(long, env, default_value_t = 8080)]
+    port: u16,
+    /// The port of each replica, separated by commas; there are as many replicas as ports
+    #[arg(long, env, value_delimiter = ',', default_values_t = [8081, 8082, 8083])]
+    replica_ports: Vec<u16>,
+    /// The port of /live, /ready and /metrics
+    #[arg(long, env, default_value_t = 9081)]
+    admin_port: u16,
+}
+
+/// Runs everything in this process until it is told to stop.
+pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
+    init_logs_at("warn");
+    let recorder = PrometheusBuilder::new().install_recorder()?;
+    metrics::describe();
+    let ports = Ports::bind(&options).await?;
+    let (broker, engine) = open(options.redis_url.as_deref()).await?;
+
+    let readiness = Readiness::default();
+    let tasks = Tasks::new(stop_on_signals());
+    let banner = ports.banner(engine, options.static_dir.is_some())?;
+    let mut behind = Vec::new();
+    let mut readers = Vec::new();
+    for (name, listener) in ports.replicas {
+        let settings = Settings {
+            replica: name.clone(),
+            fan_out: FanOut::All,
+            publishing: Publishing::Open,
+            static_dir: options.static_dir.clone(),
+        };
+        let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
+        behind.push(Behind::new(&name, replica.router())?);
+        readers.push(replica.readers());
+        tasks.spawn("a replica's port", replica.serve(listener));
+    }
+    let door = door(behind, front(options.static_dir.as_deref())?);
+    let held = held(&readers);
+    tasks.spawn("front door", serve(ports.door, door, tasks.stop().clone(), held.clone()));
+    let draining = readiness.clone();
+    let probes = admin(readiness, move || recorder.render());
+    tasks.spawn("admin port", serve(ports.admin, probes, tasks.stop().clone(), held));
+    tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
+    broker.check_policy().await;
+    say(&banner);
+
+    tasks.stop().cancelled().await;
+    draining.drain();
+    farewell(readers.iter().map(TaskTracker::len).sum());
+    tasks.join(STOP_DEADLINE).await
+}
+
+/// What the demo listens on. All of it is taken before anything starts, so that a taken port is all
+/// that there is to read.
+struct Ports {
+    door: TcpListener,
+    replicas: Vec<(String, TcpListener)>,
+    admin: TcpListener,
+}
+
+impl Ports {
+    async fn bind(options: &Options) -> anyhow::Result<Self> {
+        let at = |port| SocketAddr::from((HOST, port));
+        let door = bind("browsers", at(options.port), "--port").await?;
+        let mut replicas = Vec::new();
+        for (number, port) in (1..).zip(&options.replica_ports) {
+            let name = format!("bff-{number}");
+            let listener = bind(&name, at(*port), "--replica-ports").await?;
+            replicas.push((name, listener));
+        }
+        let admin = bind("probes", at(options.admin_port), "--admin-port").await?;
+        Ok(Self { door, replicas, admin })
+    }
+
+    fn banner(&self, engine: String, viewer: bool) -> anyhow::Result<Banner> {
+        let replicas =
+            self.replicas.iter().map(|(name, listener)| Ok((name.clone(), listener.local_addr()?)));
+        Ok(Banner {
+            door: self.door.local_addr()?,
+            replicas: replicas.collect::<anyhow::Result<_>>()?,
+            admin: self.admin.local_addr()?,
+            engine,
+            viewer,
+            program: program(),
+        })
+    }
+}
+
+/// The engine, and what to call it. A Redis that is not there is found now: waiting for it, as a
+/// replica does, would look like a demo that shows nothing.
+async fn open(redis_url: Option<&str>) -> anyhow::Result<(Broker, String)> {
+    let Some(url) = redis_url.filter(|url| !url.is_empty()) else {
+        let (broker, _) = Broker::memory(Arc::new(now_ms));
+        return Ok((broker, "in memory; REDIS_URL=redis://… runs the same over Redis".to_owned()));
+    };
+    let broker = Broker::redis(url, Names::default()).context("--redis-url or REDIS_URL")?;
+    let place = without_secrets(url);
+    broker.tail().await.with_context(|| format!("cannot use {place} (--redis-url or REDIS_URL)"))?;
+    Ok((broker, format!("Redis at {place}")))
+}
+
+/// A URL as it may be shown.
+fn without_secrets(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "Redis".to_owned() };
+    // Those without a host, like unix:/path, have no user and take none.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.set_query(None);
+    url.to_string()
+}
+
+/// What the door shows of its own.
+fn front(static_dir: Option<&Path>) -> anyhow::Result<Router> {
+    match static_dir {
+        Some(folder) => viewer(folder),
+        None => Ok(Router::new().fallback(async || {
+            (StatusCode::NOT_FOUND, "There is no viewer here: run `cargo demo`, which builds it.\n")
+        })),
+    }
+}
+
+/// The readers of all replicas, to keep the door open until the last of them is let go.
+fn held(readers: &[TaskTracker]) -> TaskTracker {
+    let (held, readers) = (TaskTracker::new(), readers.to_vec());
+    held.spawn(async move {
+        for readers in readers {
+            readers.wait().await;
+        }
+    });
+    held
+}
+
+async fn produce(broker: Broker, tasks: Tasks) -> anyhow::Result<()> {
+    carillon_producer::run(&broker, &carillon_producer::Config::default(), tasks.stop()).await
+}
+
+/// How to call this program from where it was started.
+fn program() -> String {
+    let Ok(path) = std::env::current_exe() else { return "carillon".to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(&path).display().to_string()
+}
+
+fn say(banner: &Banner) {
+    let mut out = anstream::stdout().lock();
+    // Where nobody reads it, the demo runs all the same.
+    let _ = write!(out, "{banner}").and_then(|()| out.flush());
+}
+
+fn farewell(readers: usize) {
+    if readers > 0 {
+        eprintln!("letting {readers} readers go one by one; another Ctrl-C ends at once");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("rediss://user:secret@host:1/2?protocol=resp3", "rediss://host:1/2"),
+            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
+            ("://secret", "Redis"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
+}

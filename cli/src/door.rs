@@ -1,0 +1,67 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use axum::routing::any;
+use tower::ServiceExt;
+
+use crate::sticky;
+
+/// What the replicas answer; the rest is the viewer.
+const HANDED: [&str; 3] = ["/ws", "/sse", "/api/{*rest}"];
+
+/// A replica of this process, as the door knows it.
+pub(crate) struct Behind {
+    name: String,
+    router: Router,
+    cookie: HeaderValue,
+}
+
+impl Behind {
+    pub(crate) fn new(name: &str, router: Router) -> anyhow::Result<Self> {
+        let cookie = sticky::set(name).with_context(|| format!("'{name}' cannot be a cookie's value"))?;
+        Ok(Self { name: name.to_owned(), router, cookie })
+    }
+}
+
+/// The front door of the demo: it shows the viewer, and hands what is for a replica to the one that the
+/// cookie names. It calls that replica inside this process and is no proxy, so a WebSocket is the
+/// replica's own.
+pub(crate) fn door(replicas: Vec<Behind>, viewer: Router) -> Router {
+    assert!(!replicas.is_empty(), "a door leads somewhere");
+    let door = Arc::new(Door { replicas, next: AtomicUsize::new(0) });
+    let routes = HANDED.into_iter().fold(Router::new(), |router, path| router.route(path, any(hand)));
+    routes.with_state(door).fallback_service(viewer)
+}
+
+struct Door {
+    replicas: Vec<Behind>,
+    /// The replica for the next browser without a cookie.
+    next: AtomicUsize,
+}
+
+async fn hand(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let known = door.known(request.headers());
+    let replica = known.unwrap_or_else(|| door.pick());
+    let Ok(mut response) = replica.router.clone().oneshot(request).await;
+    if known.is_none() {
+        response.headers_mut().append(header::SET_COOKIE, replica.cookie.clone());
+    }
+    response
+}
+
+impl Door {
+    fn known(&self, headers: &HeaderMap) -> Option<&Behind> {
+        let asked = sticky::asked(headers)?;
+        self.replicas.iter().find(|replica| replica.name == asked)
+    }
+
+    fn pick(&self) -> &Behind {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        &self.replicas[turn % self.replicas.len()]
+    }
+}

@@ -1,0 +1,64 @@
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use carillon_protocol::{Delivery, Severity};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::plain::{plain, plain_json};
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Writes notifications on standard output and all else on standard error. Colours are for terminals.
+pub(crate) struct Printer {
+    pub(crate) json: bool,
+}
+
+impl Printer {
+    /// One line for a notification.
+    pub(crate) fn notification(&self, delivery: &Delivery) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let notification = &delivery.notification;
+        let time = notification.created_at.parse().unwrap_or_else(|_| Timestamp::now());
+        let time = time.to_zoned(TimeZone::system()).strftime("%b %d %H:%M:%S");
+        let severity = notification.severity.as_str();
+        let colour = colour(notification.severity);
+        let (title, body) = (plain(&notification.title), plain(&notification.body));
+        let between = if title.is_empty() || body.is_empty() { "" } else { ": " };
+        let claimed_by = plain(&delivery.claimed_by);
+        let mut out = anstream::stdout().lock();
+        writeln!(
+            out,
+            "{DIM}{time}{DIM:#}  {colour}{severity:7}{colour:#}  {BOLD}{title}{BOLD:#}{between}{body}  {DIM}claimed by {claimed_by}{DIM:#}"
+        )?;
+        out.flush()
+    }
+
+    /// One line for a frame, as it came but for what would act on a terminal.
+    pub(crate) fn frame(&self, text: &str) -> io::Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", plain_json(text))?;
+        out.flush()
+    }
+
+    /// How the connection does. Where nobody reads this, nothing is lost.
+    pub(crate) fn status(&self, words: &str) {
+        let _ = writeln!(anstream::stderr().lock(), "{DIM}-- {}{DIM:#}", plain(words));
+    }
+}
+
+fn colour(severity: Severity) -> Style {
+    let colour = match severity {
+        Severity::Info => AnsiColor::Blue,
+        Severity::Success => AnsiColor::Green,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Error => AnsiColor::Red,
+    };
+    colour.on_default()
+}

@@ -1,0 +1,137 @@
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use carillon_protocol::{Audience, Backoff, FieldError, Notification, Problem, Severity};
+use carillon_service::init_logs_at;
+use clap::Args;
+
+use crate::address::Address;
+use crate::http::{Answer, Http, Unanswered};
+use crate::plain::plain;
+use crate::tls;
+
+/// So often a notification is posted, with the same id, before it is given up.
+const TRIES_MAX: u32 = 4;
+/// The first pause before another try is up to this long.
+const PAUSE_BASE_MS: u64 = 500;
+/// No pause is longer, also where the server asks for it.
+const PAUSE_CAP_MS: u64 = 5_000;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What it says
+    text: String,
+    /// Whom it is for: everyone, user:ID, session:ID, topic:NAME or connection:ID
+    #[arg(long, default_value_t)]
+    to: Audience,
+    /// How loud it is: info, success, warning or error
+    #[arg(long, default_value_t)]
+    severity: Severity,
+    /// A few words above the text
+    #[arg(long, default_value = "", hide_default_value = true)]
+    title: String,
+    /// Names it, so that sending it again shows it once [default: a new UUIDv7]
+    #[arg(long)]
+    id: Option<String>,
+    /// Where Carillon answers
+    #[arg(long, env = "CARILLON_URL", default_value = Address::DEFAULT)]
+    url: Address,
+    /// A key that may publish there
+    #[arg(long, env, hide_env_values = true)]
+    api_key: Option<String>,
+}
+
+/// Posts one notification and prints its id.
+pub(crate) async fn send(options: Options) -> anyhow::Result<()> {
+    init_logs_at("warn");
+    let json = options.notification()?;
+    let key = options.api_key.as_deref().filter(|key| !key.is_empty());
+    let http = Http::new(tls::trust(&options.url)?, key).context("--api-key or API_KEY")?;
+    let id = post(&http, &options.url, &json).await?;
+    writeln!(std::io::stdout(), "{}", plain(&id)).context("cannot print the id")
+}
+
+impl Options {
+    /// The notification as JSON, refused here where the server would refuse it.
+    fn notification(&self) -> anyhow::Result<String> {
+        let notification = Notification {
+            id: self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+            title: self.title.clone(),
+            severity: self.severity,
+            to: self.to.clone(),
+            ..Notification::text(self.text.clone())
+        };
+        // An empty one is left out of the JSON, and would become one that nobody chose.
+        if notification.id.is_empty() {
+            bail!("id: empty: leave it out or give it 1 to 128 bytes");
+        }
+        let json = serde_json::to_string(&notification).context("cannot write the notification")?;
+        match Notification::check(&json) {
+            Ok(_) => Ok(json),
+            Err(faults) => Err(anyhow!("{}", listed(&faults))),
+        }
+    }
+}
+
+/// Why a post brought no id.
+enum Fault {
+    /// Another try would end the same way.
+    Final(anyhow::Error),
+    /// Another try may do, after the pause in milliseconds that the server asks for.
+    Passing(anyhow::Error, Option<u64>),
+}
+
+/// Posts until it is accepted, refused, or has failed too often. The id makes a repeated post harmless.
+async fn post(http: &Http, url: &Address, json: &str) -> anyhow::Result<String> {
+    let mut backoff = Backoff::new(PAUSE_BASE_MS, PAUSE_CAP_MS);
+    loop {
+        let (error, asked_ms) = match try_post(http, url, json).await {
+            Ok(id) => return Ok(id),
+            Err(Fault::Final(error)) => return Err(error),
+            Err(Fault::Passing(error, asked_ms)) => (error, asked_ms.unwrap_or_default()),
+        };
+        let pause_ms = backoff.next_ms(fastrand::f64()).max(asked_ms).min(PAUSE_CAP_MS);
+        if backoff.attempt() == TRIES_MAX {
+            return Err(error.context(format!("given up after {TRIES_MAX} tries")));
+        }
+        eprintln!("{error}; again in {pause_ms} ms");
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+    }
+}
+
+async fn try_post(http: &Http, url: &Address, json: &str) -> Result<String, Fault> {
+    let answer = http.post(&url.notifications(), json).await.map_err(|unanswered| match unanswered {
+        // Where nobody listens nothing is waited for: it is more likely a wrong address than a restart.
+        Unanswered::Unconnected(cause) => Fault::Final(anyhow!(
+            "cannot connect to {url} ({cause}): start `cargo demo`, or say with --url or CARILLON_URL where Carillon is"
+        )),
+        Unanswered::Lost(cause) => Fault::Passing(anyhow!("no answer from {url}: {cause}"), None),
+    })?;
+    if answer.status.is_success()
+        && let Some(id) = accepted(&answer)
+    {
+        return Ok(id);
+    }
+    let error = refused(url, &answer);
+    // A front door says 502 and 504 for a replica that has just gone.
+    let passes = matches!(answer.status.as_u16(), 429 | 502..=504);
+    Err(if passes { Fault::Passing(error, answer.retry_after_ms) } else { Fault::Final(error) })
+}
+
+fn accepted(answer: &Answer) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    Some(answer.get("id")?.as_str()?.to_owned())
+}
+
+fn refused(url: &Address, answer: &Answer) -> anyhow::Error {
+    match serde_json::from_slice::<Problem>(&answer.body) {
+        Ok(problem) => anyhow!("{}", plain(&problem.to_string())),
+        Err(_) => anyhow!("{url} answers {}: is that a Carillon?", answer.status),
+    }
+}
+
+fn listed(faults: &[FieldError]) -> String {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
+}

@@ -1,0 +1,126 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use carillon_protocol::{CloseCode, Problem};
+use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use url::Url;
+
+use crate::sticky;
+
+/// The largest frame that is taken: far above any that a replica sends.
+const FRAME_MAX_BYTES: usize = 1024 * 1024;
+/// A goodbye that cannot be written by then is not sent.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A WebSocket of a reader.
+pub(crate) struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The cookie that leads back to the same replica, where the front door gave a new one.
+    pub(crate) cookie: Option<HeaderValue>,
+}
+
+/// Why a socket was not opened.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Coming back would end the same way.
+    Final(String),
+    /// Coming back may do.
+    Passing(String),
+}
+
+/// What the server says.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    Text(Utf8Bytes),
+    /// A ping, or something else that is not for us.
+    Other,
+    /// The end; with a code where the server said goodbye.
+    Closed(Option<CloseCode>, String),
+}
+
+impl Socket {
+    pub(crate) async fn open(
+        url: Url,
+        cookie: Option<HeaderValue>,
+        trust: Arc<ClientConfig>,
+    ) -> Result<Self, Refused> {
+        let mut request =
+            url.as_str().into_client_request().map_err(|error| Refused::Final(error.to_string()))?;
+        request.headers_mut().extend(cookie.map(|cookie| (header::COOKIE, cookie)));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(FRAME_MAX_BYTES))
+            .max_frame_size(Some(FRAME_MAX_BYTES));
+        let connector = Some(Connector::Rustls(trust));
+        match connect_async_tls_with_config(request, Some(config), true, connector).await {
+            Ok((stream, answer)) => Ok(Self { stream, cookie: sticky::given(answer.headers()) }),
+            Err(tungstenite::Error::Http(answer)) => {
+                Err(refused(answer.status(), answer.body().as_deref().unwrap_or_default()))
+            }
+            Err(error) => Err(Refused::Passing(error.to_string())),
+        }
+    }
+
+    /// The next frame, whenever it comes. It may be dropped while it waits.
+    pub(crate) async fn frame(&mut self) -> Frame {
+        match self.stream.next().await {
+            Some(Ok(Message::Text(text))) => Frame::Text(text),
+            Some(Ok(Message::Close(close))) => {
+                // Sends our half of the goodbye, which is queued.
+                let _ = timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
+                let (code, reason) = close.map(|close| (u16::from(close.code), close.reason)).unzip();
+                Frame::Closed(code.map(CloseCode), reason.unwrap_or_default().to_string())
+            }
+            Some(Ok(_)) => Frame::Other,
+            Some(Err(error)) => Frame::Closed(None, error.to_string()),
+            None => Frame::Closed(None, String::new()),
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn close(mut self) {
+        let _ = timeout(CLOSE_TIMEOUT, self.stream.close(None)).await;
+    }
+}
+
+/// An answer that is no WebSocket. A refusal of this request is final; a server that is busy, going
+/// away, or stands before one that has gone may do better next time.
+fn refused(status: tungstenite::http::StatusCode, body: &[u8]) -> Refused {
+    let words = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.to_string(),
+        Err(_) => format!("it answers {status}"),
+    };
+    let is_final = status.is_client_error() && !matches!(status.as_u16(), 408 | 429);
+    if is_final { Refused::Final(words) } else { Refused::Passing(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tungstenite::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_this_request_is_final_and_says_why() {
+        let body = br#"{"status":400,"title":"the cursor cannot be read","errors":[{"field":"since","detail":"no cursor"}]}"#;
+        match refused(StatusCode::BAD_REQUEST, body) {
+            Refused::Final(words) => assert_eq!(words, "the cursor cannot be read; since: no cursor"),
+            passing @ Refused::Passing(_) => panic!("{passing:?}"),
+        }
+        for status in [401, 403, 404, 426] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert!(matches!(refused(status, b""), Refused::Final(_)), "{status}");
+        }
+        for status in [301, 408, 429, 500, 502, 503, 504] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert!(matches!(refused(status, b"<html>"), Refused::Passing(_)), "{status}");
+        }
+    }
+}

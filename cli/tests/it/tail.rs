@@ -1,0 +1,173 @@
+use std::process::{Command, Stdio};
+
+use axum::Router;
+use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade};
+use axum::routing::any;
+use carillon_harness::{Process, Proxy, eventually, free_port};
+
+use crate::running::{CARILLON, DEADLINE, Demo, carillon, one_line};
+use crate::server::Server;
+
+/// A tail that is connected: what is sent from now on reaches it.
+async fn connected(url: &str, args: &[&str]) -> Process {
+    let mut tail = carillon(&[&["tail", "--url", url], args].concat());
+    tail.wait_line("-- connected to bff-").await;
+    tail
+}
+
+async fn send(demo: &Demo, text: &str) {
+    assert_eq!(demo.post(&serde_json::json!({ "body": text }).to_string()).await, 202);
+}
+
+/// The lines that are about this text.
+fn about<'a>(lines: &'a [String], text: &str) -> Vec<&'a String> {
+    lines.iter().filter(|line| line.contains(text)).collect()
+}
+
+#[tokio::test]
+async fn shows_what_is_sent() {
+    let demo = Demo::start().await;
+    let mut tail = connected(&demo.url, &[]).await;
+    let sent =
+        carillon(&["send", "--url", &demo.url, "--severity", "error", "--title", "Fire", "in the kitchen"]);
+    let line = tail.wait_line("Fire").await;
+    assert!(line.contains("  error    Fire: in the kitchen  claimed by bff-"), "{line}");
+    assert!(!line.contains('\u{1b}'), "no colours but on a terminal");
+    drop(sent);
+    tail.signal("INT");
+    assert_eq!(tail.wait_exit(DEADLINE).await, 0);
+}
+
+#[tokio::test]
+async fn resumes_after_a_cut_with_nothing_missed_or_doubled() {
+    let demo = Demo::start().await;
+    let proxy = Proxy::start(demo.url.trim_start_matches("http://").parse().unwrap()).await;
+    let mut tail = connected(&format!("http://{}", proxy.addr()), &[]).await;
+    send(&demo, "before the cut").await;
+    tail.wait_line("before the cut").await;
+    proxy.refuse();
+    proxy.cut();
+    tail.wait_line("; again in ").await;
+    send(&demo, "while away").await;
+    tail.wait_line("cannot connect to http://").await;
+    proxy.pass();
+    tail.wait_line("nothing was missed").await;
+    send(&demo, "after it").await;
+    tail.wait_line("after it").await;
+    let lines = tail.stdout();
+    for text in ["before the cut", "while away", "after it"] {
+        assert_eq!(about(&lines, text).len(), 1, "{lines:#?}");
+    }
+}
+
+#[tokio::test]
+async fn comes_back_to_its_replica() {
+    let demo = Demo::start().await;
+    let proxy = Proxy::start(demo.url.trim_start_matches("http://").parse().unwrap()).await;
+    let tail = connected(&format!("http://{}", proxy.addr()), &[]).await;
+    for cuts in 1..=3 {
+        proxy.cut();
+        eventually("it is back", DEADLINE, async || about(&tail.stderr(), "connected to").len() == cuts + 1)
+            .await;
+    }
+    let lines = tail.stderr();
+    let first = about(&lines, "connected to")[0];
+    for back in &about(&lines, "connected to")[1..] {
+        assert_eq!(**back, format!("{first}, nothing was missed"));
+    }
+}
+
+#[tokio::test]
+async fn waits_for_a_server_that_is_not_there_yet() {
+    let port = free_port().to_string();
+    let mut tail = carillon(&["tail", "--url", &format!("http://127.0.0.1:{port}"), "--count", "1"]);
+    tail.wait_line("cannot connect to http://127.0.0.1:").await;
+    let _demo = Demo::start_with(&["--port", &port], &[]).await;
+    assert_eq!(tail.wait_exit(DEADLINE).await, 0);
+    assert_eq!(tail.stdout().len(), 1);
+}
+
+#[tokio::test]
+async fn ends_after_a_count_and_goes_on_from_its_cursor() {
+    let demo = Demo::start().await;
+    let mut tail = connected(&demo.url, &["--count", "2"]).await;
+    assert_eq!(tail.wait_exit(DEADLINE).await, 0);
+    assert_eq!(tail.stdout().len(), 2);
+    let cursor = tail.wait_line("go on with --since ").await.split_off("-- go on with --since ".len());
+
+    send(&demo, "nobody reads this now").await;
+    let mut tail = connected(&demo.url, &["--since", &cursor]).await;
+    tail.wait_line("nobody reads this now").await;
+    tail.wait_line("nothing was missed").await;
+    assert_eq!(about(&tail.stdout(), &cursor), Vec::<&String>::new());
+
+    let mut tail = connected(&demo.url, &["--since", "another.1-0"]).await;
+    tail.wait_line("gap: history began anew").await;
+    tail.wait_line("nobody reads this now").await;
+}
+
+#[tokio::test]
+async fn prints_frames_as_they_came_each_on_one_safe_line() {
+    let demo = Demo::start().await;
+    let mut tail = connected(&demo.url, &["--json"]).await;
+    let written_wide = "{\n\t\"body\": \"wide\",\n\t\"data\": [1.10, \"\u{9b}31m\"]\n}";
+    assert_eq!(demo.post(written_wide).await, 202);
+    let line = tail.wait_line("wide").await;
+    assert!(line.contains(r#""data": [1.10, "\u009b31m"]"#), "{line}");
+    for line in tail.stdout() {
+        let frame: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(frame["type"].is_string());
+        assert!(!line.contains(char::is_control));
+    }
+}
+
+#[tokio::test]
+async fn what_acts_on_a_terminal_never_reaches_it() {
+    let demo = Demo::start().await;
+    let mut tail = connected(&demo.url, &[]).await;
+    send(&demo, "\u{1b}]0;owned\u{7}\r\nsecond line\u{9b}").await;
+    let line = tail.wait_line("owned").await;
+    assert!(line.contains(r"\u{1b}]0;owned\u{7}\r\nsecond line\u{9b}  claimed by"), "{line}");
+}
+
+#[tokio::test]
+async fn stops_when_coming_back_is_no_use() {
+    let close = any(async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| {
+            let frame = CloseFrame { code: 4501, reason: "not\u{1b} you".into() };
+            let _ = socket.send(Message::Close(Some(frame))).await;
+            while let Some(Ok(_)) = socket.recv().await {}
+        })
+    });
+    let server = Server::start(Router::new().route("/ws", close)).await;
+    let line = one_line(carillon(&["tail", "--url", &server.url()])).await;
+    assert_eq!(
+        line,
+        format!(r"{} closed with 4501: not\u{{1b}} you, and coming back is no use", server.url())
+    );
+}
+
+#[tokio::test]
+async fn a_refused_request_is_one_line() {
+    let demo = Demo::start().await;
+    let line = one_line(carillon(&["tail", "--url", &demo.url, "--since", "yesterday & co"])).await;
+    assert!(line.starts_with(&format!("{} refuses: the cursor cannot be read; since: ", demo.url)), "{line}");
+
+    let server = Server::start(Router::new()).await;
+    let line = one_line(carillon(&["tail", "--url", &server.url()])).await;
+    assert_eq!(line, format!("{} refuses: it answers 404 Not Found", server.url()));
+}
+
+#[tokio::test]
+async fn ends_quietly_when_nobody_reads_it_any_more() {
+    let demo = Demo::start().await;
+    let mut tail = Command::new(CARILLON)
+        .args(["tail", "--url", &demo.url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(tail.stdout.take());
+    eventually("it ends", DEADLINE, async || tail.try_wait().unwrap().is_some()).await;
+    assert!(tail.wait().unwrap().success());
+}

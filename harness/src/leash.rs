@@ -1,3 +1,4 @@
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// A child process that dies with its owner: when it is dropped, and also when the whole test process
@@ -5,16 +6,30 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 #[derive(Debug)]
 pub(crate) struct Leash {
     child: Child,
+    /// Whether what the child has started dies with it.
+    family: bool,
     /// A shell that waits for its standard input to close, which the kernel does when we die, and
     /// then kills the child.
     watcher: Option<Child>,
 }
 
 impl Leash {
+    /// Starts a child.
     pub(crate) fn spawn(command: &mut Command) -> std::io::Result<Self> {
-        let mut leash = Self { child: command.spawn()?, watcher: None };
+        Self::watch(command, false)
+    }
+
+    /// Starts a child that is killed together with all that it has started.
+    pub(crate) fn spawn_family(command: &mut Command) -> std::io::Result<Self> {
+        Self::watch(command.process_group(0), true)
+    }
+
+    fn watch(command: &mut Command, family: bool) -> std::io::Result<Self> {
+        let mut leash = Self { child: command.spawn()?, family, watcher: None };
+        // A process group is named by the number of its first process, with a minus.
+        let doomed = format!("{}{}", if family { "-" } else { "" }, leash.child.id());
         let watcher = Command::new("sh")
-            .args(["-c", "read -r _; kill -9 \"$0\"", &leash.child.id().to_string()])
+            .args(["-c", "read -r _; kill -9 \"$0\"", &doomed])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -47,7 +62,12 @@ impl Leash {
 
     fn stop_watching(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
-            let _ = watcher.kill();
+            if self.family {
+                // Lets it do its work: the family may outlive the child.
+                drop(watcher.stdin.take());
+            } else {
+                let _ = watcher.kill();
+            }
             let _ = watcher.wait();
         }
     }

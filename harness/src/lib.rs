@@ -5,10 +5,13 @@
 //! Everything here panics with one clear line when it cannot do its work: a test that cannot run has
 //! failed.
 
+mod caddy;
+mod dns;
 mod driver;
 mod eventually;
 mod leash;
 mod link;
+mod need;
 mod port;
 mod process;
 mod proxy;
@@ -17,7 +20,10 @@ mod record;
 mod redis_server;
 mod socket;
 
+pub use caddy::Caddy;
+pub use dns::Dns;
 pub use eventually::eventually;
+pub use need::need;
 pub use port::free_port;
 pub use process::Process;
 pub use proxy::Proxy;

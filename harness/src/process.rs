@@ -48,6 +48,24 @@ impl Process {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start(program, args, env, Leash::spawn)
+    }
+
+    /// [`Process::spawn`] for a program that starts others: they are killed with it.
+    ///
+    /// # Panics
+    /// As [`Process::spawn`].
+    #[must_use]
+    pub fn spawn_family(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start(program, args, env, Leash::spawn_family)
+    }
+
+    fn start(
+        program: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+        leash: impl FnOnce(&mut Command) -> std::io::Result<Leash>,
+    ) -> Self {
         let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         let mut command = Command::new(program);
         command
@@ -59,7 +77,7 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut leash =
-            Leash::spawn(&mut command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
+            leash(&mut command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
         let stdout = Lines::collect(leash.child().stdout.take());
         let stderr = Lines::collect(leash.child().stderr.take());
         let name = program.rsplit('/').next().unwrap_or(program).to_owned();

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod api;
+mod browser;
 mod dead;
+mod door;
 mod feeds;
 mod frames;
 mod measure;
@@ -14,5 +16,6 @@ mod resume;
 mod shutdown;
 mod slow;
 mod sse;
+mod sticky;
 mod viewer;
 mod world;

@@ -55,3 +55,14 @@ async fn hashed_files_last_for_ever_and_come_precompressed_and_the_page_is_asked
     assert_eq!(get("/../Cargo.toml", "br").await.0, 404);
     assert_eq!(get("/api/notifications", "br").await.0, 200);
 }
+
+/// The content security policy that a replica sends.
+pub(crate) async fn policy() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("index.html"), "<!doctype html>").unwrap();
+    let redis = RedisServer::start();
+    let bff = Bff::spawn("bff-1", &redis.url(), &["--static-dir", folder.path().to_str().unwrap()]);
+    bff.until_ready().await;
+    let answer = reqwest::get(bff.http("/")).await.unwrap();
+    answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned()
+}

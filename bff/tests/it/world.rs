@@ -1,3 +1,4 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use carillon_broker::{Broker, Names};
@@ -15,13 +16,16 @@ pub(crate) struct World {
 pub(crate) struct Bff {
     pub(crate) name: String,
     pub(crate) process: Process,
-    port: u16,
-    admin: u16,
+    listen: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let redis = RedisServer::start();
+        Self::over(RedisServer::start())
+    }
+
+    pub(crate) fn over(redis: RedisServer) -> Self {
         let broker = Broker::redis(&redis.url(), Names::default()).unwrap();
         Self { redis, broker }
     }
@@ -51,40 +55,43 @@ impl World {
 
 impl Bff {
     pub(crate) fn spawn(name: &str, redis_url: &str, args: &[&str]) -> Self {
-        let (port, admin) = (free_port(), free_port());
-        let (listen, admin_listen) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+        Self::spawn_at(name, (Ipv4Addr::LOCALHOST, free_port()).into(), redis_url, args)
+    }
+
+    pub(crate) fn spawn_at(name: &str, listen: SocketAddr, redis_url: &str, args: &[&str]) -> Self {
+        let admin: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
         let env = [
             ("REDIS_URL", redis_url),
             ("REPLICA", name),
-            ("LISTEN", &listen),
-            ("ADMIN_LISTEN", &admin_listen),
+            ("LISTEN", &listen.to_string()),
+            ("ADMIN_LISTEN", &admin.to_string()),
         ];
         let process = Process::spawn(env!("CARGO_BIN_EXE_bff"), args, &env);
-        Self { name: name.to_owned(), process, port, admin }
+        Self { name: name.to_owned(), process, listen, admin }
     }
 
     pub(crate) fn ws(&self) -> String {
-        format!("ws://127.0.0.1:{}/ws", self.port)
+        format!("ws://{}/ws", self.listen)
     }
 
     pub(crate) fn http(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://{}{path}", self.listen)
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.listen.port()
     }
 
     /// Status and body of a path on the admin port; status 0 when nobody answers.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
-        match reqwest::get(format!("http://127.0.0.1:{}{path}", self.admin)).await {
+        match reqwest::get(format!("http://{}{path}", self.admin)).await {
             Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
             Err(_) => (0, String::new()),
         }
     }
 
     pub(crate) fn admin_addr(&self) -> String {
-        format!("127.0.0.1:{}", self.admin)
+        self.admin.to_string()
     }
 
     pub(crate) async fn until_ready(&self) {

@@ -1,0 +1,12 @@
+//! The viewer as people get it: the real build in a real Chromium, behind the front door, over three
+//! replicas and a real Redis.
+
+mod access;
+mod chrome;
+mod failover;
+mod offline;
+mod outage;
+mod page;
+mod stage;
+mod text;
+mod toasts;

@@ -1,0 +1,65 @@
+use serde_json::json;
+
+use super::stage::Stage;
+
+/// Elements that a pointer or a keyboard uses and that have no name, or hardly any room.
+const UNUSABLE: &str = r#"
+    const name = (element) => (element.getAttribute("aria-label") ?? element.textContent).trim();
+    const used = [...document.querySelectorAll("button, a[href]")];
+    return used.filter((element) => !name(element)).map((element) => element.outerHTML);
+"#;
+/// Animations and transitions that move something, or change its size.
+const MOVING: &str = r#"
+    const still = ["opacity", "visibility", "color", "background-color", "border-color", "content-visibility"];
+    const moved = (animation) => animation.transitionProperty
+        ? [animation.transitionProperty]
+        : animation.effect.getKeyframes().flatMap((frame) => Object.keys(frame))
+            .filter((key) => !["offset", "easing", "composite", "computedOffset"].includes(key));
+    return document.getAnimations().flatMap(moved).filter((property) => !still.includes(property));
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_seen_is_also_said_and_everything_has_a_name() {
+    let stage = Stage::new().await;
+    let notification = |id: &str, severity: &str, title: &str| {
+        json!({ "id": id, "severity": severity, "title": title, "body": "Order 4711" }).to_string()
+    };
+    stage
+        .push([
+            notification("0", "success", "Payment received"),
+            notification("1", "error", "Payment failed"),
+        ])
+        .await;
+    let state = stage
+        .page
+        .until("both are said", |state| !state.polite.is_empty() && !state.assertive.is_empty())
+        .await;
+    assert!(state.polite.starts_with("Success: Payment received. Order 4711. Claimed by bff-"), "{state:?}");
+    assert!(state.assertive.starts_with("Error: Payment failed. Order 4711. Claimed by bff-"), "{state:?}");
+    let live =
+        r#"return [...document.querySelectorAll("[aria-live]")].map((one) => one.getAttribute("aria-live"))"#;
+    let live = stage.page.run(live, json!([])).await;
+    assert!(
+        live.as_array().unwrap().contains(&json!("polite"))
+            && live.as_array().unwrap().contains(&json!("assertive"))
+    );
+    assert_eq!(stage.page.run(UNUSABLE, json!([])).await, json!([]));
+    stage.page.until("the toasts go", |state| state.toasts.is_empty()).await;
+    assert_eq!(stage.page.run(UNUSABLE, json!([])).await, json!([]));
+    stage.assert_quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wants_less_motion_gets_fades_only() {
+    let stage = Stage::new().await;
+    stage.page.prefer(&[("prefers-reduced-motion", "reduce")]).await;
+    stage.push((0..3).map(crate::world::entry)).await;
+    stage.page.until("toasts", |state| state.toasts.len() == 3).await;
+    loop {
+        assert_eq!(stage.page.run(MOVING, json!([])).await, json!([]));
+        if stage.page.state().await.toasts.is_empty() {
+            break;
+        }
+    }
+    stage.assert_quiet().await;
+}

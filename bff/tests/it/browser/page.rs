@@ -1,0 +1,173 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thirtyfour::{By, Key, TypingData, WebElement};
+
+use super::chrome::Chrome;
+
+/// A page that has not come to a state by then will not. Browsers are slow on busy machines.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// How long to wait before a page is looked at again.
+const POLL: Duration = Duration::from_millis(30);
+/// Reads the page by its hooks, which `frontend/src/page.rs` lists.
+const READ: &str = include_str!("page.js");
+/// Writes down each phase that the pill shows.
+const WATCH: &str = r#"
+    const pill = document.querySelector('[data-testid="pill"]');
+    window.phases = [pill.dataset.phase];
+    new MutationObserver(() => window.phases.push(pill.dataset.phase))
+        .observe(pill, { attributes: true, attributeFilter: ["data-phase"] });
+"#;
+
+/// The viewer in a browser.
+pub(crate) struct Page {
+    pub(crate) chrome: Chrome,
+}
+
+/// What it shows.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct State {
+    pub(crate) phase: String,
+    pub(crate) replica: Option<String>,
+    pub(crate) pill: String,
+    /// All phases since the page was opened.
+    pub(crate) phases: Vec<String>,
+    /// Ids, newest first.
+    pub(crate) rows: Vec<String>,
+    pub(crate) row_texts: Vec<String>,
+    /// Oldest first.
+    pub(crate) toasts: Vec<Toast>,
+    pub(crate) held: bool,
+    pub(crate) more: String,
+    pub(crate) race: BTreeMap<String, usize>,
+    pub(crate) notice: String,
+    pub(crate) missed: usize,
+    pub(crate) gap: bool,
+    pub(crate) gap_rows: usize,
+    pub(crate) polite: String,
+    pub(crate) assertive: String,
+    /// Milliseconds on the page's clock.
+    pub(crate) clock_ms: f64,
+    /// What sticks out on the right.
+    pub(crate) overflow_px: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Toast {
+    pub(crate) id: String,
+    pub(crate) severity: String,
+    pub(crate) text: String,
+    pub(crate) leaving: bool,
+}
+
+impl State {
+    /// The toasts that stay, oldest first.
+    pub(crate) fn staying(&self) -> Vec<&str> {
+        self.toasts.iter().filter(|toast| !toast.leaving).map(|toast| toast.id.as_str()).collect()
+    }
+
+    /// The ids of the list, oldest first.
+    pub(crate) fn came(&self) -> Vec<&str> {
+        self.rows.iter().rev().map(String::as_str).collect()
+    }
+}
+
+impl Page {
+    /// Opens the viewer, and returns when it is live.
+    pub(crate) async fn open(chrome: Chrome, url: &str) -> Self {
+        let page = Self { chrome };
+        page.load(url).await;
+        page
+    }
+
+    /// Loads the page anew.
+    pub(crate) async fn load(&self, url: &str) {
+        self.chrome.driver().goto(url).await.unwrap();
+        self.until("it is live", |state| state.phase == "live").await;
+        self.run(WATCH, json!([])).await;
+    }
+
+    pub(crate) async fn state(&self) -> State {
+        serde_json::from_value(self.run(READ, json!([])).await).unwrap()
+    }
+
+    /// Waits until the page is as it should be, and tells how it is then.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&State) -> bool) -> State {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let state = self.state().await;
+            if condition(&state) {
+                return state;
+            }
+            assert!(Instant::now() < end, "the page never came to this: {what}\n{state:#?}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Runs a script in the page; its arguments are an array.
+    pub(crate) async fn run(&self, script: &str, args: Value) -> Value {
+        let args = args.as_array().cloned().unwrap_or_default();
+        self.chrome.driver().execute(script, args).await.unwrap().json().clone()
+    }
+
+    pub(crate) async fn find(&self, css: &'static str) -> WebElement {
+        self.chrome.driver().find(By::Css(css)).await.unwrap()
+    }
+
+    pub(crate) async fn click(&self, css: &'static str) {
+        self.find(css).await.click().await.unwrap();
+    }
+
+    pub(crate) async fn press(&self, key: Key) {
+        let chain = self.chrome.driver().action_chain_with_delay(Some(Duration::ZERO), Some(Duration::ZERO));
+        chain.send_keys(TypingData::from(key)).perform().await.unwrap();
+    }
+
+    /// Presses Tab until the focus is on an element.
+    pub(crate) async fn tab_to(&self, css: &str) {
+        const STEPS_MAX: usize = 60;
+        for _ in 0..STEPS_MAX {
+            self.press(Key::Tab).await;
+            let there = self.run("return document.activeElement.matches(arguments[0])", json!([css])).await;
+            if there == json!(true) {
+                return;
+            }
+        }
+        panic!("{css} is not reached by {STEPS_MAX} times Tab");
+    }
+
+    /// Moves the pointer to a point of the window.
+    pub(crate) async fn point_at(&self, x: i64, y: i64) {
+        let chain = self.chrome.driver().action_chain_with_delay(Some(Duration::ZERO), Some(Duration::ZERO));
+        chain.move_to(x, y).perform().await.unwrap();
+    }
+
+    /// What the console holds that someone should read, since it was last asked.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let log = self.chrome.driver().browser_log().await.unwrap();
+        log.into_iter().map(|entry| format!("{} {}", entry.level, entry.message)).collect()
+    }
+
+    /// Gives the window a size, as of a device with `scale` pixels a pixel.
+    pub(crate) async fn resize(&self, width: u32, height: u32, scale: f64) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": false });
+        self.chrome.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// What the device prefers, as media features and their values.
+    pub(crate) async fn prefer(&self, features: &[(&str, &str)]) {
+        let features: Vec<_> =
+            features.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        self.chrome.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    /// Takes the device's network away, or gives it back.
+    pub(crate) async fn network(&self, there: bool) {
+        let conditions = json!({
+            "offline": !there, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
+        });
+        self.chrome.devtools("Network.emulateNetworkConditions", conditions).await;
+    }
+}

@@ -1,0 +1,51 @@
+use carillon_harness::RedisServer;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::chrome::Chrome;
+use super::page::Page;
+use crate::door::Door;
+
+/// One browser at a time: with several, small machines are busy with nothing but drawing.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Everything that a browser test plays on. The page goes first.
+pub(crate) struct Stage {
+    pub(crate) page: Page,
+    pub(crate) door: Door,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    /// Three replicas, and a page that is live.
+    pub(crate) async fn new() -> Self {
+        Self::over(RedisServer::start).await
+    }
+
+    /// [`Stage::new`] over a Redis that keeps its data when it is restarted.
+    pub(crate) async fn durable() -> Self {
+        Self::over(RedisServer::start_durable).await
+    }
+
+    async fn over(redis: impl FnOnce() -> RedisServer) -> Self {
+        let turn = TURN.lock().await;
+        let door = Door::open(redis()).await;
+        let page = Page::open(Chrome::start().await, &door.url("/")).await;
+        Self { page, door, _turn: turn }
+    }
+
+    pub(crate) async fn push(&self, entries: impl IntoIterator<Item = String>) {
+        self.door.world.push(entries).await;
+    }
+
+    /// Which replica the page hangs on.
+    pub(crate) async fn held_by(&self) -> usize {
+        let state = self.page.until("it is live", |state| state.phase == "live").await;
+        let at = self.door.bffs.iter().position(|bff| Some(&bff.name) == state.replica.as_ref());
+        at.unwrap_or_else(|| panic!("the page hangs on {:?}", state.replica))
+    }
+
+    /// Fails when the page has complained of anything.
+    pub(crate) async fn assert_quiet(&self) {
+        assert_eq!(self.page.complaints().await, [""; 0]);
+    }
+}

@@ -1,10 +1,10 @@
 //! What a socket says and takes, frame by frame.
 
-use carillon_harness::{DialOptions, Frame, Refused, Socket};
+use carillon_harness::{DialOptions, Frame, Refused, Socket, eventually};
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use carillon_protocol::{CloseCode, Problem, ServerMessage};
 
-use crate::world::{World, entry};
+use crate::world::{DEADLINE, World, entry};
 
 async fn open(url: &str) -> Socket {
     let mut socket = Socket::open(url, &DialOptions::default()).await.unwrap();
@@ -73,4 +73,18 @@ async fn a_quiet_reader_gets_heartbeats_and_pings_also_while_redis_is_away() {
     }
     assert!(matches!(&heard[0], Frame::Text(text) if text.contains(r#""type":"heartbeat""#)), "{heard:?}");
     assert_eq!(heard[1], Frame::Ping);
+}
+
+#[tokio::test]
+async fn a_reader_of_which_nothing_is_heard_is_closed_as_silent() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let mut socket = open(&bff.ws()).await;
+    // It reads nothing, so it answers no ping.
+    let code = CloseCode::SILENT.0.to_string();
+    eventually("it is closed", DEADLINE * 4, async || {
+        bff.metric("carillon_readers_closed_total", &code).await > 0.5
+    })
+    .await;
+    assert_eq!(socket.until_closed().await.1, Some(CloseCode::SILENT));
 }

@@ -7,6 +7,8 @@ mod failover;
 mod offline;
 mod outage;
 mod page;
+mod sample;
+mod screenshots;
 mod stage;
 mod text;
 mod toasts;

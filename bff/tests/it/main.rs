@@ -3,6 +3,7 @@
 
 mod api;
 mod browser;
+mod compose;
 mod dead;
 mod door;
 mod feeds;

@@ -22,13 +22,13 @@ fn value(response: &Response, name: header::HeaderName) -> String {
 }
 
 /// The cookie that an answer leaves: where it sets one more than once, the last.
-fn cookie(response: &Response) -> Option<String> {
+pub(crate) fn cookie(response: &Response) -> Option<String> {
     let set = response.headers().get_all(header::SET_COOKIE).into_iter().next_back()?.to_str().unwrap();
     set.starts_with(COOKIE).then(|| set.split(';').next().unwrap().to_owned())
 }
 
 /// The replica that a stream says it comes from.
-async fn welcome(mut stream: Response) -> String {
+pub(crate) async fn welcome(mut stream: Response) -> String {
     let mut text = String::new();
     while !text.contains("\n\n") {
         text.push_str(&String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()));

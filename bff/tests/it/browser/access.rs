@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::stage::Stage;
+use crate::world::entry;
 
 /// Elements that a pointer or a keyboard uses and that have no name, or hardly any room.
 const UNUSABLE: &str = r#"
@@ -53,7 +54,7 @@ async fn what_is_seen_is_also_said_and_everything_has_a_name() {
 async fn who_wants_less_motion_gets_fades_only() {
     let stage = Stage::new().await;
     stage.page.prefer(&[("prefers-reduced-motion", "reduce")]).await;
-    stage.push((0..3).map(crate::world::entry)).await;
+    stage.push((0..3).map(entry)).await;
     stage.page.until("toasts", |state| state.toasts.len() == 3).await;
     loop {
         assert_eq!(stage.page.run(MOVING, json!([])).await, json!([]));
@@ -62,4 +63,32 @@ async fn who_wants_less_motion_gets_fades_only() {
         }
     }
     stage.assert_quiet().await;
+}
+
+/// Where the fixed parts of the page are.
+const PLACES: &str = r#"
+    const fixed = ["h1", ".sentence", '[data-testid="pill"]', ".race h2", ".list h2"];
+    return fixed.map((css) => {
+        const { left, top } = document.querySelector(css).getBoundingClientRect();
+        return `${css} ${left} ${top + scrollY}`;
+    });
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_jumps_when_something_comes() {
+    let stage = Stage::new().await;
+    for (width, height) in [(1_280, 900), (900, 700), (390, 844)] {
+        stage.page.resize(width, height, 1.0).await;
+        stage.page.load(&stage.door.url("/")).await;
+        let before = stage.page.run(PLACES, json!([])).await;
+        stage.push((0..30).map(|n| entry(format!("{width} {n}")))).await;
+        stage.page.until("all came", |state| state.rows.len() == 30).await;
+        stage.page.network(false).await;
+        stage.page.until("it is offline", |state| state.phase == "offline").await;
+        assert_eq!(stage.page.run(PLACES, json!([])).await, before, "{width} wide, with toasts and offline");
+        stage.push([entry(format!("{width} missed"))]).await;
+        stage.page.network(true).await;
+        stage.page.until("it tells what was missed", |state| state.missed == 1).await;
+        assert_eq!(stage.page.run(PLACES, json!([])).await, before, "{width} wide, with a notice");
+    }
 }

@@ -25,7 +25,12 @@ async fn a_page_whose_replica_is_killed_says_so_and_comes_back_on_another_with_e
 async fn a_page_goes_through_a_rolling_restart_of_all_replicas_with_everything() {
     let mut stage = Stage::new().await;
     let mut pushed = 0;
-    for at in 0..3 {
+    let mut old = vec![0, 1, 2];
+    while !old.is_empty() {
+        // The one that the page hangs on is always the next, when it is an old one.
+        let held_by = stage.held_by().await;
+        let next = old.iter().position(|at| *at == held_by).unwrap_or_default();
+        let at = old.remove(next);
         stage.door.bffs[at].process.sigterm();
         let mut beat = interval(Duration::from_millis(100));
         while stage.door.bffs[at].process.is_running() {
@@ -51,10 +56,6 @@ async fn all_came(stage: &Stage, count: usize) -> State {
         stage.page.until("all came", |state| state.rows.len() >= count && state.phase == "live").await;
     let expected: Vec<_> = (0..count).map(|n| n.to_string()).collect();
     assert_eq!(state.came(), expected);
-    assert_eq!(
-        (state.race.values().sum::<usize>(), state.gap, state.gap_rows),
-        (count, false, 0),
-        "{state:?}"
-    );
+    assert_eq!((state.total(), state.gap, state.gap_rows), (count, false, 0), "{state:?}");
     state
 }

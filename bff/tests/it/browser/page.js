@@ -17,6 +17,7 @@ return {
   held: document.querySelector(".toasts[data-held]") !== null,
   more: text("more"),
   race: Object.fromEntries(all("race-bar").map((bar) => [bar.dataset.replica, Number(bar.dataset.count)])),
+  quiet: all("race-bar").filter((bar) => "quiet" in bar.dataset).length,
   notice: text("notice"),
   missed: Number(all("notice")[0]?.dataset.missed ?? 0),
   gap: all("notice").some((notice) => "gap" in notice.dataset),

@@ -21,6 +21,14 @@ const WATCH: &str = r#"
         .observe(pill, { attributes: true, attributeFilter: ["data-phase"] });
 "#;
 
+/// Whether something enters, leaves or changes; the hairlines of toasts do not count, nor what never ends.
+const MOVES: &str = r#"
+    return document.getAnimations().some((animation) =>
+        animation.playState === "running"
+        && animation.effect.getComputedTiming().endTime < Infinity
+        && !animation.animationName?.startsWith("life-"));
+"#;
+
 /// The viewer in a browser.
 pub(crate) struct Page {
     pub(crate) chrome: Chrome,
@@ -42,6 +50,8 @@ pub(crate) struct State {
     pub(crate) held: bool,
     pub(crate) more: String,
     pub(crate) race: BTreeMap<String, usize>,
+    /// How many replicas have won nothing for long.
+    pub(crate) quiet: usize,
     pub(crate) notice: String,
     pub(crate) missed: usize,
     pub(crate) gap: bool,
@@ -66,6 +76,11 @@ impl State {
     /// The toasts that stay, oldest first.
     pub(crate) fn staying(&self) -> Vec<&str> {
         self.toasts.iter().filter(|toast| !toast.leaving).map(|toast| toast.id.as_str()).collect()
+    }
+
+    /// How many were won in all.
+    pub(crate) fn total(&self) -> usize {
+        self.race.values().sum()
     }
 
     /// The ids of the list, oldest first.
@@ -112,6 +127,15 @@ impl Page {
         self.chrome.driver().execute(script, args).await.unwrap().json().clone()
     }
 
+    /// Waits until nothing moves that will come to an end.
+    pub(crate) async fn until_still(&self) {
+        let end = Instant::now() + DEADLINE;
+        while self.run(MOVES, json!([])).await != json!(false) {
+            assert!(Instant::now() < end, "the page never stands still");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     pub(crate) async fn find(&self, css: &'static str) -> WebElement {
         self.chrome.driver().find(By::Css(css)).await.unwrap()
     }
@@ -150,9 +174,11 @@ impl Page {
         log.into_iter().map(|entry| format!("{} {}", entry.level, entry.message)).collect()
     }
 
-    /// Gives the window a size, as of a device with `scale` pixels a pixel.
+    /// Gives the window a size, as of a device with `scale` pixels a pixel. A narrow one is a phone's,
+    /// whose scrollbar takes no room.
     pub(crate) async fn resize(&self, width: u32, height: u32, scale: f64) {
-        let size = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": false });
+        let phone = width < 480;
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": phone });
         self.chrome.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 

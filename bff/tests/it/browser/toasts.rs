@@ -25,7 +25,7 @@ async fn a_push_by_redis_cli_is_a_toast_and_a_row_and_the_toast_goes_by_itself()
     assert_eq!(state.came(), [toast.id.as_str()]);
     assert!(state.row_texts[0].contains("hello") && state.polite.contains("hello. Claimed by"), "{state:?}");
     let state = stage.page.until("the toast goes", |state| state.toasts.is_empty()).await;
-    assert_eq!((state.rows.len(), state.race.values().sum::<usize>()), (1, 1));
+    assert_eq!((state.rows.len(), state.total()), (1, 1));
     stage.assert_quiet().await;
 }
 
@@ -85,7 +85,7 @@ async fn of_a_burst_five_are_on_the_screen_and_the_rest_is_counted_and_in_the_li
         .until("the rest is counted", |now| now.clock_ms > state.clock_ms && now.more == "+25 more")
         .await;
     assert_eq!(state.staying(), ["held", "1", "2", "3", "4"]);
-    assert_eq!(state.race.values().sum::<usize>(), 30);
+    assert_eq!(state.total(), 30);
     assert!(state.race.keys().all(|name| ["bff-1", "bff-2", "bff-3"].contains(&name.as_str())), "{state:?}");
     let mut expected: Vec<_> = (1..30).map(|n| n.to_string()).collect();
     expected.insert(0, "held".to_owned());

@@ -1,0 +1,31 @@
+//! What `k8s/` and the two scripts promise. Each promise is a function that lists what is wrong with a
+//! rendered overlay, and `broken` breaks each of them on purpose.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod broken;
+mod cluster;
+mod decode;
+mod doors;
+mod pods;
+mod redis;
+mod render;
+mod wiring;
+
+use cluster::Cluster;
+
+/// Everything that is wrong with a rendered overlay.
+fn faults(cluster: &Cluster) -> Vec<String> {
+    [decode::faults, pods::faults, wiring::faults, doors::faults]
+        .iter()
+        .flat_map(|check| check(cluster))
+        .collect()
+}
+
+#[test]
+fn every_overlay_keeps_its_promises() {
+    for name in render::overlays() {
+        let cluster = render::overlay(&name);
+        assert!(cluster.objects.len() > 15, "{name}: {} objects", cluster.objects.len());
+        assert_eq!(faults(&cluster), [""; 0], "{name}");
+    }
+}

@@ -9,6 +9,7 @@ mod doors;
 mod pods;
 mod redis;
 mod render;
+mod scripts;
 mod wiring;
 
 use cluster::Cluster;

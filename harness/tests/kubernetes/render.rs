@@ -25,23 +25,28 @@ pub(crate) fn overlays() -> Vec<String> {
 
 /// What `kubectl kustomize` makes of an overlay.
 pub(crate) fn overlay(name: &str) -> Cluster {
-    let yaml = render(&root().join("k8s"), &format!("overlays/{name}"));
+    folder(&root().join("k8s"), &format!("overlays/{name}"))
+}
+
+/// What `kubectl kustomize` makes of a folder that refers to no other outside of `root`.
+pub(crate) fn folder(root: &Path, name: &str) -> Cluster {
+    let yaml = render(root, name);
     let objects: Vec<Value> = serde_saphyr::from_multiple(&yaml).unwrap();
     // The kubectl of Debian 12 leaves a shell without a kind where a patch has deleted an object.
     let objects = objects.into_iter().filter(|object| !object["kind"].is_null()).collect();
     Cluster { objects }
 }
 
-fn render(k8s: &Path, folder: &str) -> String {
+fn render(root: &Path, folder: &str) -> String {
     need("kubectl", "kubernetes-client");
     let translated = tempfile::tempdir().unwrap();
-    let k8s = if client_minor() >= MODERN_MINOR {
-        k8s
+    let root = if client_minor() >= MODERN_MINOR {
+        root
     } else {
-        translate(k8s, translated.path());
+        translate(root, translated.path());
         translated.path()
     };
-    let output = Command::new("kubectl").arg("kustomize").arg(k8s.join(folder)).output().unwrap();
+    let output = Command::new("kubectl").arg("kustomize").arg(root.join(folder)).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "kubectl kustomize {folder}: {errors}");
     assert!(!errors.contains("deprecated"), "kubectl kustomize {folder}: {errors}");

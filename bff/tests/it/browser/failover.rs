@@ -22,6 +22,17 @@ async fn a_page_whose_replica_is_killed_says_so_and_comes_back_on_another_with_e
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_stays_with_its_replica() {
+    let stage = Stage::new().await;
+    let held_by = stage.held_by().await;
+    for _ in 0..5 {
+        stage.page.load(&stage.door.url("/")).await;
+        assert_eq!(stage.held_by().await, held_by);
+    }
+    stage.assert_quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_goes_through_a_rolling_restart_of_all_replicas_with_everything() {
     let mut stage = Stage::new().await;
     let mut pushed = 0;

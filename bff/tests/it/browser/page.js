@@ -1,19 +1,23 @@
 const all = (hook) => [...document.querySelectorAll(`[data-testid="${hook}"]`)];
 const text = (hook) => all(hook)[0]?.innerText ?? "";
+const toast = (element) => ({
+  id: element.dataset.id,
+  severity: element.dataset.severity,
+  text: element.textContent,
+  leaving: "leaving" in element.dataset,
+});
 const pill = all("pill")[0]?.dataset ?? {};
 return {
   phase: pill.phase ?? "",
   replica: pill.replica ?? null,
   pill: text("pill"),
-  phases: window.phases ?? [],
+  phases: window.seen?.phases ?? [],
+  shown: window.seen?.toasts ?? [],
+  polite: window.seen?.polite ?? [],
+  assertive: window.seen?.assertive ?? [],
   rows: all("row").map((row) => row.dataset.id),
   row_texts: all("row").map((row) => row.textContent),
-  toasts: all("toast").map((toast) => ({
-    id: toast.dataset.id,
-    severity: toast.dataset.severity,
-    text: toast.textContent,
-    leaving: "leaving" in toast.dataset,
-  })),
+  toasts: all("toast").map(toast),
   held: document.querySelector(".toasts[data-held]") !== null,
   more: text("more"),
   race: Object.fromEntries(all("race-bar").map((bar) => [bar.dataset.replica, Number(bar.dataset.count)])),
@@ -22,8 +26,6 @@ return {
   missed: Number(all("notice")[0]?.dataset.missed ?? 0),
   gap: all("notice").some((notice) => "gap" in notice.dataset),
   gap_rows: all("gap-row").length,
-  polite: all("announcer-polite")[0]?.textContent ?? "",
-  assertive: all("announcer-assertive")[0]?.textContent ?? "",
   clock_ms: performance.now(),
   overflow_px: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 };

@@ -13,14 +13,8 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(30);
 /// Reads the page by its hooks, which `frontend/src/page.rs` lists.
 const READ: &str = include_str!("page.js");
-/// Writes down each phase that the pill shows.
-const WATCH: &str = r#"
-    const pill = document.querySelector('[data-testid="pill"]');
-    window.phases = [pill.dataset.phase];
-    new MutationObserver(() => window.phases.push(pill.dataset.phase))
-        .observe(pill, { attributes: true, attributeFilter: ["data-phase"] });
-"#;
-
+/// Writes down what the page has shown and said since it was loaded, however short it was there.
+const WATCH: &str = include_str!("watch.js");
 /// Whether something enters, leaves or changes; the hairlines of toasts do not count, nor what never ends.
 const MOVES: &str = r#"
     return document.getAnimations().some((animation) =>
@@ -42,6 +36,11 @@ pub(crate) struct State {
     pub(crate) pill: String,
     /// All phases since the page was opened.
     pub(crate) phases: Vec<String>,
+    /// All toasts that ever came.
+    pub(crate) shown: Vec<Toast>,
+    /// All that a screen reader has heard when there was a pause, and what it has heard at once.
+    pub(crate) polite: Vec<String>,
+    pub(crate) assertive: Vec<String>,
     /// Ids, newest first.
     pub(crate) rows: Vec<String>,
     pub(crate) row_texts: Vec<String>,
@@ -56,8 +55,6 @@ pub(crate) struct State {
     pub(crate) missed: usize,
     pub(crate) gap: bool,
     pub(crate) gap_rows: usize,
-    pub(crate) polite: String,
-    pub(crate) assertive: String,
     /// Milliseconds on the page's clock.
     pub(crate) clock_ms: f64,
     /// What sticks out on the right.

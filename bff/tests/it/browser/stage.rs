@@ -2,8 +2,9 @@ use carillon_harness::RedisServer;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::chrome::Chrome;
-use super::page::Page;
+use super::page::{Page, State};
 use crate::door::Door;
+use crate::world::entry;
 
 /// One browser at a time: with several, small machines are busy with nothing but drawing.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -35,6 +36,15 @@ impl Stage {
 
     pub(crate) async fn push(&self, entries: impl IntoIterator<Item = String>) {
         self.door.world.push(entries).await;
+    }
+
+    /// Leaves a toast with the id `held` on the page, under the pointer, which is at `(x, y)` before it
+    /// comes: it may be gone before a pointer reaches it.
+    pub(crate) async fn hold(&self, x: i64, y: i64) {
+        self.page.point_at(x, y).await;
+        self.push([entry("held")]).await;
+        let held = |state: &State| state.held && state.staying() == ["held"];
+        self.page.until("a toast under the pointer", held).await;
     }
 
     /// Which replica the page hangs on.

@@ -36,6 +36,7 @@ async fn markup_is_shown_as_text_and_no_link_runs_a_script() {
 async fn nothing_sticks_out_of_a_narrow_window() {
     let stage = Stage::new().await;
     stage.page.resize(320, 640, 1.0).await;
+    stage.hold(160, 40).await;
     let long = "x".repeat(190);
     stage
         .push([
@@ -50,10 +51,11 @@ async fn nothing_sticks_out_of_a_narrow_window() {
         .page
         .until("all came", |state| {
             assert_eq!(state.overflow_px, 0, "{state:?}");
-            state.rows.len() == 3 && state.toasts.len() == 3
+            state.rows.len() == 4 && state.toasts.len() == 4
         })
         .await;
-    assert_eq!(state.came(), ["0", "1", "2"]);
-    stage.page.until("the toasts go", |state| state.toasts.is_empty()).await;
+    assert_eq!(state.came(), ["held", "0", "1", "2"]);
+    stage.page.until_still().await;
+    assert_eq!(stage.page.state().await.overflow_px, 0);
     stage.assert_quiet().await;
 }

@@ -124,10 +124,10 @@ macro_rules! engine {
 
 impl Broker {
     /// A broker over the Redis server at `url` (`redis://`, `rediss://`, `unix://`). It connects when it
-    /// is first used.
+    /// is first used. `?ca=PATH` trusts the authorities of that file, and not the public ones.
     ///
     /// # Errors
-    /// When the URL cannot be used.
+    /// When the URL, or the file that it names, cannot be used.
     pub fn redis(url: &str, names: Names) -> Result<Self, BrokerError> {
         Ok(Self(Engine::Redis(Arc::new(RedisEngine::new(url, names)?))))
     }

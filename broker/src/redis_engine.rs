@@ -1,6 +1,6 @@
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, NAME_MAX_BYTES};
 use carillon_protocol::{Audience, Cursor, Position};
-use redis::{Client, Script};
+use redis::{Client, Script, TlsCertificates};
 
 use crate::history::{History, Part, Reading, begin, merge};
 use crate::limits::{
@@ -22,7 +22,7 @@ impl RedisEngine {
     pub(crate) fn new(url: &str, names: Names) -> Result<Self, BrokerError> {
         // redis-rs panics on rediss:// without a provider; a second install is refused, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::open(url).map_err(|error| BrokerError::Url(error.to_string()))?;
+        let client = open(url)?;
         let script = |body| Script::new(&format!("{}{body}", include_str!("sequence.lua")));
         Ok(Self {
             link: Link::new(client),
@@ -176,6 +176,22 @@ impl RedisEngine {
         let answer: Vec<String> = self.ask(&command).await?;
         Ok(answer.into_iter().nth(1))
     }
+}
+
+/// A client for a URL. Beside what redis-rs reads in it, `ca` names a file with the certificates of those
+/// who may have signed the server's, in place of the public ones.
+fn open(url: &str) -> Result<Client, BrokerError> {
+    let parsed = redis::parse_redis_url(url);
+    let mut options = parsed.iter().flat_map(|url| url.query_pairs());
+    let client = match options.find(|(name, _)| name == "ca") {
+        None => Client::open(url),
+        Some((_, path)) => {
+            let root_cert = std::fs::read(&*path)
+                .map_err(|error| BrokerError::Url(format!("the certificates of ca={path}: {error}")))?;
+            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(root_cert) })
+        }
+    };
+    client.map_err(|error| BrokerError::Url(error.to_string()))
 }
 
 /// A name for an epoch that might begin now: 64 random bits.

@@ -8,6 +8,7 @@ mod listening;
 mod outage;
 mod random;
 mod redis_only;
+mod tls;
 
 /// Makes a test of each function, once for each engine.
 #[macro_export]

@@ -1,0 +1,198 @@
+//! A Redis elsewhere: TLS with an authority of its own, and a user that may do what it has to and no more.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use carillon_broker::{Broker, BrokerError, Dead, Event, FanOut, Names, Subscriptions};
+use carillon_harness::{RedisServer, eventually, free_port, need};
+use carillon_protocol::{Audience, Cursor, Position};
+use tempfile::TempDir;
+
+use crate::bench::DEADLINE;
+
+const PASSWORD: &str = "a password";
+/// What the user of a replica needs, as docs/kubernetes.md has it.
+const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* resetchannels &Notification-Channel \
+    &{Notification-List}:fanout:* -@all +ping +subscribe +unsubscribe +publish +lpush +lrange +ltrim +llen +hmget \
+    +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange +xinfo|stream +time +info +eval +evalsha \
+    +script|load +config|get";
+/// Rights that are there for a warning in the log, or for a version of redis-rs that asks otherwise.
+const SPARE: [&str; 2] = ["+config|get", "+eval"];
+
+/// A Redis that speaks TLS, and the files of its authority.
+struct Secured {
+    server: RedisServer,
+    port: u16,
+    files: TempDir,
+}
+
+impl Secured {
+    fn start() -> Self {
+        let (files, port) = (tempfile::tempdir().unwrap(), free_port());
+        make_certificates(files.path());
+        let path = |name: &str| files.path().join(name).to_string_lossy().into_owned();
+        let (certificate, key, authority) = (path("server.crt"), path("server.key"), path("ca.crt"));
+        let port_text = port.to_string();
+        let tls = ["--tls-port", &port_text, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let trust = ["--tls-ca-cert-file", &authority, "--tls-auth-clients", "no"];
+        let server = RedisServer::start_with(&[&tls[..], &trust[..]].concat());
+        Self { server, port, files }
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.files.path().join("ca.crt")
+    }
+
+    /// The user begins anew with these rights.
+    fn allow(&self, rights: &str) {
+        let password = format!(">{PASSWORD}");
+        let words = ["ACL", "SETUSER", "carillon", "reset", "on", &password];
+        self.server.run(&words.into_iter().chain(rights.split_whitespace()).collect::<Vec<_>>());
+    }
+
+    fn broker(&self, options: &str) -> Broker {
+        let url =
+            format!("rediss://carillon:{}@localhost:{}/{options}", PASSWORD.replace(' ', "%20"), self.port);
+        Broker::redis(&url, Names::default()).unwrap()
+    }
+
+    fn trusting(&self) -> Broker {
+        self.broker(&format!("?ca={}", self.authority().display()))
+    }
+}
+
+/// An authority and a server's certificate that it has signed, valid for a day.
+fn make_certificates(folder: &Path) {
+    need("openssl", "openssl");
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1";
+    for args in [
+        format!("{new} -keyout ca.key -out ca.crt -subj /CN=authority"),
+        format!(
+            "{new} -keyout server.key -out server.crt -subj /CN=localhost -CA ca.crt -CAkey ca.key \
+             -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+        ),
+    ] {
+        let output =
+            Command::new("openssl").args(args.split_whitespace()).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// All that a producer and a replica ask of Redis, from a push to a message on the channel of its audience.
+async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerError> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let subscriptions = Subscriptions::default();
+    subscriptions.add(Audience::Everyone);
+    let events = Arc::clone(&heard);
+    let listening = broker.listen(&subscriptions, move |event| events.lock().unwrap().push(event));
+    let subscribed = async |audience: Audience| {
+        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.contains(&audience));
+        eventually("the subscription", DEADLINE, async || heard.lock().unwrap().iter().any(is_it)).await;
+    };
+    let work = async {
+        let before = broker.tail().await?;
+        broker.push(&[b"ding".to_vec()]).await?;
+        assert_eq!(broker.waiting().await?, 1);
+        subscribed(Audience::Everyone).await;
+        let [one, two] = ["one", "two"].map(|name| Audience::Topic(name.to_owned()));
+        subscriptions.add(one.clone());
+        subscribed(one.clone()).await;
+        subscriptions.remove(&one);
+        subscriptions.add(two.clone());
+        subscribed(two).await;
+        let batch = broker.claim("bff-1", FanOut::All).await?;
+        assert_eq!(batch.claimed.len(), 1);
+        let is_ours = |event: &Event| matches!(event, Event::Fanout(fanout) if fanout.entries.len() == 1);
+        eventually("the message", DEADLINE, async || heard.lock().unwrap().iter().any(is_ours)).await;
+        let since = Cursor { position: Position::ZERO, ..before };
+        let history = broker.history(&[Audience::Everyone], &since, 10).await?;
+        if history.entries.is_empty() {
+            // read.lua takes a stream that it may not ask for one that is not there.
+            return Err(BrokerError::Refused("no history".to_owned()));
+        }
+        // What claim.lua does only now and then: with an id, for a second time, and with what it refuses.
+        let entries = [r#"{"id":"1","title":"a"}"#, r#"{"id":"1","title":"a"}"#, "{"];
+        broker.push(&entries.map(|entry| entry.as_bytes().to_vec())).await?;
+        let batch = broker.claim("bff-1", FanOut::All).await?;
+        assert_eq!(
+            (batch.claimed.len() + usize::try_from(batch.repeated).unwrap(), batch.refused.len()),
+            (2, 1)
+        );
+        // And with ids that have become old.
+        secured.server.run(&["HSET", &Names::default().sequence(), "ids_since", "0"]);
+        broker.push(&[b"dong".to_vec()]).await?;
+        assert_eq!(broker.claim("bff-1", FanOut::All).await?.claimed.len(), 1);
+        let dead =
+            Dead { reason: "test".into(), detail: "test".into(), claimed_by: "bff-1".into(), raw: vec![1] };
+        broker.bury(&dead).await?;
+        assert!(broker.dead().await?.contains(&dead));
+        Ok(())
+    };
+    tokio::select! {
+        () = listening => panic!("a listener never ends"),
+        done = work => done,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_documented_rights_does_everything_over_tls() {
+    let documented = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kubernetes.md");
+    let documented = std::fs::read_to_string(documented).unwrap();
+    let words: Vec<_> = documented.split_whitespace().filter(|word| *word != "\\").collect();
+    assert!(words.join(" ").contains(RIGHTS), "docs/kubernetes.md says otherwise: {RIGHTS}");
+
+    let secured = Secured::start();
+    secured.allow(RIGHTS);
+    everything(&secured, &secured.trusting()).await.unwrap();
+    secured.allow("~Notification-List &Notification-Channel -@all +lpush +publish");
+    secured.trusting().push(&[b"by a producer alone".to_vec()]).await.unwrap();
+    secured.allow(RIGHTS);
+    for other in
+        ["GET other", "LPUSH Other-List value", "PUBLISH other value", "FLUSHALL", "CONFIG SET save 1"]
+    {
+        let words: Vec<_> = ["ACL", "DRYRUN", "carillon"].into_iter().chain(other.split(' ')).collect();
+        let said = secured.server.cli(&words);
+        assert!(said.contains("no permissions"), "{other}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_of_the_documented_rights_is_one_too_many() {
+    let secured = Secured::start();
+    let rights: Vec<_> = RIGHTS.split_whitespace().collect();
+    for right in rights.iter().filter(|right| right.starts_with('+') && !SPARE.contains(right)) {
+        secured.server.run(&["FLUSHALL"]);
+        secured.server.run(&["SCRIPT", "FLUSH"]);
+        secured.server.run(&["ACL", "LOG", "RESET"]);
+        let fewer: Vec<_> = rights.iter().filter(|other| other != &right).copied().collect();
+        secured.allow(&fewer.join(" "));
+        let broker = secured.trusting();
+        // A subscription that is refused is tried for ever, so the log of what was refused is looked at too.
+        let denied = async || !secured.server.cli(&["ACL", "LOG"]).is_empty();
+        let what = format!("a refusal without {right}");
+        tokio::select! {
+            done = everything(&secured, &broker) => assert!(denied().await, "nothing needs {right}: {done:?}"),
+            () = eventually(&what, DEADLINE, denied) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_vouches_for_is_not_spoken_to() {
+    let secured = Secured::start();
+    secured.allow(RIGHTS);
+    let error = secured.broker("").tail().await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Away(text) if text.contains("certificate")), "{error}");
+
+    // As it comes from a file.
+    let options = format!("?ca={}\n", secured.authority().display());
+    secured.broker(&options).tail().await.unwrap();
+
+    let other = Secured::start();
+    let error = secured.broker(&format!("?ca={}", other.authority().display())).tail().await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Away(text) if text.contains("certificate")), "{error}");
+
+    let error = Broker::redis("rediss://localhost/?ca=/nowhere/ca.crt", Names::default()).err().unwrap();
+    assert!(matches!(&error, BrokerError::Url(text) if text.contains("ca=/nowhere/ca.crt")), "{error}");
+}

@@ -49,6 +49,11 @@ fn take(hub: &Hub, id: ReaderId) -> Result<Vec<u64>, u64> {
     }
 }
 
+/// What a heartbeat says.
+fn cursor(hub: &Hub, id: ReaderId) -> String {
+    hub.cursor(id).unwrap().to_string()
+}
+
 fn caught_up(hub: &Hub, id: ReaderId, epoch: &str, ms: u64) {
     hub.set_position(id, &Cursor { epoch: epoch.to_owned(), position: at(ms) });
 }
@@ -172,6 +177,88 @@ fn a_hole_sends_readers_back_to_before_it_even_when_another_audience_took_them_p
 }
 
 #[test]
+fn of_two_holes_the_earlier_one_counts() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (id, _) = join(&hub, &everyone);
+    hub.hear(&subscribed(&everyone, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&fanout(&everyone[0], "e", &[(15, 12)]));
+    hub.hear(&fanout(&everyone[0], "e", &[(19, 17)]));
+    caught_up(&hub, id, "e", 19);
+    assert_eq!(take(&hub, id), Err(10));
+}
+
+#[test]
+fn a_heartbeat_does_not_pass_over_a_hole() {
+    let hub = hub();
+    let both = [topic("a"), topic("b")];
+    let (id, _) = join(&hub, &both);
+    hub.hear(&subscribed(&both, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&fanout(&both[1], "e", &[(14, 0)]));
+    assert_eq!(take(&hub, id), Ok(vec![14]));
+    // After the hole comes what no reader can be given, so that no frame waits either.
+    let unreadable = Stored { position: at(15), prev: at(12), raw: b"{".to_vec() };
+    hub.hear(&Event::Fanout(Fanout {
+        audience: topic("a"),
+        epoch: "e".into(),
+        claimed_by: "b".into(),
+        entries: vec![unreadable],
+    }));
+    assert_eq!(cursor(&hub, id), "e.14-0");
+}
+
+#[test]
+fn what_is_heard_twice_is_taken_once() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (id, _) = join(&hub, &everyone);
+    hub.hear(&subscribed(&everyone, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    hub.hear(&fanout(&everyone[0], "e", &[(11, 10)]));
+    hub.hear(&fanout(&everyone[0], "e", &[(11, 10), (12, 11)]));
+    assert_eq!(take(&hub, id), Ok(vec![11, 12]));
+}
+
+#[test]
+fn a_reader_that_joins_gets_nothing_that_was_heard_before() {
+    let hub = hub();
+    let both = [topic("quiet"), topic("loud")];
+    join(&hub, &both);
+    hub.hear(&subscribed(&both, "e", 10));
+    hub.hear(&fanout(&both[1], "e", &[(11, 10)]));
+    let (loud, now) = join(&hub, &both[1..]);
+    assert_eq!((now, take(&hub, loud)), (Some(11), Ok(vec![])));
+    assert_eq!(join(&hub, &both[..1]).1, Some(11));
+    hub.hear(&fanout(&both[1], "f", &[(3, 0)]));
+    assert_eq!(join(&hub, &both[..1]).1, Some(3), "of the new epoch");
+}
+
+#[test]
+fn a_reader_takes_a_bounded_number_of_frames_and_bytes_at_once() {
+    let hub = hub();
+    let everyone = [Audience::Everyone];
+    let (id, _) = join(&hub, &everyone);
+    hub.hear(&subscribed(&everyone, "e", 10));
+    caught_up(&hub, id, "e", 10);
+    let small: Vec<_> = (11..=110).map(|ms| (ms, ms - 1)).collect();
+    hub.hear(&fanout(&everyone[0], "e", &small));
+    assert_eq!(take(&hub, id).unwrap().len(), TAKE_MAX_FRAMES);
+    assert_eq!(take(&hub, id).unwrap().len(), 100 - TAKE_MAX_FRAMES);
+    let raw = format!(r#"{{"body":"b","data":"{}"}}"#, "x".repeat(TAKE_MAX_BYTES / 2)).into_bytes();
+    let large = |ms| Stored { position: at(ms), prev: at(ms - 1), raw: raw.clone() };
+    hub.hear(&Event::Fanout(Fanout {
+        audience: Audience::Everyone,
+        epoch: "e".into(),
+        claimed_by: "b".into(),
+        entries: (111..=115).map(large).collect(),
+    }));
+    assert_eq!(take(&hub, id), Ok(vec![111, 112]));
+    assert_eq!(take(&hub, id), Ok(vec![113, 114]));
+}
+
+#[test]
 fn a_lost_connection_makes_everyone_behind_once_it_is_back() {
     let hub = hub();
     let everyone = [Audience::Everyone];
@@ -213,11 +300,15 @@ fn the_cursor_of_a_live_reader_moves_on_with_what_others_hear() {
     caught_up(&hub, quiet, "e", 9);
     caught_up(&hub, loud, "e", 10);
     hub.hear(&fanout(&both[1], "e", &[(11, 10)]));
-    let cursor = |id| hub.cursor(id).unwrap().position.ms;
-    assert_eq!(cursor(quiet), 9, "it is behind");
+    assert_eq!(cursor(&hub, quiet), "e.9-0", "it is behind");
     caught_up(&hub, quiet, "e", 10);
-    assert_eq!(cursor(quiet), 11);
-    assert_eq!(cursor(loud), 10, "it has not taken 11 yet");
+    assert_eq!(cursor(&hub, quiet), "e.11-0");
+    assert_eq!(cursor(&hub, loud), "e.10-0", "it has not taken 11 yet");
+    // A tail is no message: what was published before it may still be on its way.
+    hub.hear(&subscribed(&[topic("new")], "e", 20));
+    assert_eq!(cursor(&hub, quiet), "e.11-0");
+    hub.hear(&fanout(&both[1], "f", &[(30, 0)]));
+    assert_eq!(cursor(&hub, quiet), "e.11-0", "positions of another epoch are not its own");
 }
 
 #[test]

@@ -7,10 +7,12 @@ use carillon_bff::feed::{Feeds, Reader};
 use carillon_bff::hub::Hub;
 use carillon_bff::now_ms;
 use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
-use carillon_harness::RedisServer;
+use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, Resume, ServerMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+
+use crate::world::DEADLINE;
 
 /// A hub that hears a broker, without a port.
 struct Replica {
@@ -146,6 +148,27 @@ async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_in_memory() {
     catches_up_in_silence(Broker::memory(Arc::new(now_ms)).0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audience_is_listened_for_as_long_as_it_has_a_reader() {
+    let server = RedisServer::start();
+    let replica = Replica::new(&Broker::redis(&server.url(), Names::default()).unwrap());
+    let channels = async |count| {
+        eventually("the subscriptions", DEADLINE, async || {
+            server.cli(&["PUBSUB", "CHANNELS", "*fanout*"]).split_whitespace().count() == count
+        })
+        .await;
+    };
+    let audiences = |names: &[&str]| names.iter().map(|name| Audience::User((*name).into())).collect();
+    let one = Reader { audiences: audiences(&["1", "2"]), since: None };
+    let two = Reader { audiences: audiences(&["2"]), since: None };
+    let (one, two) = (replica.feeds.join(one).await.unwrap(), replica.feeds.join(two).await.unwrap());
+    channels(2).await;
+    drop(one);
+    channels(1).await;
+    drop(two);
+    channels(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

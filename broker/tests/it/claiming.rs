@@ -123,6 +123,7 @@ async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Be
 async fn the_dead_list_is_capped_and_its_entries_cut(bench: Bench) {
     bench.push(&vec!["{"; DEAD_MAX_ENTRIES + 10]).await;
     bench.drain("bff").await;
+    assert_eq!(bench.broker.dead().await.unwrap().len(), DEAD_MAX_ENTRIES, "by the claim");
     let raw = vec![b'y'; DEAD_RAW_MAX_BYTES * 2];
     bench
         .broker

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use carillon_broker::{Broker, BrokerError, Event, FanOut, Names};
-use carillon_harness::{Proxy, RedisServer, eventually};
+use carillon_broker::limits::{HISTORY_MAX_ENTRIES, IDS_MAX};
+use carillon_broker::{Broker, BrokerError, Event, FanOut, Names, Subscriptions};
+use carillon_harness::{Process, Proxy, RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
 
 use crate::bench::{DEADLINE, text};
@@ -70,6 +71,52 @@ async fn ids_are_dropped_through_one_turn_of_the_sets_and_forgotten_after_two() 
 }
 
 #[tokio::test]
+async fn at_their_ceiling_the_sets_of_ids_take_turns_early() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    let fill = "for n = 1, tonumber(ARGV[1]) do redis.call('SADD', KEYS[1], n) end";
+    let count = (IDS_MAX / 2).to_string();
+    server.run(&["EVAL", fill, "1", "{Notification-List}:ids:a", &count]);
+    broker.push(&[br#"{"id":"a","body":"b"}"#.to_vec()]).await.unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    assert_eq!(server.cli(&["SCARD", "{Notification-List}:ids:b"]), "1");
+}
+
+#[tokio::test]
+async fn a_history_loses_what_is_too_old_and_what_is_too_much() {
+    let server = RedisServer::start();
+    // Redis removes whole nodes of a stream.
+    server.run(&["CONFIG", "SET", "stream-node-max-entries", "1"]);
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let (old, crowded) = (Audience::Everyone, Audience::User("42".into()));
+    let (old, crowded) = (Names::default().history(&old), Names::default().history(&crowded));
+    let now_ms = broker.tail().await.unwrap().position.ms;
+    let fill =
+        "for n = 1, tonumber(ARGV[2]) do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. n, 'entry', 'x') end";
+    let day_ms = 24 * 60 * 60 * 1_000;
+    server.run(&["EVAL", fill, "1", &old, &(now_ms - day_ms).to_string(), "3"]);
+    server.run(&["EVAL", fill, "1", &crowded, &now_ms.to_string(), &HISTORY_MAX_ENTRIES.to_string()]);
+    broker.push(&[b"new".to_vec(), br#"{"body":"b","to":{"user":"42"}}"#.to_vec()]).await.unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    assert_eq!(server.cli(&["XLEN", &old]), "1");
+    assert_eq!(server.cli(&["XLEN", &crowded]), HISTORY_MAX_ENTRIES.to_string());
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_half_way_takes_nothing_from_the_list() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let history = Names::default().history(&Audience::Everyone);
+    server.run(&["SET", &history, "no stream"]);
+    broker.push(&[b"kept".to_vec()]).await.unwrap();
+    assert!(matches!(broker.claim("bff", FanOut::All).await, Err(BrokerError::Refused(_))));
+    assert_eq!(broker.waiting().await.unwrap(), 1);
+    server.run(&["DEL", &history]);
+    assert_eq!(broker.claim("bff", FanOut::All).await.unwrap().claimed.len(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_restarts_without_its_data_begins_a_new_epoch() {
     let server = RedisServer::start();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
@@ -126,11 +173,30 @@ async fn positions_rise_when_the_sequence_is_lost_and_history_was_kept() {
 }
 
 #[tokio::test]
+async fn the_tail_of_a_confirmation_is_asked_for_after_it() {
+    let server = RedisServer::start();
+    let mut commands =
+        Process::spawn("/usr/bin/env", &["redis-cli", "-p", &server.port().to_string(), "MONITOR"], &[]);
+    commands.wait_line("OK").await;
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let subscriptions = Subscriptions::default();
+    subscriptions.add(Audience::Everyone);
+    let place = |word: &str| commands.stdout().iter().position(|line| line.contains(word));
+    tokio::select! {
+        () = broker.listen(&subscriptions, |_| {}) => panic!("a listener never ends"),
+        () = eventually("both", DEADLINE, async || {
+            place("EVALSHA").is_some() && place("fanout:everyone").is_some()
+        }) => {}
+    }
+    assert!(place("fanout:everyone") < place("EVALSHA"), "{:?}", commands.stdout());
+}
+
+#[tokio::test]
 async fn a_connection_that_swallows_everything_is_found_out_and_replaced() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.addr()).await;
     let bench = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
-    let subscriptions = carillon_broker::Subscriptions::default();
+    let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
     let heard = std::sync::Mutex::new(Vec::new());
     let downs = || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Down)).count();

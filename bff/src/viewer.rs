@@ -36,6 +36,6 @@ async fn headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Nothing from elsewhere, and only what the viewer needs: its own scripts, wasm, and styles set by code.
-const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
-    img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Nothing from elsewhere, and only what the viewer needs. The same stands in frontend/Caddyfile.
+const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
+    img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

@@ -58,7 +58,7 @@ async fn the_memory_of_an_idle_reader() {
         socket.text().await;
     }
     per_reader("idle", before, bff.resident_kib());
-    world.push((0..20).map(|n| entry(n))).await;
+    world.push((0..20).map(entry)).await;
     for socket in &mut sockets {
         for _ in 0..20 {
             assert!(matches!(socket.frame().await, Frame::Text(_)));

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use carillon_bff::feed::{Feeds, Reader};
 use carillon_bff::hub::Hub;
 use carillon_bff::now_ms;
 use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
-use carillon_protocol::{Audience, Cursor, Resume, ServerMessage};
+use carillon_protocol::{Audience, Cursor, Position, Resume, ServerMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -148,6 +150,28 @@ async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_in_memory() {
     catches_up_in_silence(Broker::memory(Arc::new(now_ms)).0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    // The engine looks at its clock once a read.
+    let (broker, _faults) = Broker::memory(Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        now_ms()
+    }));
+    let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let since = Some(broker.tail().await.unwrap());
+    let reader = Reader { audiences: [Audience::Everyone].into(), since };
+    let (mut feed, _) = feeds.join(reader).await.unwrap();
+    // The hub has heard of an epoch that the history does not know.
+    let tail = Cursor { epoch: "other".into(), position: Position::ZERO };
+    hub.hear(&Event::Subscribed { audiences: vec![Audience::Everyone], tail });
+    assert!(tokio::time::timeout(Duration::from_secs(1), feed.next()).await.is_err());
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((3..100).contains(&asked), "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

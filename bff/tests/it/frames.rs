@@ -3,8 +3,9 @@
 use carillon_harness::{DialOptions, Frame, Refused, Socket, eventually};
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use carillon_protocol::{CloseCode, Problem, ServerMessage};
+use tokio::time::Instant;
 
-use crate::world::{DEADLINE, World, entry};
+use crate::world::{DEADLINE, World, entry, in_process};
 
 async fn open(url: &str) -> Socket {
     let mut socket = Socket::open(url, &DialOptions::default()).await.unwrap();
@@ -87,4 +88,16 @@ async fn a_reader_of_which_nothing_is_heard_is_closed_as_silent() {
     })
     .await;
     assert_eq!(socket.until_closed().await.1, Some(CloseCode::SILENT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_25_seconds_a_heartbeat_and_a_ping_keep_a_quiet_socket() {
+    let mut socket = open(&format!("ws://{}/ws", in_process().await.1)).await;
+    let start = Instant::now();
+    for beat in 1..=4 {
+        let Frame::Text(text) = socket.frame().await else { panic!("a heartbeat") };
+        assert!(matches!(ServerMessage::parse(&text).unwrap(), ServerMessage::Heartbeat { .. }), "{text}");
+        assert_eq!(socket.frame().await, Frame::Ping);
+        assert_eq!(start.elapsed().as_secs(), beat * 25);
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use carillon_harness::{Reader, ReaderOptions, Received};
+use carillon_harness::{Reader, ReaderOptions, Received, eventually};
 
-use crate::world::{Bff, World, entry};
+use crate::world::{Bff, DEADLINE, World, entry, in_process};
 
 const BFFS: usize = 5;
 const PRODUCERS: usize = 4;
@@ -109,4 +109,14 @@ async fn a_killed_replica_and_killed_subscriptions_change_nothing_of_that() {
         moved.welcomes.iter().any(|welcome| welcome.replica != "bff-3"),
         "its reader came back on another one"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_wake_up_empties_the_list() {
+    let (broker, _addr) = in_process().await;
+    let entries: Vec<_> = (0..1_000).map(|n| entry(n).into_bytes()).collect();
+    broker.push(&entries).await.unwrap();
+    let start = tokio::time::Instant::now();
+    eventually("all are claimed", DEADLINE, async || broker.waiting().await.unwrap() == 0).await;
+    assert!(start.elapsed().as_secs() < 1, "no poll was needed, on a clock that only waiting moves");
 }

@@ -1,9 +1,13 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use carillon_protocol::ServerMessage;
 use reqwest::{Client, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
-use crate::world::{World, entry};
+use crate::world::{World, entry, in_process};
 
 /// Reads server-sent events, as a browser's EventSource does.
 struct Events {
@@ -84,6 +88,19 @@ async fn at_sigterm_a_stream_gets_goodbye_with_retry_and_ends() {
     assert!(goodbye["retry"].parse::<u64>().unwrap() < 1_000 && !goodbye.contains_key("id"), "{goodbye:?}");
     assert_eq!(events.next().await, None);
     assert_eq!(bff.process.wait_exit(crate::world::DEADLINE).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_has_a_heartbeat_every_25_seconds() {
+    let mut tcp = TcpStream::connect(in_process().await.1).await.unwrap();
+    let start = Instant::now();
+    tcp.write_all(b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut heard = vec![];
+    while String::from_utf8_lossy(&heard).matches("event: heartbeat\nid: ").count() < 2 {
+        let more = timeout(Duration::from_secs(30), tcp.read_buf(&mut heard)).await.unwrap();
+        assert!(more.unwrap() > 0, "{}", String::from_utf8_lossy(&heard));
+    }
+    assert_eq!(start.elapsed().as_secs(), 50);
 }
 
 #[tokio::test]

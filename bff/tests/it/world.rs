@@ -1,8 +1,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_broker::{Broker, Names};
+use carillon_bff::{Publishing, Replica, Settings, now_ms};
+use carillon_broker::{Broker, FanOut, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
+use carillon_service::{Readiness, Tasks};
+use tokio::net::TcpListener;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -132,4 +136,21 @@ impl Bff {
 /// A notification for everyone.
 pub(crate) fn entry(id: impl std::fmt::Display) -> String {
     format!(r#"{{"id":"{id}","title":"t","body":"b"}}"#)
+}
+
+/// A replica in this process, where time can be paused.
+pub(crate) async fn in_process() -> (Broker, SocketAddr) {
+    let (broker, _faults) = Broker::memory(Arc::new(now_ms));
+    let settings = Settings {
+        replica: "bff-1".to_owned(),
+        fan_out: FanOut::All,
+        publishing: Publishing::Open,
+        static_dir: None,
+    };
+    let tasks = Tasks::default();
+    let replica = Replica::start(settings, &broker, &Readiness::default(), &tasks).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tasks.spawn("readers' port", replica.serve(listener));
+    (broker, addr)
 }

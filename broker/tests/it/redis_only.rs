@@ -1,6 +1,7 @@
 //! What only a real Redis server can show.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use carillon_broker::limits::{HISTORY_MAX_ENTRIES, IDS_MAX};
 use carillon_broker::{Broker, BrokerError, Event, FanOut, Names, Subscriptions};
@@ -221,6 +222,39 @@ async fn a_connection_that_swallows_everything_is_found_out_and_replaced() {
         () = listening => panic!("a listener never ends"),
         () = test => {}
     }
+}
+
+#[tokio::test]
+async fn callers_that_wait_for_one_connection_share_its_failure() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.addr()).await;
+    proxy.black_hole();
+    let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
+    let ask = || broker.tail();
+    let answers = tokio::join!(ask(), ask(), ask(), ask(), ask(), ask());
+    assert!(matches!(answers, (Err(BrokerError::Away(_)), .., Err(BrokerError::Away(_)))));
+    assert!(proxy.accepted() <= 2, "{}", proxy.accepted());
+}
+
+#[tokio::test]
+async fn a_late_failure_of_an_old_connection_spares_the_new_one() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.addr()).await;
+    let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
+    broker.tail().await.unwrap();
+    proxy.black_hole_current();
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        broker.push(&[b"late".to_vec()]).await
+    };
+    let early = async {
+        assert!(broker.push(&[b"early".to_vec()]).await.is_err());
+        broker.tail().await
+    };
+    let (late, early) = tokio::join!(late, early);
+    assert!(late.is_err() && early.is_ok(), "{late:?} {early:?}");
+    broker.tail().await.unwrap();
+    assert_eq!(proxy.accepted(), 2);
 }
 
 #[tokio::test]

@@ -302,6 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn a_welcome_that_resumes_leaves_the_cursor_to_what_follows() {
+        let mut client = live(0);
+        client.text(1, &notification("e.6-0", "a"));
+        for resume in ["complete", "gap"] {
+            client.text(2, &WELCOME.replace("none", resume));
+            assert_eq!(client.cursor(), Some("e.6-0"), "{resume}");
+        }
+        client.text(3, WELCOME);
+        assert_eq!(client.cursor(), Some("e.5-0"), "a server that cannot resume says where it begins");
+    }
+
+    #[test]
     fn the_same_id_is_shown_once_for_each_sender() {
         let mut client = live(0);
         assert!(matches!(client.text(1, &notification("e.6-0", "a")), Heard::Notification(_)));

@@ -92,7 +92,7 @@ async fn a_reader_of_which_nothing_is_heard_is_closed_as_silent() {
 
 #[tokio::test(start_paused = true)]
 async fn every_25_seconds_a_heartbeat_and_a_ping_keep_a_quiet_socket() {
-    let mut socket = open(&format!("ws://{}/ws", in_process().await.1)).await;
+    let mut socket = open(&format!("ws://{}/ws", in_process().await.2)).await;
     let start = Instant::now();
     for beat in 1..=4 {
         let Frame::Text(text) = socket.frame().await else { panic!("a heartbeat") };

@@ -92,7 +92,7 @@ async fn at_sigterm_a_stream_gets_goodbye_with_retry_and_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_stream_has_a_heartbeat_every_25_seconds() {
-    let mut tcp = TcpStream::connect(in_process().await.1).await.unwrap();
+    let mut tcp = TcpStream::connect(in_process().await.2).await.unwrap();
     let start = Instant::now();
     tcp.write_all(b"GET /sse HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut heard = vec![];

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_bff::{Publishing, Replica, Settings, now_ms};
-use carillon_broker::{Broker, FanOut, Names};
+use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
 use carillon_service::{Readiness, Tasks};
 use tokio::net::TcpListener;
@@ -139,8 +139,8 @@ pub(crate) fn entry(id: impl std::fmt::Display) -> String {
 }
 
 /// A replica in this process, where time can be paused.
-pub(crate) async fn in_process() -> (Broker, SocketAddr) {
-    let (broker, _faults) = Broker::memory(Arc::new(now_ms));
+pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
+    let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let settings = Settings {
         replica: "bff-1".to_owned(),
         fan_out: FanOut::All,
@@ -152,5 +152,5 @@ pub(crate) async fn in_process() -> (Broker, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     tasks.spawn("readers' port", replica.serve(listener));
-    (broker, addr)
+    (broker, faults, addr)
 }

@@ -272,7 +272,7 @@ impl State {
         self.enter_epoch(&tail.epoch);
         for audience in audiences {
             let Some(ring) = self.rings.get_mut(audience) else { continue };
-            // A message may have come between the confirmation and this event, and set the floor already.
+            // One that is heard already stays as it is: its readers need not go back to history.
             if ring.floor.is_none() {
                 (ring.floor, ring.heard) = (Some(tail.position), Some(tail.position));
             }
@@ -302,6 +302,11 @@ impl State {
         if let Some(last) = fanout.entries.last() {
             self.heard = self.heard.max(last.position);
         }
+        // Nothing counts before the confirmation: it may be left over from a subscription that has ended,
+        // with a hole behind it. The tail of the confirmation is no earlier, and history has it.
+        if self.rings.get(&fanout.audience).is_none_or(|ring| ring.floor.is_none()) {
+            return;
+        }
         let Some(mut ring) = self.rings.remove(&fanout.audience) else { return };
         let front = ring.front();
         for stored in &fanout.entries {
@@ -311,7 +316,6 @@ impl State {
             if let Some(heard) = ring.heard.filter(|heard| stored.prev > *heard) {
                 self.hole(&mut ring, &fanout.audience, heard, stored.prev);
             }
-            ring.floor.get_or_insert(stored.prev);
             ring.heard = Some(stored.position);
             if let Some(frame) = Frame::encode(&fanout.epoch, &fanout.claimed_by, stored) {
                 self.bytes += frame.text.len();

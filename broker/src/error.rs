@@ -1,7 +1,7 @@
 /// Why the broker could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
-    /// Redis cannot be reached or does not answer. Whether it did what was asked is not known.
+    /// Redis cannot be reached, does not answer, or will not for now. Whether it did what was asked is not known.
     #[error("Redis is away: {0}")]
     Away(String),
     /// Redis answered that it will not.
@@ -12,9 +12,18 @@ pub enum BrokerError {
     Url(String),
 }
 
+/// Answers of a server that may do later, or elsewhere under the same name, what it will not do now.
+const NOT_NOW: [&str; 9] =
+    ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "BUSY", "NOREPLICAS"];
+
 impl From<redis::RedisError> for BrokerError {
     fn from(error: redis::RedisError) -> Self {
-        if error.is_io_error() || error.is_unrecoverable_error() || error.kind() == redis::ErrorKind::Parse {
+        let not_now = error.code().is_some_and(|code| NOT_NOW.contains(&code));
+        if not_now
+            || error.is_io_error()
+            || error.is_unrecoverable_error()
+            || error.kind() == redis::ErrorKind::Parse
+        {
             Self::Away(error.to_string())
         } else {
             Self::Refused(error.to_string())

@@ -65,7 +65,7 @@ pub(crate) fn merge(since: &Cursor, from: Position, reading: Reading) -> History
     let Reading { epoch, last, now_ms, parts, .. } = reading;
     let gap = if since.epoch != epoch {
         Some(GapReason::Epoch)
-    } else if parts.iter().any(|part| is_trimmed(part, from, now_ms)) {
+    } else if parts.iter().any(|part| is_trimmed(part, from, last, now_ms)) {
         Some(GapReason::Trimmed)
     } else {
         None
@@ -97,13 +97,14 @@ pub(crate) fn merge(since: &Cursor, from: Position, reading: Reading) -> History
 }
 
 /// Whether an audience's history no longer reaches back to `from`.
-fn is_trimmed(part: &Part, from: Position, now_ms: u64) -> bool {
+fn is_trimmed(part: &Part, from: Position, last: Position, now_ms: u64) -> bool {
     let Some(age_ms) = history_age_ms(&part.audience) else { return false };
     let broken = match part.entries.first() {
         Some((_, entry)) => entry.prev > from,
         None => part.tail.is_some_and(|tail| tail > from),
     };
-    broken || from.ms < now_ms.saturating_sub(age_ms)
+    // Where nothing was given out since, nothing can be gone, however old the cursor is.
+    broken || (from < last && from.ms < now_ms.saturating_sub(age_ms))
 }
 
 #[cfg(test)]
@@ -178,14 +179,15 @@ mod tests {
     fn a_cursor_older_than_the_age_of_history_is_a_gap() {
         let since = Cursor { epoch: "e".into(), position: at(10) };
         let now_ms = 10 + 24 * 60 * 60 * 1_000 + 1;
-        let reading = |now_ms| Reading {
+        let reading = |now_ms, last| Reading {
             epoch: "e".into(),
             first: at(5),
-            last: at(10),
+            last: at(last),
             now_ms,
             parts: vec![part("a", false, &[])],
         };
-        assert_eq!(merge(&since, at(10), reading(now_ms)).gap, Some(GapReason::Trimmed));
-        assert_eq!(merge(&since, at(10), reading(now_ms - 1)).gap, None);
+        assert_eq!(merge(&since, at(10), reading(now_ms, 11)).gap, Some(GapReason::Trimmed));
+        assert_eq!(merge(&since, at(10), reading(now_ms - 1, 11)).gap, None);
+        assert_eq!(merge(&since, at(10), reading(now_ms, 10)).gap, None, "nothing was given out since");
     }
 }

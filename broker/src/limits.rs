@@ -49,6 +49,8 @@ pub(crate) const PING_EVERY: Duration = Duration::from_millis(500);
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The longest pause between two tries to reach Redis.
 pub(crate) const RECONNECT_CAP_MS: u64 = 1_000;
+/// A subscription that lasted this long clears the back-off.
+pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(2);
 /// Channels that are named in one SUBSCRIBE.
 pub(crate) const SUBSCRIBE_MAX_CHANNELS: usize = 1_000;
 /// Messages that the in-memory engine holds for one listener before it cuts it, as Redis does.

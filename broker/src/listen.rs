@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carillon_protocol::{Audience, Backoff};
 use futures_util::StreamExt;
@@ -6,7 +6,8 @@ use redis::aio::{PubSubSink, PubSubStream};
 
 use crate::event::{Generations, unconfirmed};
 use crate::limits::{
-    CONNECT_TIMEOUT, PING_EVERY, PING_TIMEOUT, RECONNECT_CAP_MS, RESPONSE_TIMEOUT, SUBSCRIBE_MAX_CHANNELS,
+    CONNECT_TIMEOUT, PING_EVERY, PING_TIMEOUT, RECONNECT_CAP_MS, RESPONSE_TIMEOUT, STABLE_AFTER,
+    SUBSCRIBE_MAX_CHANNELS,
 };
 use crate::link::within;
 use crate::redis_engine::RedisEngine;
@@ -20,6 +21,7 @@ pub(crate) async fn listen(engine: &RedisEngine, subscriptions: &Subscriptions, 
     let mut backoff = Backoff::new(100, RECONNECT_CAP_MS);
     loop {
         let mut up = false;
+        let began = Instant::now();
         let error = match connect(engine).await {
             Ok(connection) => {
                 let mut on = |event: Event| {
@@ -32,6 +34,9 @@ pub(crate) async fn listen(engine: &RedisEngine, subscriptions: &Subscriptions, 
         };
         if up {
             on(Event::Down);
+        }
+        // One that fails as soon as it is up, as on a server that is loading, is no success.
+        if up && began.elapsed() >= STABLE_AFTER {
             backoff.reset();
         }
         let wait_ms = backoff.next_ms(fastrand::f64());

@@ -212,8 +212,9 @@ fn text(bytes: &[u8]) -> String {
 
 /// From `position, prev, audience, raw` of claim.lua.
 fn claimed_entry(fields: &[Vec<u8>]) -> Result<Claimed, BrokerError> {
-    let audience =
-        text(&fields[2]).parse().map_err(|error| BrokerError::Refused(format!("claim.lua: {error}")))?;
+    // A name that is no UTF-8 passes the script. The strict reading refuses the entry; until then it must
+    // not take the rest of its batch with it.
+    let audience = text(&fields[2]).parse().unwrap_or_default();
     let stored =
         Stored { position: position(&fields[0])?, prev: position(&fields[1])?, raw: fields[3].clone() };
     Ok(Claimed { audience, stored })

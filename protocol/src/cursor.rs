@@ -39,13 +39,13 @@ impl FromStr for Position {
     }
 }
 
+/// The largest number that Lua counts exactly. A larger one was given out by nobody.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+
 fn digits(text: &str) -> Result<u64, CursorError> {
     // `parse` alone would take "+1".
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().map_err(|_| CursorError)
-    } else {
-        Err(CursorError)
-    }
+    let number = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None };
+    number.filter(|number| *number <= NUMBER_MAX).ok_or(CursorError)
 }
 
 /// A position within an epoch, written `epoch.ms-n`. Clients keep it and hand it back; only the
@@ -118,6 +118,7 @@ mod tests {
             "a b.1-0",
             "a.1-0-0",
             "a.99999999999999999999-0",
+            "a.9007199254740992-0",
         ] {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
         }

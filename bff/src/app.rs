@@ -65,6 +65,7 @@ impl App {
             cursor: joined.cursor.to_string(),
             resume: joined.resume,
             heartbeat_ms: HEARTBEAT_MS,
+            read: None,
         };
         Ok((feed, welcome))
     }

@@ -135,12 +135,12 @@ impl Socket {
             Some(Ok(Message::Binary(_))) => {
                 Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
             }
-            Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            Some(Ok(Message::Text(text))) => match ClientMessage::parse(&text) {
                 Ok(ClientMessage::Ping) => self.heartbeat(false).await,
-                Ok(ClientMessage::Unknown) => Ok(()),
+                Ok(_) => Ok(()),
                 Err(_) => {
                     let detail = "a message is a JSON object with a type".to_owned();
-                    self.say(&ServerMessage::Error { code: "bad_message".to_owned(), detail }).await?;
+                    self.say(&ServerMessage::error("bad_message", detail, None)).await?;
                     Err(End::Close(CloseCode::BAD_MESSAGE, "a message is a JSON object with a type"))
                 }
             },

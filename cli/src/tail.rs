@@ -162,7 +162,8 @@ impl Tail {
             Heard::Gap(GapReason::Epoch) => {
                 self.printer.status("gap: history began anew, what was before is gone")
             }
-            Heard::Error { code, detail } => self.printer.status(&format!("{code}: {detail}")),
+            Heard::Message(message) => self.printer.status(&message.to_json()),
+            Heard::Error { code, detail, .. } => self.printer.status(&format!("{code}: {detail}")),
             Heard::Unreadable(error) => self.printer.status(&format!("a frame that cannot be read: {error}")),
             Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing => {}
         }

@@ -114,7 +114,13 @@ impl Viewer {
             }
             Report::Heard(Heard::Gap(reason)) => self.act(Event::Gap(reason)),
             Report::Heard(Heard::Error { detail, .. }) => self.refusal.set(Some(detail)),
-            Report::Heard(Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing | Heard::Unreadable(_)) => {}
+            Report::Heard(
+                Heard::Repeated
+                | Heard::Goodbye(_)
+                | Heard::Nothing
+                | Heard::Message(_)
+                | Heard::Unreadable(_),
+            ) => {}
         }
     }
 

@@ -1,4 +1,4 @@
-use carillon_protocol::{Client, CloseCode, GapReason, Heard, Phase, Welcome};
+use carillon_protocol::{Client, CloseCode, GapReason, Heard, Phase, ServerMessage, Welcome};
 
 use crate::Refused;
 
@@ -37,6 +37,8 @@ pub struct Record {
     pub closes: Vec<Option<CloseCode>>,
     /// Attempts to connect that were refused, or found nobody.
     pub refusals: Vec<Refused>,
+    /// Frames of the kinds `state`, `raw`, `status`, `read` and `presence`.
+    pub messages: Vec<ServerMessage>,
     /// What the server refused in mid-stream: code and detail.
     pub errors: Vec<(String, String)>,
     /// Frames that could not be read. A test should find none.
@@ -74,7 +76,8 @@ impl Record {
             Heard::Repeated => self.repeated += 1,
             Heard::Gap(reason) => push(&mut self.gaps, reason),
             Heard::Goodbye(pause_ms) => push(&mut self.goodbyes, pause_ms),
-            Heard::Error { code, detail } => push(&mut self.errors, (code, detail)),
+            Heard::Error { code, detail, .. } => push(&mut self.errors, (code, detail)),
+            Heard::Message(message) => push(&mut self.messages, *message),
             Heard::Unreadable(error) => push(&mut self.unreadable, error),
             Heard::Nothing => {}
         }

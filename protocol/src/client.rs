@@ -81,7 +81,11 @@ pub enum Heard {
         code: String,
         /// A sentence for people.
         detail: String,
+        /// The id or topic that the refused message named.
+        about: Option<String>,
     },
+    /// A message for the application that this core has no part in: `state`, `raw`, `status`, `read` or `presence`.
+    Message(Box<ServerMessage>),
     /// A heartbeat, or a type from the future.
     Nothing,
     /// A frame that cannot be read; the connection is kept.
@@ -211,7 +215,17 @@ impl Client {
                 self.goodbye_ms = Some(reconnect_in_ms);
                 Heard::Goodbye(reconnect_in_ms)
             }
-            ServerMessage::Error { code, detail } => Heard::Error { code, detail },
+            ServerMessage::Error { code, detail, about } => Heard::Error { code, detail, about },
+            ServerMessage::State { .. }
+            | ServerMessage::Raw { .. }
+            | ServerMessage::Status { .. }
+            | ServerMessage::Read { .. }
+            | ServerMessage::Presence { .. } => {
+                if let Some(cursor) = message.cursor() {
+                    self.cursor = Some(cursor.to_owned());
+                }
+                Heard::Message(Box::new(message))
+            }
             ServerMessage::Unknown => Heard::Nothing,
         }
     }

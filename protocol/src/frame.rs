@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -34,7 +36,7 @@ pub struct Welcome {
     pub replica: String,
     /// The signed-in user.
     pub user: Option<String>,
-    /// The browser session.
+    /// The sealed session, to be named again when the reader comes back; a new one where it was renewed.
     pub session: Option<String>,
     /// Where the reader stands: a reader that receives nothing more resumes from here.
     pub cursor: String,
@@ -42,6 +44,45 @@ pub struct Welcome {
     pub resume: Resume,
     /// How often a heartbeat comes, in milliseconds.
     pub heartbeat_ms: u64,
+    /// The cursor up to which the signed-in user has read, where that was ever said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<String>,
+}
+
+/// How far a message between people has come. It only ever rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Stored: it will not be lost.
+    None,
+    /// Claimed, in the receiver's history and on its way.
+    Sent,
+    /// A device of the receiver said that it shows it.
+    Delivered,
+    /// The receiver has read it.
+    Read,
+}
+
+impl Status {
+    /// The word on the wire and in Redis.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+        }
+    }
+}
+
+impl std::str::FromStr for Status {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::None, Self::Sent, Self::Delivered, Self::Read];
+        all.into_iter().find(|status| status.as_str() == text).ok_or_else(|| format!("'{text}' is no status"))
+    }
 }
 
 /// What the server says, `type` first. A type from the future reads as [`ServerMessage::Unknown`].
@@ -71,6 +112,45 @@ pub enum ServerMessage {
         /// Where the reader stands.
         cursor: String,
     },
+    /// What the signed-in user's state is now.
+    State {
+        /// The fields of the user's hash.
+        state: BTreeMap<String, String>,
+    },
+    /// Something that a program published for the user; there is no history of it.
+    Raw {
+        /// The payload where it is JSON, else the payload as a string.
+        data: Box<RawValue>,
+    },
+    /// A message that this user sent has come further.
+    Status {
+        /// Where the reader stands after it.
+        cursor: String,
+        /// The id of the message.
+        id: String,
+        /// How far.
+        status: Status,
+        /// When, RFC 3339.
+        at: String,
+    },
+    /// The user has read further, on whichever device.
+    Read {
+        /// Where the reader stands after it.
+        cursor: String,
+        /// The cursor up to which everything is read.
+        read: String,
+    },
+    /// A user came or went, for readers of the topic `presence:<user>`.
+    Presence {
+        /// Where the reader stands after it.
+        cursor: String,
+        /// Who.
+        user: String,
+        /// Whether the user has a connection now.
+        online: bool,
+        /// Since when, RFC 3339.
+        at: String,
+    },
     /// The server is about to close.
     Goodbye {
         /// Wait this long before coming back, in milliseconds.
@@ -82,6 +162,9 @@ pub enum ServerMessage {
         code: String,
         /// A sentence for people.
         detail: String,
+        /// The id or topic that the refused message named.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        about: Option<String>,
     },
     /// A type that this version does not know; it is ignored.
     #[serde(skip)]
@@ -99,55 +182,79 @@ impl ServerMessage {
             #[serde(rename = "type", borrow)]
             kind: std::borrow::Cow<'a, str>,
         }
-        #[derive(Deserialize)]
-        struct Notification {
-            cursor: String,
-            claimed_by: String,
-            notification: Box<RawValue>,
-        }
-        #[derive(Deserialize)]
-        struct Gap {
-            cursor: String,
-            reason: GapReason,
-        }
-        #[derive(Deserialize)]
-        struct Heartbeat {
-            cursor: String,
-        }
-        #[derive(Deserialize)]
-        struct Goodbye {
-            reconnect_in_ms: u64,
-        }
-        #[derive(Deserialize)]
-        struct Error {
-            code: String,
-            detail: String,
+        fn read<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+            serde_json::from_str(text)
         }
 
-        Ok(match serde_json::from_str::<Kind<'_>>(text)?.kind.as_ref() {
-            "welcome" => Self::Welcome(serde_json::from_str(text)?),
+        Ok(match read::<Kind<'_>>(text)?.kind.as_ref() {
+            "welcome" => Self::Welcome(read(text)?),
             "notification" => {
-                let Notification { cursor, claimed_by, notification } = serde_json::from_str(text)?;
+                let fields::Notification { cursor, claimed_by, notification } = read(text)?;
                 Self::Notification { cursor, claimed_by, notification }
             }
             "gap" => {
-                let Gap { cursor, reason } = serde_json::from_str(text)?;
+                let fields::Gap { cursor, reason } = read(text)?;
                 Self::Gap { cursor, reason }
             }
             "heartbeat" => {
-                let Heartbeat { cursor } = serde_json::from_str(text)?;
+                let fields::Heartbeat { cursor } = read(text)?;
                 Self::Heartbeat { cursor }
             }
+            "state" => {
+                let fields::State { state } = read(text)?;
+                Self::State { state }
+            }
+            "raw" => {
+                let fields::Raw { data } = read(text)?;
+                Self::Raw { data }
+            }
+            "status" => {
+                let fields::Status { cursor, id, status, at } = read(text)?;
+                Self::Status { cursor, id, status, at }
+            }
+            "read" => {
+                let fields::Read { cursor, read } = read(text)?;
+                Self::Read { cursor, read }
+            }
+            "presence" => {
+                let fields::Presence { cursor, user, online, at } = read(text)?;
+                Self::Presence { cursor, user, online, at }
+            }
             "goodbye" => {
-                let Goodbye { reconnect_in_ms } = serde_json::from_str(text)?;
+                let fields::Goodbye { reconnect_in_ms } = read(text)?;
                 Self::Goodbye { reconnect_in_ms }
             }
             "error" => {
-                let Error { code, detail } = serde_json::from_str(text)?;
-                Self::Error { code, detail }
+                let fields::Error { code, detail, about } = read(text)?;
+                Self::Error { code, detail, about }
             }
             _ => Self::Unknown,
         })
+    }
+
+    /// A refusal of something that the client said.
+    #[must_use]
+    pub fn error(code: &str, detail: impl Into<String>, about: Option<String>) -> Self {
+        Self::Error { code: code.to_owned(), detail: detail.into(), about }
+    }
+
+    /// Where the reader stands after this frame, for those that move it.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        match self {
+            Self::Welcome(Welcome { cursor, .. })
+            | Self::Notification { cursor, .. }
+            | Self::Gap { cursor, .. }
+            | Self::Heartbeat { cursor }
+            | Self::Status { cursor, .. }
+            | Self::Read { cursor, .. }
+            | Self::Presence { cursor, .. } => Some(cursor),
+            Self::State { .. }
+            | Self::Raw { .. }
+            | Self::Goodbye { .. }
+            | Self::Error { .. }
+            | Self::Unknown => None,
+        }
     }
 
     /// The `type`, which is also the event name on `/sse`.
@@ -158,6 +265,11 @@ impl ServerMessage {
             Self::Notification { .. } => "notification",
             Self::Gap { .. } => "gap",
             Self::Heartbeat { .. } => "heartbeat",
+            Self::State { .. } => "state",
+            Self::Raw { .. } => "raw",
+            Self::Status { .. } => "status",
+            Self::Read { .. } => "read",
+            Self::Presence { .. } => "presence",
             Self::Goodbye { .. } => "goodbye",
             Self::Error { .. } => "error",
             Self::Unknown => "unknown",
@@ -181,15 +293,12 @@ pub fn notification_frame(cursor: &Cursor, claimed_by: &str, notification: &str)
     )
 }
 
-/// What a client says. A type from the future reads as [`ClientMessage::Unknown`] and is ignored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum ClientMessage {
-    /// Asks for a heartbeat, from clients that cannot see WebSocket pings.
-    Ping,
-    /// A type that this version does not know.
-    #[serde(other)]
-    Unknown,
+/// The frame of an entry of another kind than a notification, whose text is a JSON object with the
+/// frame's own fields.
+#[must_use]
+pub fn kind_frame(kind: &str, cursor: &Cursor, fields: &str) -> Option<String> {
+    let rest = fields.trim_ascii_start().strip_prefix('{')?;
+    Some(format!(r#"{{"type":"{kind}","cursor":"{cursor}",{rest}"#))
 }
 
 /// What `GET /api/notifications` answers.
@@ -212,4 +321,68 @@ pub struct PageItem {
     pub claimed_by: String,
     /// The notification, in the producer's own bytes.
     pub notification: Box<RawValue>,
+}
+
+/// The fields of each frame, since serde cannot read raw JSON inside a tagged enum.
+mod fields {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde_json::value::RawValue;
+
+    use super::GapReason;
+
+    #[derive(Deserialize)]
+    pub(super) struct Notification {
+        pub(super) cursor: String,
+        pub(super) claimed_by: String,
+        pub(super) notification: Box<RawValue>,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Gap {
+        pub(super) cursor: String,
+        pub(super) reason: GapReason,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Heartbeat {
+        pub(super) cursor: String,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct State {
+        pub(super) state: BTreeMap<String, String>,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Raw {
+        pub(super) data: Box<RawValue>,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Status {
+        pub(super) cursor: String,
+        pub(super) id: String,
+        pub(super) status: super::Status,
+        pub(super) at: String,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Read {
+        pub(super) cursor: String,
+        pub(super) read: String,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Presence {
+        pub(super) cursor: String,
+        pub(super) user: String,
+        pub(super) online: bool,
+        pub(super) at: String,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Goodbye {
+        pub(super) reconnect_in_ms: u64,
+    }
+    #[derive(Deserialize)]
+    pub(super) struct Error {
+        pub(super) code: String,
+        pub(super) detail: String,
+        #[serde(rename = "ref")]
+        pub(super) about: Option<String>,
+    }
 }

@@ -7,6 +7,7 @@ mod audience;
 mod backoff;
 mod client;
 mod close;
+mod command;
 mod cursor;
 mod entry;
 mod frame;
@@ -20,10 +21,11 @@ pub use audience::{Audience, AudienceError};
 pub use backoff::Backoff;
 pub use client::{Client, Delivery, Heard, Phase, Step};
 pub use close::CloseCode;
+pub use command::ClientMessage;
 pub use cursor::{Cursor, CursorError, Position};
 pub use entry::{Entry, Refusal, RefusalReason, ready_to_push};
 pub use frame::{
-    ClientMessage, GapReason, Page, PageItem, Resume, ServerMessage, Welcome, notification_frame,
+    GapReason, Page, PageItem, Resume, ServerMessage, Status, Welcome, kind_frame, notification_frame,
 };
 pub use notification::{Action, Notification, Severity};
 pub use problem::{FieldError, Problem};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use carillon_protocol::{ClientMessage, Cursor, ServerMessage, notification_frame};
+use carillon_protocol::{ClientMessage, Cursor, ServerMessage, kind_frame, notification_frame};
 
 fn samples(side: &str) -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(side);
@@ -46,12 +46,12 @@ fn the_fast_frame_and_the_message_are_the_same_bytes() {
 #[test]
 fn client_messages_are_written_as_they_were_read() {
     for (name, sample) in samples("client") {
-        let message: ClientMessage = serde_json::from_str(&sample).expect(&name);
-        assert_ne!(message, ClientMessage::Unknown, "{name}");
-        assert_eq!(serde_json::to_string(&message).unwrap(), sample);
+        let message = ClientMessage::parse(&sample).expect(&name);
+        assert_eq!(message.kind(), name);
+        assert_eq!(message.to_json(), sample);
     }
-    let future: ClientMessage = serde_json::from_str(r#"{"type":"hologram","x":{"y":1}}"#).unwrap();
-    assert_eq!(future, ClientMessage::Unknown);
+    let future = ClientMessage::parse(r#"{"type":"hologram","x":{"y":1}}"#).unwrap();
+    assert!(matches!(future, ClientMessage::Unknown));
 }
 
 #[test]
@@ -62,17 +62,58 @@ fn every_message_is_sampled_and_described() {
         | ServerMessage::Notification { .. }
         | ServerMessage::Gap { .. }
         | ServerMessage::Heartbeat { .. }
+        | ServerMessage::State { .. }
+        | ServerMessage::Raw { .. }
+        | ServerMessage::Status { .. }
+        | ServerMessage::Read { .. }
+        | ServerMessage::Presence { .. }
         | ServerMessage::Goodbye { .. }
         | ServerMessage::Error { .. }
         | ServerMessage::Unknown => message.kind(),
     };
     let sampled: BTreeSet<_> =
         samples("server").iter().map(|(_, sample)| listed(&ServerMessage::parse(sample).unwrap())).collect();
-    assert_eq!(sampled, BTreeSet::from(["welcome", "notification", "gap", "heartbeat", "goodbye", "error"]));
+    let all = [
+        "welcome",
+        "notification",
+        "gap",
+        "heartbeat",
+        "state",
+        "raw",
+        "status",
+        "read",
+        "presence",
+        "goodbye",
+        "error",
+    ];
+    assert_eq!(sampled, BTreeSet::from(all));
+    let listed = |message: &ClientMessage| match message {
+        ClientMessage::Ack { .. }
+        | ClientMessage::Read { .. }
+        | ClientMessage::Send { .. }
+        | ClientMessage::Message { .. }
+        | ClientMessage::Subscribe { .. }
+        | ClientMessage::Unsubscribe { .. }
+        | ClientMessage::Token { .. }
+        | ClientMessage::Ping
+        | ClientMessage::Unknown => message.kind(),
+    };
+    let sampled: BTreeSet<_> =
+        samples("client").iter().map(|(_, sample)| listed(&ClientMessage::parse(sample).unwrap())).collect();
+    let all = ["ack", "read", "send", "message", "subscribe", "unsubscribe", "token", "ping"];
+    assert_eq!(sampled, BTreeSet::from(all));
 
     let document =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md")).unwrap();
     for (name, _) in samples("server").into_iter().chain(samples("client")) {
         assert!(document.contains(&format!("`{name}`")), "docs/protocol.md says nothing about `{name}`");
     }
+}
+
+#[test]
+fn a_frame_of_another_kind_is_its_entry_with_type_and_cursor_in_front() {
+    let cursor: Cursor = "5f2c.1795247100124-0".parse().unwrap();
+    let (_, sample) = samples("server").into_iter().find(|(name, _)| name == "read").unwrap();
+    assert_eq!(kind_frame("read", &cursor, r#" {"read":"5f2c.1795247100123-0"}"#).unwrap(), sample);
+    assert_eq!(kind_frame("read", &cursor, "nothing"), None);
 }

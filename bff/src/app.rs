@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -11,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Publishing;
 use crate::feed::{Feed, Feeds, Reader};
+use crate::hub::connection_id;
 use crate::reply::Refusal;
 
 /// At the end, readers are let go one by one over this time, so that they do not all come back at once.
@@ -31,9 +31,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Open sockets and streams.
     pub(crate) readers: TaskTracker,
-    /// Names this run of the process, so that connection ids are never given twice.
+    /// Names this run of the replica: in front of the ids of all its connections.
     pub(crate) run: String,
-    pub(crate) connections: AtomicU64,
 }
 
 impl std::ops::Deref for App {
@@ -56,9 +55,8 @@ impl App {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is going away", detail));
         }
         let (feed, joined) = self.feeds.join(reader).await?;
-        let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let welcome = Welcome {
-            connection: format!("{}-{}-{number}", self.replica, self.run),
+            connection: connection_id(&self.run, feed.id()),
             replica: self.replica.to_string(),
             user: None,
             session: None,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use carillon_broker::{Broker, BrokerError, FanOut, History};
-use carillon_protocol::{Audience, Backoff, Cursor, Resume, ServerMessage};
+use carillon_protocol::{Audience, Backoff, CloseCode, Cursor, Resume, ServerMessage};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::frame::Frame;
-use crate::hub::{Hub, ReaderId, Take};
+use crate::hub::{Direct, Hub, ReaderId, Take};
 use crate::metrics;
 
 /// Pages of history that a replica reads at the same time at most: after a reconnect everyone is behind at once.
@@ -24,6 +24,8 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Who reads, and from where. It is filled before the upgrade, in one place.
 #[derive(Clone, Debug)]
 pub struct Reader {
+    /// Its name in the hub, drawn at random: nobody may guess it.
+    pub id: ReaderId,
     /// At least one; each once.
     pub audiences: Arc<[Audience]>,
     /// The last cursor that the reader saw; `None` is "from now on".
@@ -43,7 +45,6 @@ pub struct Feeds {
 pub struct Feed {
     feeds: Arc<Feeds>,
     id: ReaderId,
-    audiences: Arc<[Audience]>,
     notify: Arc<Notify>,
     /// Read while joining, to be given out first.
     first: Output,
@@ -65,6 +66,32 @@ pub struct Output {
     pub frames: Vec<Utf8Bytes>,
     /// How many of them are notifications.
     pub notifications: usize,
+    /// What is for this connection alone, with the cursor to frame it by.
+    pub direct: Option<(Vec<Direct>, Cursor)>,
+    /// Close with this code; nothing follows.
+    pub close: Option<CloseCode>,
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.direct.is_none() && self.close.is_none()
+    }
+
+    /// What to say beside the close code.
+    pub fn close_reason(&self) -> &'static str {
+        match self.close {
+            Some(CloseCode::REFUSED) => "the token was revoked",
+            Some(CloseCode::SLOW) => "too much waited for this connection; resume from your cursor",
+            _ => "",
+        }
+    }
+
+    /// All frames as they go out on `/ws` and `/sse`.
+    pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
+        let direct =
+            self.direct.iter().flat_map(|(direct, cursor)| direct.iter().map(|one| one.frame(cursor)));
+        self.frames.iter().cloned().chain(direct)
+    }
 }
 
 impl Feeds {
@@ -80,10 +107,10 @@ impl Feeds {
     /// # Errors
     /// When Redis is needed and away.
     pub async fn join(self: &Arc<Self>, reader: Reader) -> Result<(Feed, Joined), BrokerError> {
-        let Reader { audiences, since } = reader;
+        let Reader { id, audiences, since } = reader;
         let notify = Arc::<Notify>::default();
-        let (id, now) = self.hub.join(Arc::clone(&audiences), &notify);
-        let mut feed = Feed { feeds: Arc::clone(self), id, audiences, notify, first: Output::default() };
+        let now = self.hub.join(id, audiences, &notify);
+        let mut feed = Feed { feeds: Arc::clone(self), id, notify, first: Output::default() };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -123,6 +150,10 @@ impl Feed {
             let mut stuck = false;
             let output = match self.feeds.hub.take(self.id) {
                 Take::Frames(frames) => self.feeds.output(frames),
+                Take::Direct(direct, cursor) => {
+                    Output { direct: Some((direct, cursor)), ..Output::default() }
+                }
+                Take::Close(code) => Output { close: Some(code), ..Output::default() },
                 Take::Wait => {
                     self.notify.notified().await;
                     continue;
@@ -140,7 +171,7 @@ impl Feed {
                     }
                 },
             };
-            if !output.frames.is_empty() {
+            if !output.is_empty() {
                 return output;
             }
             // Redis is away, or knows less than was heard: asking again at once would not help.
@@ -157,6 +188,12 @@ impl Feed {
         self.feeds.hub.cursor(self.id)
     }
 
+    /// Names the reader in its hub.
+    #[must_use]
+    pub fn id(&self) -> ReaderId {
+        self.id
+    }
+
     async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {
         let history = Box::pin(self.read(&since)).await?;
         let resume = if history.gap.is_some() { Resume::Gap } else { Resume::Complete };
@@ -168,7 +205,7 @@ impl Feed {
         // The semaphore is never closed.
         let _permit = self.feeds.reads.acquire().await;
         metrics::history_read();
-        self.feeds.broker.history(&self.audiences, since, usize::MAX).await
+        self.feeds.broker.history(&self.feeds.hub.audiences(self.id), since, usize::MAX).await
     }
 
     /// Turns a page of history into frames and moves the reader on.

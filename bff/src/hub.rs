@@ -6,26 +6,29 @@
 //!
 //! The hub is synchronous: a plain mutex, never held across an await.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod audiences;
+mod direct;
+mod ring;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_broker::{Event, FanOut, Fanout, Subscriptions};
-use carillon_protocol::{Audience, Cursor, Position};
+use carillon_protocol::{Audience, CloseCode, Cursor, Position};
 use tokio::sync::Notify;
 
 use crate::frame::Frame;
 use crate::metrics;
+use direct::Mailbox;
+pub use direct::{Credential, Direct, connection_id};
+use ring::{Ring, frames_after, highest_floor};
 
 /// Frames in one ring at most.
 const RING_MAX_FRAMES: usize = 1_024;
 /// Bytes of frames in all rings of a replica at most; the ring that was written to longest ago gives first.
 const RINGS_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// Frames that a reader takes at once at most.
-const TAKE_MAX_FRAMES: usize = 64;
-/// A reader takes no further frame once it has this many bytes.
-const TAKE_MAX_BYTES: usize = 64 * 1024;
 
-/// Names a reader of this hub.
+/// Names a reader of this hub: drawn by whoever adds it, so that nobody can guess a connection's id.
 pub type ReaderId = u64;
 
 /// What a reader does next.
@@ -35,6 +38,10 @@ pub enum Take {
     Frames(Vec<Arc<Frame>>),
     /// Read history from here, tell the hub how far it came, and take again.
     Behind(Cursor),
+    /// Write these, which are for this reader's connection alone, at this cursor.
+    Direct(Vec<Direct>, Cursor),
+    /// Close it with this code.
+    Close(CloseCode),
     /// Wait to be notified.
     Wait,
 }
@@ -54,25 +61,20 @@ struct State {
     heard: Position,
     rings: HashMap<Audience, Ring>,
     readers: HashMap<ReaderId, Reader>,
-    next_id: ReaderId,
+    /// Users whose number of readers here has changed since that was last asked.
+    users_changed: BTreeSet<String>,
     /// The ring of each oldest frame, to find the one that gives. Positions are unique, whatever the audience.
     fronts: BTreeMap<Position, Audience>,
     /// Bytes of all frames in the rings.
     bytes: usize,
 }
 
-#[derive(Default)]
-struct Ring {
-    frames: VecDeque<Arc<Frame>>,
-    /// Everything of this audience after here is in `frames`; `None` while nothing is heard of it.
-    floor: Option<Position>,
-    /// The last position heard of this audience; `None` while that is not known.
-    heard: Option<Position>,
-    readers: BTreeMap<ReaderId, Arc<Notify>>,
-}
-
 struct Reader {
     audiences: Arc<[Audience]>,
+    notify: Arc<Notify>,
+    /// What waits outside of the sequence. Most readers have nothing, and pay for nothing.
+    mailbox: Option<Box<Mailbox>>,
+    credential: Option<Arc<Credential>>,
     epoch: Arc<str>,
     position: Position,
     /// A hole was found: go back at least to here, whatever a read that is under way will say.
@@ -88,24 +90,18 @@ impl Hub {
 
     /// Adds a reader, to be notified when there may be something to take, and says where "now" is;
     /// `None` while one of its audiences is not heard yet. It stands nowhere until [`Hub::set_position`].
-    pub fn join(&self, audiences: Arc<[Audience]>, notify: &Arc<Notify>) -> (ReaderId, Option<Cursor>) {
+    pub fn join(&self, id: ReaderId, audiences: Arc<[Audience]>, notify: &Arc<Notify>) -> Option<Cursor> {
         let mut state = self.state();
-        let id = state.next_id;
-        state.next_id += 1;
-        let live_only = self.fan_out == FanOut::Own;
         for audience in audiences.iter() {
-            let ring = state.rings.entry(audience.clone()).or_insert_with(|| {
-                // Under the hub's lock, so that a join and a leave cannot overtake each other.
-                self.subscriptions.add(audience.clone());
-                Ring { floor: live_only.then_some(Position::ZERO), ..Ring::default() }
-            });
-            ring.readers.insert(id, Arc::clone(notify));
+            self.enter(&mut state, audience, id, notify);
         }
         let now = state.now(&audiences);
         let (epoch, position) = (Arc::clone(&state.epoch), now.unwrap_or_default());
-        state.readers.insert(id, Reader { audiences, epoch, position, rewind: None });
-        let now = now.map(|position| state.cursor(position));
-        (id, now)
+        let notify = Arc::clone(notify);
+        let reader =
+            Reader { audiences, notify, mailbox: None, credential: None, epoch, position, rewind: None };
+        state.readers.insert(id, reader);
+        now.map(|position| state.cursor(position))
     }
 
     /// Removes a reader, and the rings that nobody else reads.
@@ -113,15 +109,7 @@ impl Hub {
         let mut state = self.state();
         let Some(reader) = state.readers.remove(&id) else { return };
         for audience in reader.audiences.iter() {
-            let Some(ring) = state.rings.get_mut(audience) else { continue };
-            ring.readers.remove(&id);
-            if ring.readers.is_empty() {
-                let (front, bytes) = (ring.front(), ring.clear());
-                state.bytes -= bytes;
-                state.rings.remove(audience);
-                state.refront(audience, front, None);
-                self.subscriptions.remove(audience);
-            }
+            self.exit(&mut state, audience, id);
         }
     }
 
@@ -139,6 +127,10 @@ impl Hub {
         let mut state = self.state();
         let State { epoch, rings, readers, .. } = &mut *state;
         let Some(reader) = readers.get_mut(&id) else { return Take::Wait };
+        if let Some(mailbox) = reader.mailbox.take() {
+            let cursor = Cursor { epoch: reader.epoch.to_string(), position: reader.position };
+            return mailbox.open(cursor);
+        }
         if let Some(rewind) = reader.rewind.take() {
             reader.position = reader.position.min(rewind);
         }
@@ -187,6 +179,9 @@ impl Hub {
             Event::Up | Event::Wake => {}
             Event::Down => self.state().forget(),
             Event::Subscribed { audiences, tail } => self.state().subscribed(audiences, tail),
+            Event::Fanout(fanout) if matches!(fanout.audience, Audience::Connection(_)) => {
+                self.state().for_connections(fanout);
+            }
             Event::Fanout(fanout) => self.state().fanout(fanout),
         }
     }
@@ -199,45 +194,6 @@ impl Hub {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// From where on all of these rings can serve; `None` when one is not heard.
-fn highest_floor(rings: &[&Ring]) -> Option<Position> {
-    rings.iter().map(|ring| ring.floor).try_fold(Position::ZERO, |highest, floor| Some(highest.max(floor?)))
-}
-
-/// The frames of several rings after a position, in the order of the sequence, bounded.
-fn frames_after(rings: &[&Ring], position: Position) -> Vec<Arc<Frame>> {
-    let mut next: Vec<usize> =
-        rings.iter().map(|ring| ring.frames.partition_point(|frame| frame.position <= position)).collect();
-    let mut frames = Vec::new();
-    let mut bytes = 0;
-    while frames.len() < TAKE_MAX_FRAMES && bytes < TAKE_MAX_BYTES {
-        let heads = rings.iter().enumerate().filter_map(|(at, ring)| Some((ring.frames.get(next[at])?, at)));
-        let Some((frame, at)) = heads.min_by_key(|(frame, _)| frame.position) else { break };
-        next[at] += 1;
-        bytes += frame.text.len();
-        frames.push(Arc::clone(frame));
-    }
-    frames
-}
-
-impl Ring {
-    /// The position of the oldest frame.
-    fn front(&self) -> Option<Position> {
-        self.frames.front().map(|frame| frame.position)
-    }
-
-    /// Drops all frames and says how many bytes that were.
-    fn clear(&mut self) -> usize {
-        self.frames.drain(..).map(|frame| frame.text.len()).sum()
-    }
-
-    fn notify(&self) {
-        for notify in self.readers.values() {
-            notify.notify_one();
-        }
     }
 }
 
@@ -297,11 +253,16 @@ impl State {
         }
     }
 
-    fn fanout(&mut self, fanout: &Fanout) {
+    /// Notes how far the sequence has come.
+    fn heard(&mut self, fanout: &Fanout) {
         self.enter_epoch(&fanout.epoch);
         if let Some(last) = fanout.entries.last() {
             self.heard = self.heard.max(last.position);
         }
+    }
+
+    fn fanout(&mut self, fanout: &Fanout) {
+        self.heard(fanout);
         // Nothing counts before the confirmation: it may be left over from a subscription that has ended,
         // with a hole behind it. The tail of the confirmation is no earlier, and history has it.
         if self.rings.get(&fanout.audience).is_none_or(|ring| ring.floor.is_none()) {

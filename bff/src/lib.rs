@@ -18,7 +18,6 @@ mod ws;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -26,6 +25,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use carillon_broker::{Broker, FanOut, Subscriptions};
+use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -83,7 +83,9 @@ impl Replica {
     ) -> anyhow::Result<Self> {
         let Settings { replica, fan_out, publishing, static_dir } = settings;
         let replica: Arc<str> = replica.into();
+        let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
+        subscriptions.add(Audience::Connection(run.clone()));
         let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
         let wake = Arc::new(Notify::new());
         let heard = readiness.latch("the fan-out subscription");
@@ -114,8 +116,7 @@ impl Replica {
             publishing,
             stop: tasks.stop().clone(),
             readers: readers.clone(),
-            run: format!("{:06x}", fastrand::u32(..1 << 24)),
-            connections: AtomicU64::new(0),
+            run,
         });
         let router = router(app, static_dir.map(|folder| viewer(&folder)).transpose()?);
         Ok(Self { router, stop: tasks.stop().clone(), readers })

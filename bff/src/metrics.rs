@@ -6,7 +6,7 @@ use carillon_protocol::{CloseCode, GapReason};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// Name and meaning of each.
-pub const ALL: [(&str, &str); 16] = [
+pub const ALL: [(&str, &str); 18] = [
     ("carillon_entries_claimed_total", "entries taken from the list, in history and published"),
     ("carillon_entries_repeated_total", "entries dropped, since their id came before"),
     ("carillon_entries_refused_total", "entries written to the dead list, by reason"),
@@ -23,6 +23,8 @@ pub const ALL: [(&str, &str); 16] = [
     ("carillon_history_reads_total", "pages of history read to catch readers up"),
     ("carillon_gaps_total", "readers told that history does not reach back, by reason"),
     ("carillon_notifications_accepted_total", "notifications accepted over HTTP"),
+    ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
+    ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
 ];
 
 const WAITING: &str = "carillon_entries_waiting";
@@ -121,4 +123,12 @@ pub(crate) fn gap(reason: GapReason) {
 
 pub(crate) fn accepted() {
     counter!("carillon_notifications_accepted_total").increment(1);
+}
+
+pub(crate) fn direct_overflowed() {
+    counter!("carillon_direct_overflows_total").increment(1);
+}
+
+pub(crate) fn connection_gone() {
+    counter!("carillon_connections_gone_total").increment(1);
 }

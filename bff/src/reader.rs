@@ -13,7 +13,8 @@ pub(crate) fn identify(parts: &Parts) -> Result<Reader, Refusal> {
         Some(cursor) => Some(parse_cursor("Last-Event-ID", cursor)?),
         None => query(parts, "since").map(|cursor| parse_cursor("since", &cursor)).transpose()?,
     };
-    Ok(Reader { audiences: [Audience::Everyone].into(), since })
+    let id = uuid::Uuid::new_v4().as_u64_pair().1;
+    Ok(Reader { id, audiences: [Audience::Everyone].into(), since })
 }
 
 fn parse_cursor(field: &str, text: &str) -> Result<Cursor, Refusal> {

@@ -98,7 +98,12 @@ impl Stream {
                 }
                 output = self.feed.next() => {
                     metrics::sent(Transport::Sse, output.notifications);
-                    return output.frames.iter().map(|frame| event_of(frame)).collect();
+                    if output.close.is_some() {
+                        // There are no close codes here: the word comes as an error, and then the end.
+                        self.ended = true;
+                        return event(&ServerMessage::error("closed", output.close_reason(), None), None);
+                    }
+                    return output.texts().map(|frame| event_of(&frame)).collect();
                 }
             }
         }

@@ -156,7 +156,10 @@ impl Socket {
     }
 
     async fn write(&mut self, output: Output) -> Result<(), End> {
-        self.send(output.frames.into_iter().map(Message::Text)).await?;
+        if let Some(code) = output.close {
+            return Err(End::Close(code, output.close_reason()));
+        }
+        self.send(output.texts().map(Message::Text)).await?;
         metrics::sent(Transport::Ws, output.notifications);
         Ok(())
     }

@@ -82,7 +82,8 @@ async fn resumes_without_skipping(broker: Broker) {
         broker.push(&entries).await.unwrap();
         while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
 
-        let reader = Reader { audiences: Arc::clone(&audiences), since: since.clone() };
+        let reader =
+            Reader { id: fastrand::u64(..), audiences: Arc::clone(&audiences), since: since.clone() };
         let (mut feed, joined) = replica.feeds.join(reader).await.unwrap();
         assert_eq!(joined.resume, Resume::Complete);
         while seen.len() < expected.len() {
@@ -100,7 +101,7 @@ async fn resumes_without_skipping(broker: Broker) {
             }
         }
     }
-    let reader = Reader { audiences, since };
+    let reader = Reader { id: fastrand::u64(..), audiences, since };
     let (mut feed, _) = replica.feeds.join(reader).await.unwrap();
     while seen.len() < expected.len() {
         seen.extend(feed.next().await.frames.iter().map(|frame| notification(frame).1));
@@ -131,7 +132,8 @@ async fn catches_up_in_silence(broker: Broker) {
     }
     while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
     for _ in 0..20 {
-        let reader = Reader { audiences: Arc::clone(&audiences), since: Some(start.clone()) };
+        let reader =
+            Reader { id: fastrand::u64(..), audiences: Arc::clone(&audiences), since: Some(start.clone()) };
         let (mut feed, _) = replica.feeds.join(reader).await.unwrap();
         let mut count = 0;
         while count < 1_000 {
@@ -164,7 +166,7 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
     let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
     let since = Some(broker.tail().await.unwrap());
-    let reader = Reader { audiences: [Audience::Everyone].into(), since };
+    let reader = Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since };
     let (mut feed, _) = feeds.join(reader).await.unwrap();
     // The hub has heard of an epoch that the history does not know.
     let tail = Cursor { epoch: "other".into(), position: Position::ZERO };
@@ -185,8 +187,8 @@ async fn an_audience_is_listened_for_as_long_as_it_has_a_reader() {
         .await;
     };
     let audiences = |names: &[&str]| names.iter().map(|name| Audience::User((*name).into())).collect();
-    let one = Reader { audiences: audiences(&["1", "2"]), since: None };
-    let two = Reader { audiences: audiences(&["2"]), since: None };
+    let one = Reader { id: fastrand::u64(..), audiences: audiences(&["1", "2"]), since: None };
+    let two = Reader { id: fastrand::u64(..), audiences: audiences(&["2"]), since: None };
     let (one, two) = (replica.feeds.join(one).await.unwrap(), replica.feeds.join(two).await.unwrap());
     channels(2).await;
     drop(one);
@@ -202,7 +204,11 @@ async fn each_reader_gets_what_is_for_it_and_nothing_else() {
     let users: Vec<_> = (0..300).map(|n| Audience::User(n.to_string())).collect();
     let mut feeds = vec![];
     for (n, user) in users.iter().enumerate() {
-        let reader = Reader { audiences: [Audience::Everyone, user.clone()].into(), since: None };
+        let reader = Reader {
+            id: fastrand::u64(..),
+            audiences: [Audience::Everyone, user.clone()].into(),
+            since: None,
+        };
         feeds.push(replicas[n % 3].feeds.join(reader).await.unwrap().0);
     }
     for (n, user) in users.iter().enumerate() {
@@ -228,8 +234,11 @@ async fn what_has_expired_is_not_sent_and_the_rest_is() {
     let lasting = br#"{"id":"new","body":"b","expires_at":"2999-01-01T00:00:00Z"}"#.to_vec();
     broker.push(&[expired, lasting]).await.unwrap();
     broker.claim("bff-1", FanOut::All).await.unwrap();
-    let (mut feed, _) =
-        replica.feeds.join(Reader { audiences: [Audience::Everyone].into(), since }).await.unwrap();
+    let (mut feed, _) = replica
+        .feeds
+        .join(Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since })
+        .await
+        .unwrap();
     let output = feed.next().await;
     assert_eq!(output.frames.iter().map(|frame| notification(frame).1).collect::<Vec<_>>(), ["new"]);
 }
@@ -238,8 +247,11 @@ async fn what_has_expired_is_not_sent_and_the_rest_is() {
 async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say_so() {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let replica = Replica::new(&broker);
-    let (mut feed, _) =
-        replica.feeds.join(Reader { audiences: [Audience::Everyone].into(), since: None }).await.unwrap();
+    let (mut feed, _) = replica
+        .feeds
+        .join(Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since: None })
+        .await
+        .unwrap();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut random = fastrand::Rng::with_seed(3);
     for round in 0..100 {

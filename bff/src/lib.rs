@@ -12,6 +12,8 @@ pub mod metrics;
 mod reader;
 mod relay;
 mod reply;
+pub mod seal;
+pub mod signature;
 mod sse;
 mod viewer;
 mod ws;

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carillon_broker::History;
+use carillon_broker::{History, Kind, Recalled};
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES};
 use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
 use serde_json::value::RawValue;
@@ -43,7 +43,8 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Jso
 
 /// Moves what fits from a read of history to a page, and says how far that came.
 fn take(history: History, limit: usize, items: &mut Vec<PageItem>) -> Cursor {
-    for recalled in history.entries {
+    let is_notification = |recalled: &Recalled| recalled.stored.kind == Kind::Notification;
+    for recalled in history.entries.into_iter().filter(is_notification) {
         let Ok(entry) = Entry::read(&recalled.stored.raw, recalled.stored.position) else { continue };
         let Ok(notification) = RawValue::from_string(entry.json) else { continue };
         let cursor = Cursor { position: recalled.stored.position, ..history.reached.clone() };

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_broker::{Batch, Broker, Claimed, Dead, Event, FanOut, Fanout, Stored};
+use carillon_broker::{Batch, Broker, BrokerError, Claimed, Dead, Event, FanOut, Fanout, Stored, heard_as};
 use carillon_protocol::{Backoff, Entry, Position};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -57,17 +57,36 @@ impl Dispatch {
 
     async fn take(&self, batch: Batch) {
         metrics::claimed(&batch);
+        if let Some(fault) = batch.faults.first() {
+            let faults = batch.faults.len();
+            tracing::error!(
+                faults,
+                fault,
+                "Redis refused what follows a claim: readers may wait until they turn to history"
+            );
+        }
+        if self.fan_out == FanOut::All {
+            self.hub.claimed_in(&batch.epoch);
+        }
         for refused in &batch.refused {
             self.refused(&refused.reason, &refused.detail, Position::ZERO);
         }
+        let mut missing = 0;
         for Claimed { audience, stored } in batch.claimed {
             if let Err(refusal) = Entry::read(&stored.raw, stored.position) {
                 self.refused(refusal.reason.as_str(), &refusal.detail, stored.position);
-                self.bury(&refusal, stored).await;
+                // Each attempt takes seconds when Redis has vanished, and a stop does not wait for 64 of them.
+                if missing > 0 || self.bury(&refusal, stored).await.is_err() {
+                    missing += 1;
+                }
             } else if self.fan_out == FanOut::Own {
                 let (epoch, claimed_by) = (batch.epoch.clone(), self.replica.to_string());
-                self.hub.hear(&Event::Fanout(Fanout { audience, epoch, claimed_by, entries: vec![stored] }));
+                let (audience, entries) = (heard_as(&audience), vec![stored]);
+                self.hub.hear(&Event::Fanout(Fanout { audience, epoch, claimed_by, entries }));
             }
+        }
+        if missing > 0 {
+            tracing::error!(entries = missing, "refused entries are missing from the dead list");
         }
     }
 
@@ -76,15 +95,62 @@ impl Dispatch {
         tracing::warn!(entry.position = %position, reason, detail, "an entry that cannot be read went to the dead list");
     }
 
-    async fn bury(&self, refusal: &carillon_protocol::Refusal, stored: Stored) {
+    async fn bury(&self, refusal: &carillon_protocol::Refusal, stored: Stored) -> Result<(), BrokerError> {
         let dead = Dead {
             reason: refusal.reason.as_str().to_owned(),
             detail: refusal.detail.clone(),
             claimed_by: self.replica.to_string(),
             raw: stored.raw,
         };
-        if let Err(error) = self.broker.bury(&dead).await {
-            tracing::error!(entry.position = %stored.position, %error, "a refused entry is missing from the dead list");
+        let buried = self.broker.bury(&dead).await;
+        if let Err(error) = &buried {
+            tracing::error!(entry.position = %stored.position, %error, "cannot write to the dead list");
         }
+        buried
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_broker::{Kind, Names, Subscriptions};
+    use carillon_harness::{Proxy, RedisServer};
+    use carillon_protocol::Audience;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_entry_that_cannot_be_buried_is_the_last_that_is_tried() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr()).await;
+        let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
+        let dispatch = Dispatch {
+            broker,
+            hub: Arc::new(Hub::new(FanOut::All, Subscriptions::default())),
+            replica: "bff-1".into(),
+            fan_out: FanOut::All,
+            wake: Arc::default(),
+        };
+        let unreadable = |ms| {
+            let position = Position { ms, n: 0 };
+            let stored =
+                Stored { position, prev: Position::ZERO, kind: Kind::Notification, raw: b"{".to_vec() };
+            Claimed { audience: Audience::Everyone, stored }
+        };
+        let batch = Batch {
+            epoch: "e".to_owned(),
+            waiting: 0,
+            repeated: 0,
+            refused: vec![],
+            claimed: (0..4).map(unreadable).collect(),
+            faults: vec![],
+        };
+        dispatch.take(batch.clone()).await;
+        assert_eq!(dispatch.broker.dead().await.unwrap().len(), 4);
+        let before = proxy.accepted();
+        proxy.black_hole();
+        proxy.cut();
+        dispatch.take(batch).await;
+        // A lost connection is noticed by the command that fails, and no other makes a new one.
+        assert!(proxy.accepted() - before <= 1, "{}", proxy.accepted() - before);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use carillon_broker::{Broker, BrokerError, FanOut, History};
+use carillon_broker::{Broker, BrokerError, FanOut, History, Kind};
 use carillon_protocol::{Audience, Backoff, CloseCode, Cursor, Resume, ServerMessage};
 use tokio::sync::{Notify, Semaphore};
 
@@ -132,7 +132,7 @@ impl Feeds {
                 metrics::expired();
             } else {
                 output.frames.push(frame.text.clone());
-                output.notifications += 1;
+                output.notifications += usize::from(frame.kind == Kind::Notification);
             }
         }
         output

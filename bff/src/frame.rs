@@ -1,29 +1,55 @@
 use axum::extract::ws::Utf8Bytes;
-use carillon_broker::Stored;
-use carillon_protocol::{Cursor, Entry, Position, notification_frame};
+use carillon_broker::{Kind, Stored};
+use carillon_protocol::{Cursor, Entry, Position, kind_frame, notification_frame};
 
-/// One notification, encoded once a replica and shared by all its readers: nothing in it is a reader's own.
+/// One entry, encoded once a replica and shared by all its readers: nothing in it is a reader's own.
 #[derive(Debug)]
 pub struct Frame {
     /// Where a reader stands after it.
     pub position: Position,
+    /// What it is, and the frame's `type`.
+    pub kind: Kind,
     /// Milliseconds since 1970 from which on it is dropped.
     pub expires_at_ms: Option<u64>,
-    /// The `notification` frame.
+    /// The frame.
     pub text: Utf8Bytes,
 }
 
 impl Frame {
-    /// The frame of a claimed entry; `None` for one that the strict reading refuses, which its claimer
-    /// writes to the dead list and readers step over.
+    /// The frame of an entry; `None` for one of a kind that this version does not know, and for a
+    /// notification that the strict reading refuses, which its claimer writes to the dead list. Readers
+    /// step over both.
     #[must_use]
     pub fn encode(epoch: &str, claimed_by: &str, stored: &Stored) -> Option<Self> {
-        let entry = Entry::read(&stored.raw, stored.position).ok()?;
-        let cursor = Cursor { epoch: epoch.to_owned(), position: stored.position };
-        Some(Self {
-            position: stored.position,
-            expires_at_ms: entry.expires_at_ms,
-            text: notification_frame(&cursor, claimed_by, &entry.json).into(),
-        })
+        let Stored { position, kind, raw, .. } = stored;
+        let cursor = Cursor { epoch: epoch.to_owned(), position: *position };
+        let (expires_at_ms, text) = match kind {
+            Kind::Notification => {
+                let entry = Entry::read(raw, *position).ok()?;
+                (entry.expires_at_ms, notification_frame(&cursor, claimed_by, &entry.json))
+            }
+            Kind::Unknown => return None,
+            _ => (None, kind_frame(kind.as_str(), &cursor, std::str::from_utf8(raw).ok()?)?),
+        };
+        Some(Self { position: *position, kind: *kind, expires_at_ms, text: text.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(kind: Kind, raw: &str) -> Option<String> {
+        let position = Position { ms: 7, n: 1 };
+        let stored = Stored { position, prev: Position::ZERO, kind, raw: raw.as_bytes().to_vec() };
+        Frame::encode("e", "bff-1", &stored).map(|frame| frame.text.to_string())
+    }
+
+    #[test]
+    fn an_entry_of_another_kind_is_the_frame_of_its_name() {
+        let text = encode(Kind::Read, r#"{"read":"e.6-0"}"#);
+        assert_eq!(text.as_deref(), Some(r#"{"type":"read","cursor":"e.7-1","read":"e.6-0"}"#));
+        assert_eq!(encode(Kind::Status, "no object"), None);
+        assert_eq!(encode(Kind::Unknown, r#"{"body":"b"}"#), None);
     }
 }

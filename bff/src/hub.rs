@@ -186,6 +186,18 @@ impl Hub {
         }
     }
 
+    /// Takes in the epoch of a claim. When it is not the one that was last heard of, all audiences are confirmed
+    /// anew: in a quiet moment nothing else would tell, and readers that know the new epoch already would ask
+    /// history again and again. The answer comes in its turn, so that a claim that was overtaken changes nothing.
+    pub fn claimed_in(&self, epoch: &str) {
+        let state = self.state();
+        if *state.epoch != *epoch {
+            for audience in state.rings.keys() {
+                self.subscriptions.add(audience.clone());
+            }
+        }
+    }
+
     /// How many readers there are.
     #[must_use]
     pub fn readers(&self) -> usize {
@@ -292,7 +304,7 @@ impl State {
     /// Something between `heard` and `prev` was published and not heard. A reader that stands later,
     /// by what it got from other audiences, goes back: it sees some twice rather than one never.
     fn hole(&mut self, ring: &mut Ring, audience: &Audience, heard: Position, prev: Position) {
-        tracing::warn!(%audience, %heard, %prev, "fan-out skipped something; its readers turn to history");
+        tracing::warn!(?audience, %heard, %prev, "fan-out skipped something; its readers turn to history");
         metrics::fanout_hole();
         self.bytes -= ring.clear();
         ring.floor = Some(prev);

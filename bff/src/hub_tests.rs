@@ -1,7 +1,8 @@
 use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use carillon_broker::Stored;
+use carillon_broker::{Broker, Kind, Stored};
 use futures_util::FutureExt;
 
 use super::direct::DIRECT_MAX_FRAMES;
@@ -20,6 +21,7 @@ fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> Event {
     let stored = |(position, prev): &(u64, u64)| Stored {
         position: at(*position),
         prev: at(*prev),
+        kind: Kind::Notification,
         raw: format!("entry {position}").into_bytes(),
     };
     Event::Fanout(Fanout {
@@ -154,7 +156,7 @@ fn all_rings_together_stay_within_their_bytes() {
             position += 1;
             let prev = prev.insert(audience, position).unwrap_or(0);
             let raw = format!(r#"{{"title":"t","data":"{body}"}}"#).into_bytes();
-            let stored = Stored { position: at(position), prev: at(prev), raw };
+            let stored = Stored { position: at(position), prev: at(prev), kind: Kind::Notification, raw };
             hub.hear(&Event::Fanout(Fanout {
                 audience: audience.clone(),
                 epoch: "e".into(),
@@ -213,7 +215,7 @@ fn a_heartbeat_does_not_pass_over_a_hole() {
     hub.hear(&fanout(&both[1], "e", &[(14, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![14]));
     // After the hole comes what no reader can be given, so that no frame waits either.
-    let unreadable = Stored { position: at(15), prev: at(12), raw: b"{".to_vec() };
+    let unreadable = Stored { position: at(15), prev: at(12), kind: Kind::Notification, raw: b"{".to_vec() };
     hub.hear(&Event::Fanout(Fanout {
         audience: topic("a"),
         epoch: "e".into(),
@@ -261,7 +263,8 @@ fn a_reader_takes_a_bounded_number_of_frames_and_bytes_at_once() {
     assert_eq!(take(&hub, id).unwrap().len(), TAKE_MAX_FRAMES);
     assert_eq!(take(&hub, id).unwrap().len(), 100 - TAKE_MAX_FRAMES);
     let raw = format!(r#"{{"body":"b","data":"{}"}}"#, "x".repeat(TAKE_MAX_BYTES / 2)).into_bytes();
-    let large = |ms| Stored { position: at(ms), prev: at(ms - 1), raw: raw.clone() };
+    let large =
+        |ms| Stored { position: at(ms), prev: at(ms - 1), kind: Kind::Notification, raw: raw.clone() };
     hub.hear(&Event::Fanout(Fanout {
         audience: Audience::Everyone,
         epoch: "e".into(),
@@ -302,6 +305,37 @@ fn a_new_epoch_makes_everyone_behind_also_without_a_lost_connection() {
     assert_eq!(take(&hub, id), Ok(vec![]));
     hub.hear(&fanout(&both[1], "f", &[(4, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_epoch_that_only_a_claim_has_seen_is_confirmed_and_then_nobody_is_behind() {
+    let (broker, faults) = Broker::memory(Arc::new(|| 1_000));
+    let subscriptions = Subscriptions::default();
+    let hub = Hub::new(FanOut::All, subscriptions.clone());
+    let (id, _) = join(&hub, &[topic("a")]);
+    let listening = broker.listen(&subscriptions, |event| hub.hear(&event));
+    let quiet = async || tokio::time::sleep(Duration::from_millis(1)).await;
+    let test = async {
+        quiet().await;
+        hub.set_position(id, &broker.tail().await.unwrap());
+        assert_eq!(take(&hub, id), Ok(vec![]));
+        faults.flush();
+        // As a reader that has resumed by way of history.
+        hub.set_position(id, &broker.tail().await.unwrap());
+        quiet().await;
+        assert!(take(&hub, id).is_err(), "nothing was said of the new epoch");
+        hub.claimed_in(&broker.claim("bff", FanOut::All).await.unwrap().epoch);
+        quiet().await;
+        assert_eq!(take(&hub, id), Ok(vec![]));
+        // A claim that was overtaken is put right by the same question.
+        hub.claimed_in("older");
+        quiet().await;
+        assert_eq!(take(&hub, id), Ok(vec![]));
+    };
+    tokio::select! {
+        () = listening => panic!("a listener never ends"),
+        () = test => {}
+    }
 }
 
 #[test]
@@ -426,6 +460,7 @@ fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
     let stored = Stored {
         position: at(20),
         prev: Position::ZERO,
+        kind: Kind::Notification,
         raw: format!(
             r#"{{"id":"a","body":"b","created_at":"2026-11-21T07:45:00Z","to":{{"connection":"{name}"}}}}"#
         )

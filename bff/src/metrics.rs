@@ -6,11 +6,15 @@ use carillon_protocol::{CloseCode, GapReason};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// Name and meaning of each.
-pub const ALL: [(&str, &str); 18] = [
+pub const ALL: [(&str, &str); 19] = [
     ("carillon_entries_claimed_total", "entries taken from the list, in history and published"),
     ("carillon_entries_repeated_total", "entries dropped, since their id came before"),
     ("carillon_entries_refused_total", "entries written to the dead list, by reason"),
     ("carillon_claims_failed_total", "claims that Redis did not answer or refused"),
+    (
+        "carillon_claim_faults_total",
+        "commands that Redis refused after it had put entries into history, such as to publish them",
+    ),
     (WAITING, "entries that waited in the list at the last claim"),
     ("carillon_fanout_lost_total", "times that the fan-out connection was lost"),
     ("carillon_fanout_holes_total", "times that fan-out skipped something while the connection stayed up"),
@@ -65,6 +69,9 @@ pub(crate) fn claimed(batch: &Batch) {
     }
     if batch.repeated > 0 {
         counter!("carillon_entries_repeated_total").increment(batch.repeated);
+    }
+    if !batch.faults.is_empty() {
+        counter!("carillon_claim_faults_total").increment(batch.faults.len() as u64);
     }
 }
 

@@ -4,21 +4,61 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use carillon_protocol::{Audience, Cursor, Position};
 use tokio::sync::Notify;
 
-/// An entry as it was claimed, in its own bytes.
+/// What an entry is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// From the list, in its producer's bytes. All others are JSON objects that this service wrote, with
+    /// the fields of the frame of their name except `type` and `cursor`.
+    #[default]
+    Notification,
+    /// What became of a message that the reader sent.
+    Status,
+    /// How far the reader has read, on whichever device.
+    Read,
+    /// A user came or went.
+    Presence,
+    /// A kind of a later version, which is stepped over.
+    Unknown,
+}
+
+impl Kind {
+    /// The word in history and fan-out, which is also the type of the frame.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notification => "notification",
+            Self::Status => "status",
+            Self::Read => "read",
+            Self::Presence => "presence",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The kind of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Self {
+        let known = [Self::Notification, Self::Status, Self::Read, Self::Presence];
+        known.into_iter().find(|kind| kind.as_str() == word).unwrap_or(Self::Unknown)
+    }
+}
+
+/// An entry as it was appended, in its own bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its place in the whole sequence.
     pub position: Position,
     /// The position of the entry before it in the same audience; zero where there is none.
     pub prev: Position,
-    /// What the producer pushed.
+    /// What it is.
+    pub kind: Kind,
+    /// What the producer pushed, or the fields of a frame: see [`Kind`].
     pub raw: Vec<u8>,
 }
 
 /// Entries of one audience, in order, as they are published to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fanout {
-    /// Whom they are for.
+    /// Whom they are for: see [`heard_as`].
     pub audience: Audience,
     /// The epoch of their positions.
     pub epoch: String,
@@ -26,6 +66,20 @@ pub struct Fanout {
     pub claimed_by: String,
     /// At least one.
     pub entries: Vec<Stored>,
+}
+
+/// The audience under which a listener hears what is for `audience`: itself, but for a connection the run
+/// that holds it, its name less the last dash and what follows. So a replica listens for all its connections
+/// at once, and an entry's own `to` tells which it is for.
+#[must_use]
+pub fn heard_as(audience: &Audience) -> Audience {
+    match audience {
+        Audience::Connection(name) => match name.rsplit_once('-') {
+            Some((run, _)) if !run.is_empty() => Audience::Connection(run.to_owned()),
+            _ => audience.clone(),
+        },
+        _ => audience.clone(),
+    }
 }
 
 /// What a replica hears from the broker.

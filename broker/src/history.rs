@@ -32,11 +32,12 @@ pub struct Recalled {
 /// One audience's part of a read.
 pub(crate) struct Part {
     pub(crate) audience: Audience,
-    /// Later than the asked position, oldest first.
+    /// Later than the asked position, oldest first, with who appended each.
     pub(crate) entries: Vec<(String, Stored)>,
-    /// Whether there may be more after the last of them.
-    pub(crate) full: bool,
-    /// The stream's last position, whether or not it is still held; `None` without a stream.
+    /// What the first entry later than the asked position names as the one before it, whether or not it
+    /// is among `entries`; `None` where there is no such entry.
+    pub(crate) prev: Option<Position>,
+    /// The stream's last position where nothing later than the asked position is held; else `None`.
     pub(crate) tail: Option<Position>,
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Reading {
     /// The last position given out.
     pub(crate) last: Position,
     pub(crate) now_ms: u64,
+    /// How far the parts reach together, if that is not the end. Every entry up to here is in them.
+    pub(crate) reached: Option<Position>,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -58,11 +61,9 @@ pub(crate) fn begin(since: &Cursor, epoch: &str, first: Position) -> Position {
     if since.epoch == epoch { since.position } else { since.position.min(first) }
 }
 
-/// Puts the parts of a read that began at `from` in order. Entries are given out only up to the
-/// lowest last position among parts that came back full: beyond it, the full part may hold an
-/// earlier entry that was not read yet.
+/// Puts the parts of a read that began at `from` in order.
 pub(crate) fn merge(since: &Cursor, from: Position, reading: Reading) -> History {
-    let Reading { epoch, last, now_ms, parts, .. } = reading;
+    let Reading { epoch, last, now_ms, reached, parts, .. } = reading;
     let gap = if since.epoch != epoch {
         Some(GapReason::Epoch)
     } else if parts.iter().any(|part| is_trimmed(part, from, last, now_ms)) {
@@ -71,14 +72,8 @@ pub(crate) fn merge(since: &Cursor, from: Position, reading: Reading) -> History
         None
     };
 
-    let bound = parts
-        .iter()
-        .filter(|part| part.full)
-        .filter_map(|part| part.entries.last())
-        .map(|(_, entry)| entry.position)
-        .min();
-    let ended = bound.is_none();
-    let reached = bound.unwrap_or(last.max(from));
+    let ended = reached.is_none();
+    let reached = reached.unwrap_or(last.max(from));
     let mut entries: Vec<_> = parts
         .into_iter()
         .flat_map(|Part { audience, entries, .. }| {
@@ -88,7 +83,6 @@ pub(crate) fn merge(since: &Cursor, from: Position, reading: Reading) -> History
                 stored,
             })
         })
-        .filter(|recalled| recalled.stored.position <= reached)
         .collect();
     entries.sort_by_key(|recalled| recalled.stored.position);
 
@@ -99,10 +93,7 @@ pub(crate) fn merge(since: &Cursor, from: Position, reading: Reading) -> History
 /// Whether an audience's history no longer reaches back to `from`.
 fn is_trimmed(part: &Part, from: Position, last: Position, now_ms: u64) -> bool {
     let Some(age_ms) = history_age_ms(&part.audience) else { return false };
-    let broken = match part.entries.first() {
-        Some((_, entry)) => entry.prev > from,
-        None => part.tail.is_some_and(|tail| tail > from),
-    };
+    let broken = part.prev.or(part.tail).is_some_and(|before| before > from);
     // Where nothing was given out since, nothing can be gone, however old the cursor is.
     broken || (from < last && from.ms < now_ms.saturating_sub(age_ms))
 }
@@ -110,26 +101,42 @@ fn is_trimmed(part: &Part, from: Position, last: Position, now_ms: u64) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
 
     fn at(ms: u64) -> Position {
         Position { ms, n: 0 }
     }
 
-    fn part(name: &str, full: bool, chain: &[(u64, u64)]) -> Part {
-        let stored =
-            |(position, prev): &(u64, u64)| Stored { position: at(*position), prev: at(*prev), raw: vec![] };
+    fn part(name: &str, chain: &[(u64, u64)]) -> Part {
+        let stored = |(position, prev): &(u64, u64)| Stored {
+            position: at(*position),
+            prev: at(*prev),
+            kind: Kind::Notification,
+            raw: vec![],
+        };
         Part {
             audience: Audience::Topic(name.into()),
             entries: chain.iter().map(|link| ("bff".into(), stored(link))).collect(),
-            full,
-            tail: chain.last().map(|(position, _)| at(*position)),
+            prev: chain.first().map(|(_, prev)| at(*prev)),
+            tail: None,
         }
     }
 
-    fn read(since: (&str, u64), parts: Vec<Part>) -> History {
+    fn read_up_to(reached: Option<u64>, since: (&str, u64), parts: Vec<Part>) -> History {
         let since = Cursor { epoch: since.0.into(), position: at(since.1) };
-        let reading = Reading { epoch: "e".into(), first: at(5), last: at(90), now_ms: 100, parts };
+        let reading = Reading {
+            epoch: "e".into(),
+            first: at(5),
+            last: at(90),
+            now_ms: 100,
+            reached: reached.map(at),
+            parts,
+        };
         merge(&since, begin(&since, "e", at(5)), reading)
+    }
+
+    fn read(since: (&str, u64), parts: Vec<Part>) -> History {
+        read_up_to(None, since, parts)
     }
 
     fn positions(history: &History) -> Vec<u64> {
@@ -138,34 +145,28 @@ mod tests {
 
     #[test]
     fn entries_of_all_parts_come_in_the_order_of_the_sequence() {
-        let history =
-            read(("e", 10), vec![part("a", false, &[(20, 10), (40, 20)]), part("b", false, &[(30, 0)])]);
+        let parts = || vec![part("a", &[(20, 10), (40, 20)]), part("b", &[(30, 0)])];
+        let history = read(("e", 10), parts());
         assert_eq!(positions(&history), [20, 30, 40]);
         assert_eq!((history.ended, history.reached.position, history.gap), (true, at(90), None));
-    }
-
-    #[test]
-    fn nothing_is_given_out_beyond_a_part_that_may_have_more() {
-        let history = read(
-            ("e", 10),
-            vec![part("a", true, &[(20, 10), (30, 20)]), part("b", false, &[(25, 0), (60, 25)])],
-        );
-        assert_eq!(positions(&history), [20, 25, 30]);
-        assert_eq!((history.ended, history.reached.position), (false, at(30)));
+        let history = read_up_to(Some(40), ("e", 10), parts());
+        assert_eq!((history.ended, history.reached.position), (false, at(40)));
     }
 
     #[test]
     fn a_missing_link_is_a_gap_also_when_nothing_is_left() {
-        assert_eq!(read(("e", 10), vec![part("a", false, &[(40, 20)])]).gap, Some(GapReason::Trimmed));
-        let emptied = Part { tail: Some(at(40)), ..part("a", false, &[]) };
+        assert_eq!(read(("e", 10), vec![part("a", &[(40, 20)])]).gap, Some(GapReason::Trimmed));
+        let emptied = Part { tail: Some(at(40)), ..part("a", &[]) };
         assert_eq!(read(("e", 10), vec![emptied]).gap, Some(GapReason::Trimmed));
-        let nothing_new = Part { tail: Some(at(10)), ..part("a", false, &[]) };
+        let nothing_new = Part { tail: Some(at(10)), ..part("a", &[]) };
         assert_eq!(read(("e", 10), vec![nothing_new]).gap, None);
+        let not_given = Part { prev: Some(at(40)), ..part("a", &[]) };
+        assert_eq!(read_up_to(Some(20), ("e", 10), vec![not_given]).gap, Some(GapReason::Trimmed));
     }
 
     #[test]
     fn a_cursor_of_another_epoch_begins_before_this_one() {
-        let history = read(("old", 70), vec![part("a", false, &[(40, 20)])]);
+        let history = read(("old", 70), vec![part("a", &[(40, 20)])]);
         assert_eq!(history.gap, Some(GapReason::Epoch));
         assert!(history.from.position == at(5) && history.from.epoch == "e");
         assert_eq!(
@@ -184,7 +185,8 @@ mod tests {
             first: at(5),
             last: at(last),
             now_ms,
-            parts: vec![part("a", false, &[])],
+            reached: None,
+            parts: vec![part("a", &[])],
         };
         assert_eq!(merge(&since, at(10), reading(now_ms, 11)).gap, Some(GapReason::Trimmed));
         assert_eq!(merge(&since, at(10), reading(now_ms - 1, 11)).gap, None);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use carillon_protocol::{Audience, Cursor};
 
 pub use error::BrokerError;
-pub use event::{Event, Fanout, Stored, Subscriptions};
+pub use event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
 pub use history::{History, Recalled};
 pub use memory::{Clock, Faults};
 pub use names::Names;
@@ -61,6 +61,8 @@ pub struct Batch {
     pub refused: Vec<Refused>,
     /// Entries that are now in history and published, in order.
     pub claimed: Vec<Claimed>,
+    /// What Redis refused after the entries were in history, such as to publish them, in its words.
+    pub faults: Vec<String>,
 }
 
 impl Batch {
@@ -191,8 +193,7 @@ impl Broker {
         engine!(self, engine => engine.tail())
     }
 
-    /// Reads on from a cursor, at most `limit` entries of each audience and never more than
-    /// [`limits::READ_MAX_ENTRIES`].
+    /// Reads on from a cursor, from 1 to `limit` entries and never more than [`limits::READ_MAX_ENTRIES`].
     ///
     /// # Errors
     /// When Redis is away or refuses.

@@ -9,9 +9,9 @@ pub const BATCH_MAX_ENTRIES: usize = 64;
 /// A claim stops after the entry that passes this.
 pub const BATCH_MAX_BYTES: usize = 256 * 1024;
 
-/// Entries that one read takes from each history at most.
+/// Entries that one read takes at most, from all its histories together.
 pub const READ_MAX_ENTRIES: usize = 128;
-/// Bytes that one read returns at most, shared evenly by its histories; one entry each always fits.
+/// Bytes of the entries of one read at most; one entry always fits.
 pub const READ_MAX_BYTES: usize = 512 * 1024;
 
 /// Refused entries that are kept; the oldest goes first.

@@ -48,13 +48,13 @@ impl Names {
         format!("{}dead", self.prefix())
     }
 
-    /// The stream of an audience's notifications: `claimed_by`, `prev` and `entry`.
+    /// The stream of an audience's entries: `claimed_by`, `kind`, `prev` and `entry`.
     #[must_use]
     pub fn history(&self, audience: &Audience) -> String {
         format!("{}history:{audience}", self.prefix())
     }
 
-    /// The channel on which an audience's notifications are published.
+    /// The channel on which the entries of an audience are published; see [`crate::heard_as`] for a connection's.
     #[must_use]
     pub fn fanout(&self, audience: &Audience) -> String {
         format!("{}fanout:{audience}", self.prefix())

@@ -1,6 +1,6 @@
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, NAME_MAX_BYTES};
 use carillon_protocol::{Audience, Cursor, Position};
-use redis::{Client, Script, TlsCertificates};
+use redis::{Client, Script, ScriptInvocation, TlsCertificates};
 
 use crate::history::{History, Part, Reading, begin, merge};
 use crate::limits::{
@@ -8,7 +8,7 @@ use crate::limits::{
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, READ_MAX_ENTRIES, history_age_ms,
 };
 use crate::link::Link;
-use crate::{Batch, BrokerError, Claimed, Dead, FanOut, Names, Refused, Stored};
+use crate::{Batch, BrokerError, Claimed, Dead, FanOut, Kind, Names, Refused, Stored};
 
 /// The engine over a Redis server.
 pub(crate) struct RedisEngine {
@@ -23,12 +23,11 @@ impl RedisEngine {
         // redis-rs panics on rediss:// without a provider; a second install is refused, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = open(url)?;
-        let script = |body| Script::new(&format!("{}{body}", include_str!("sequence.lua")));
         Ok(Self {
             link: Link::new(client),
             names,
-            claim: script(include_str!("claim.lua")),
-            read: script(include_str!("read.lua")),
+            claim: appending_script(include_str!("claim.lua")),
+            read: Script::new(&[include_str!("sequence.lua"), include_str!("read.lua")].concat()),
         })
     }
 
@@ -57,32 +56,31 @@ impl RedisEngine {
     }
 
     pub(crate) async fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
-        let everyone_age = history_age_ms(&Audience::Everyone).unwrap_or_default();
-        let user_age = history_age_ms(&Audience::User(String::new())).unwrap_or_default();
-        let mut call = self.claim.key(self.names.sequence());
+        let mut call = self.appending(&self.claim, replica, fan_out);
         call.key(&self.names.list).key(self.names.ids("a")).key(self.names.ids("b")).key(self.names.dead());
-        call.arg(fresh_epoch()).arg(self.names.prefix()).arg(replica).arg(fan_out.as_str());
-        call.arg(BATCH_MAX_ENTRIES)
-            .arg(BATCH_MAX_BYTES)
-            .arg(ENTRY_MAX_BYTES)
-            .arg(IDS_KEEP_MS)
-            .arg(IDS_MAX / 2);
-        call.arg(HISTORY_MAX_ENTRIES)
-            .arg(everyone_age)
-            .arg(user_age)
-            .arg(DEAD_MAX_ENTRIES)
-            .arg(DEAD_RAW_MAX_BYTES);
-        call.arg(NAME_MAX_BYTES);
+        call.arg(BATCH_MAX_ENTRIES).arg(BATCH_MAX_BYTES).arg(ENTRY_MAX_BYTES);
+        call.arg(IDS_KEEP_MS).arg(IDS_MAX / 2);
+        call.arg(DEAD_MAX_ENTRIES).arg(DEAD_RAW_MAX_BYTES).arg(NAME_MAX_BYTES);
         let call = &call;
-        type Answer = (String, u64, u64, Vec<String>, Vec<Vec<u8>>);
-        let (epoch, waiting, repeated, refused, claimed): Answer =
+        type Answer = (String, u64, u64, Vec<String>, Vec<Vec<u8>>, Vec<String>);
+        let (epoch, waiting, repeated, refused, claimed, faults): Answer =
             self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let refused = refused
             .chunks_exact(2)
             .map(|pair| Refused { reason: pair[0].clone(), detail: pair[1].clone() })
             .collect();
         let claimed = claimed.chunks_exact(4).map(claimed_entry).collect::<Result<_, _>>()?;
-        Ok(Batch { epoch, waiting, repeated, refused, claimed })
+        Ok(Batch { epoch, waiting, repeated, refused, claimed, faults })
+    }
+
+    /// A call of a script that begins with append.lua, with the key and the arguments that it takes.
+    fn appending<'a>(&self, script: &'a Script, appender: &str, fan_out: FanOut) -> ScriptInvocation<'a> {
+        let everyone_age = history_age_ms(&Audience::Everyone).unwrap_or_default();
+        let user_age = history_age_ms(&Audience::User(String::new())).unwrap_or_default();
+        let mut call = script.key(self.names.sequence());
+        call.arg(fresh_epoch()).arg(self.names.prefix()).arg(appender).arg(fan_out.as_str());
+        call.arg(HISTORY_MAX_ENTRIES).arg(everyone_age).arg(user_age);
+        call
     }
 
     pub(crate) async fn bury(&self, dead: &Dead) -> Result<(), BrokerError> {
@@ -120,7 +118,7 @@ impl RedisEngine {
         since: &Cursor,
         limit: usize,
     ) -> Result<History, BrokerError> {
-        let limit = limit.min(READ_MAX_ENTRIES);
+        let limit = limit.clamp(1, READ_MAX_ENTRIES);
         let mut reading = self.reading(audiences, since.position, limit).await?;
         let from = begin(since, &reading.epoch, reading.first);
         if from != since.position {
@@ -139,30 +137,22 @@ impl RedisEngine {
         for audience in audiences {
             call.key(self.names.history(audience));
         }
-        call.arg(fresh_epoch())
-            .arg(after.to_string())
-            .arg(limit)
-            .arg(READ_MAX_BYTES / audiences.len().max(1));
+        call.arg(fresh_epoch()).arg(after.to_string()).arg(limit).arg(READ_MAX_BYTES);
         let call = &call;
-        type Answer = (String, String, String, u64, Vec<(u8, String, Vec<Vec<u8>>)>);
-        let (epoch, first, last, now_ms, parts): Answer =
+        type Answer = (String, String, String, u64, String, Vec<(String, String, Vec<Vec<u8>>)>);
+        let (epoch, first, last, now_ms, reached, parts): Answer =
             self.link.ask(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let parts = audiences
             .iter()
             .zip(parts)
-            .map(|(audience, (full, tail, entries))| {
-                let entries = entries.chunks_exact(4).map(history_entry).collect::<Result<_, _>>()?;
-                let tail = if tail.is_empty() { None } else { Some(position(tail.as_bytes())?) };
-                Ok(Part { audience: audience.clone(), entries, full: full == 1, tail })
+            .map(|(audience, (prev, tail, entries))| {
+                let entries = entries.chunks_exact(5).map(history_entry).collect::<Result<_, _>>()?;
+                let (prev, tail) = (known(&prev)?, known(&tail)?);
+                Ok(Part { audience: audience.clone(), entries, prev, tail })
             })
             .collect::<Result<_, BrokerError>>()?;
-        Ok(Reading {
-            epoch,
-            first: position(first.as_bytes())?,
-            last: position(last.as_bytes())?,
-            now_ms,
-            parts,
-        })
+        let (first, last) = (position(first.as_bytes())?, position(last.as_bytes())?);
+        Ok(Reading { epoch, first, last, now_ms, reached: known(&reached)?, parts })
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
@@ -176,6 +166,11 @@ impl RedisEngine {
         let answer: Vec<String> = self.ask(&command).await?;
         Ok(answer.into_iter().nth(1))
     }
+}
+
+/// A script that appends to history.
+fn appending_script(body: &str) -> Script {
+    Script::new(&[include_str!("sequence.lua"), include_str!("append.lua"), body].concat())
 }
 
 /// A client for a URL. Beside what redis-rs reads in it, `ca` names a file with the certificates of those
@@ -206,6 +201,11 @@ fn position(bytes: &[u8]) -> Result<Position, BrokerError> {
     })
 }
 
+/// A position, or an empty text where there is none.
+fn known(text: &str) -> Result<Option<Position>, BrokerError> {
+    if text.is_empty() { Ok(None) } else { position(text.as_bytes()).map(Some) }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -215,15 +215,15 @@ fn claimed_entry(fields: &[Vec<u8>]) -> Result<Claimed, BrokerError> {
     // A name that is no UTF-8 passes the script. The strict reading refuses the entry; until then it must
     // not take the rest of its batch with it.
     let audience = text(&fields[2]).parse().unwrap_or_default();
-    let stored =
-        Stored { position: position(&fields[0])?, prev: position(&fields[1])?, raw: fields[3].clone() };
+    let (position, prev) = (position(&fields[0])?, position(&fields[1])?);
+    let stored = Stored { position, prev, kind: Kind::Notification, raw: fields[3].clone() };
     Ok(Claimed { audience, stored })
 }
 
-/// From `position, claimed_by, prev, entry` of read.lua.
+/// From `position, claimed_by, kind, prev, entry` of read.lua.
 fn history_entry(fields: &[Vec<u8>]) -> Result<(String, Stored), BrokerError> {
-    let stored =
-        Stored { position: position(&fields[0])?, prev: position(&fields[2])?, raw: fields[3].clone() };
+    let (position, prev) = (position(&fields[0])?, position(&fields[3])?);
+    let stored = Stored { position, prev, kind: Kind::parse(&text(&fields[2])), raw: fields[4].clone() };
     Ok((text(&fields[1]), stored))
 }
 

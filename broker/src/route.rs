@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 pub(crate) struct Route {
     pub(crate) audience: Audience,
-    /// `from` and `id`, where there is an id.
+    /// `from` and `id` in one text, where there is an id.
     pub(crate) id: Option<String>,
 }
 
@@ -41,7 +41,9 @@ fn route_json(json: &Map<String, Value>) -> Result<Route, Refusal> {
         None | Some(Value::Null) => Audience::Everyone,
         Some(to) => Audience::deserialize(to).map_err(|error| invalid(format!("to: {error}")))?,
     };
-    Ok(Route { audience, id: id.map(|id| format!("{}\n{id}", from.unwrap_or_default())) })
+    let from = from.unwrap_or_default();
+    // With its length, so that no two pairs look the same, whatever is in a name.
+    Ok(Route { audience, id: id.map(|id| format!("{}:{from}{id}", from.len())) })
 }
 
 fn name<'a>(json: &'a Map<String, Value>, field: &str) -> Result<Option<&'a str>, Refusal> {

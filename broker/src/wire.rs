@@ -1,9 +1,9 @@
-//! The form of a fan-out message, as claim.lua writes it: a line with the epoch and the claimer, then
-//! for each entry a line with its position, the one before it and its length, and its bytes.
+//! The form of a fan-out message, as append.lua writes it: a line with the epoch and the claimer, then
+//! for each entry a line with its position, the one before it, its kind and its length, and its bytes.
 
 use carillon_protocol::Audience;
 
-use crate::{Fanout, Stored};
+use crate::{Fanout, Kind, Stored};
 
 pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
     let (head, mut rest) = line(payload)?;
@@ -13,8 +13,9 @@ pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout
         let (head, tail) = line(rest)?;
         let mut words = head.split(' ');
         let (position, prev) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let kind = Kind::parse(words.next()?);
         let (raw, after) = tail.split_at_checked(words.next()?.parse().ok()?)?;
-        entries.push(Stored { position, prev, raw: raw.to_vec() });
+        entries.push(Stored { position, prev, kind, raw: raw.to_vec() });
         rest = after;
     }
     if entries.is_empty() {
@@ -34,7 +35,7 @@ mod tests {
 
     #[test]
     fn entries_are_cut_out_by_their_length_and_not_by_what_they_hold() {
-        let payload = b"e1 bff-2\n5-0 0-0 3\na\nb5-1 5-0 1\nc";
+        let payload = b"e1 bff-2\n5-0 0-0 notification 3\na\nb5-1 5-0 status 1\nc";
         let fanout = decode_fanout(Audience::Everyone, payload).unwrap();
         let found: Vec<_> = fanout
             .entries
@@ -45,7 +46,15 @@ mod tests {
             found,
             [("5-0".into(), "0-0".into(), &b"a\nb"[..]), ("5-1".into(), "5-0".into(), &b"c"[..])]
         );
+        assert_eq!([Kind::Notification, Kind::Status], [fanout.entries[0].kind, fanout.entries[1].kind]);
         assert_eq!((fanout.epoch.as_str(), fanout.claimed_by.as_str()), ("e1", "bff-2"));
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_keeps_its_place() {
+        let fanout = decode_fanout(Audience::Everyone, b"e b\n5-0 0-0 smell 1\na5-1 5-0 read 2\n{}").unwrap();
+        let kinds: Vec<_> = fanout.entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [Kind::Unknown, Kind::Read]);
     }
 
     #[test]
@@ -54,10 +63,10 @@ mod tests {
             "",
             "e1\n",
             "e1 b\n",
-            "e1 b\n5-0 0-0 9\nabc",
-            "e1 b\n5-0 0-0\nabc",
-            "e1 b\nx 0-0 1\na",
-            "e1 b\n5-0 0-0 99999999999999999999\na",
+            "e1 b\n5-0 0-0 notification 9\nabc",
+            "e1 b\n5-0 0-0 3\nabc",
+            "e1 b\nx 0-0 notification 1\na",
+            "e1 b\n5-0 0-0 notification 99999999999999999999\na",
         ] {
             assert_eq!(decode_fanout(Audience::Everyone, payload.as_bytes()), None, "{payload}");
         }

@@ -26,6 +26,7 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     socket.send("nonsense").await;
     socket.until_closed().await;
     a_hole(&world, &reader).await;
+    a_message_that_may_not_be_published(&world, &bff).await;
     world.redis.stop();
     bff.until_not_ready().await;
     eventually("a claim fails", DEADLINE, async || {
@@ -41,13 +42,21 @@ async fn a_hole(world: &World, reader: &Reader) {
     let (ms, history) = (tail.position.ms + 1, "{Notification-List}:history:everyone");
     let (first, second, prev) = (format!("{ms}-1"), format!("{ms}-2"), tail.position.to_string());
     for (position, prev) in [(&first, &prev), (&second, &first)] {
-        world.redis.run(&["XADD", history, position, "claimed_by", "bff-9", "prev", prev, "entry", "x"]);
+        let fields = ["claimed_by", "bff-9", "kind", "notification", "prev", prev, "entry", "x"];
+        world.redis.run(&[&["XADD", history, position][..], &fields].concat());
     }
     world.redis.run(&["HSET", "{Notification-List}:sequence", "last", &second]);
-    let payload = format!("{} bff-9\n{second} {first} 1\nx", tail.epoch);
+    let payload = format!("{} bff-9\n{second} {first} notification 1\nx", tail.epoch);
     world.redis.run(&["PUBLISH", "{Notification-List}:fanout:everyone", &payload]);
     let ids = reader.wait_for(4).await.into_iter().map(|one| one.id).collect::<Vec<_>>();
     assert_eq!(ids[2..], [first, second], "the one that was never heard comes from history");
+}
+
+async fn a_message_that_may_not_be_published(world: &World, bff: &Bff) {
+    world.redis.run(&["ACL", "SETUSER", "default", "-publish"]);
+    world.redis.run(&["LPUSH", "Notification-List", "quiet"]);
+    let counted = async || bff.metric("carillon_claim_faults_total", "").await > 0.5;
+    eventually("the fault is counted", DEADLINE, counted).await;
 }
 
 async fn check(bff: &Bff) {

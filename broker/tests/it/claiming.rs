@@ -14,6 +14,7 @@ on_both_engines!(
     a_batch_ends_at_its_entries_and_at_its_bytes,
     the_producer_s_bytes_are_kept,
     a_repeated_id_is_dropped_for_each_sender,
+    names_with_line_ends_are_no_other_names,
     what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing,
     the_dead_list_is_capped_and_its_entries_cut,
     in_own_mode_nothing_is_kept_or_published,
@@ -79,6 +80,19 @@ async fn a_repeated_id_is_dropped_for_each_sender(bench: Bench) {
     bench.push(&[&from("y"), "plain", "plain"]).await;
     let batch = bench.claim("bff").await;
     assert_eq!((batch.claimed.len(), batch.repeated), (2, 1), "what has no id is never repeated");
+}
+
+async fn names_with_line_ends_are_no_other_names(bench: Bench) {
+    let entries = [
+        r#"{"from":"a\nb","id":"c","body":"b"}"#,
+        r#"{"from":"a","id":"b\nc","body":"b"}"#,
+        r#"{"id":"a\nb\nc","body":"b"}"#,
+        r#"{"from":"1","id":":x","body":"b"}"#,
+        r#"{"id":"1:x","body":"b"}"#,
+    ];
+    bench.push(&entries).await;
+    let batch = bench.claim("bff").await;
+    assert_eq!((batch.claimed.len(), batch.repeated), (entries.len(), 0));
 }
 
 async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Bench) {

@@ -1,5 +1,6 @@
+use carillon_broker::Event;
 use carillon_broker::limits::READ_MAX_ENTRIES;
-use carillon_protocol::{Audience, GapReason};
+use carillon_protocol::{Audience, GapReason, Position};
 
 use crate::bench::{Bench, entry, topic};
 use crate::on_both_engines;
@@ -7,6 +8,9 @@ use crate::on_both_engines;
 on_both_engines!(
     several_audiences_are_read_in_one_order_whatever_the_page,
     large_entries_make_small_pages_and_every_page_gets_on,
+    a_full_history_does_not_crowd_out_another,
+    every_history_beyond_the_bytes_of_a_read_still_gets_its_turn,
+    a_gap_in_a_history_of_which_a_page_gives_nothing_is_told,
     a_read_reaches_the_end_of_the_sequence_when_nothing_is_for_it,
     a_trimmed_history_is_a_gap_and_what_is_left_is_given,
     an_emptied_history_is_a_gap_at_once,
@@ -45,15 +49,7 @@ async fn several_audiences_are_read_in_one_order_whatever_the_page(bench: Bench)
 }
 
 async fn large_entries_make_small_pages_and_every_page_gets_on(bench: Bench) {
-    let entries: Vec<_> = (0..24)
-        .map(|n| {
-            format!(
-                r#"{{"id":"{n}","body":"b","to":{{"topic":"{}"}},"data":"{}"}}"#,
-                n % 2,
-                "x".repeat(60_000)
-            )
-        })
-        .collect();
+    let entries: Vec<_> = (0..24).map(|n| large(n, &(n % 2).to_string())).collect();
     bench.push(&entries.iter().map(String::as_str).collect::<Vec<_>>()).await;
     bench.drain("bff").await;
     let audiences = [topic("0"), topic("1")];
@@ -61,6 +57,51 @@ async fn large_entries_make_small_pages_and_every_page_gets_on(bench: Bench) {
     let page = bench.page(&audiences, &start, usize::MAX).await;
     assert!(!page.ended && (1..=9).contains(&page.entries.len()), "{}", page.entries.len());
     assert_eq!(bench.read(&audiences, &start, usize::MAX).await, entries);
+}
+
+/// An entry of about 60 kB for a topic.
+fn large(id: usize, topic: &str) -> String {
+    let data = "x".repeat(60_000);
+    format!(r#"{{"id":"{id}","body":"b","to":{{"topic":"{topic}"}},"data":"{data}"}}"#)
+}
+
+async fn a_full_history_does_not_crowd_out_another(bench: Bench) {
+    let start = bench.tail().await;
+    let mut entries = vec![];
+    for n in 0..30 {
+        entries.push(large(n, "loud"));
+        entries.extend((0..5).map(|small| entry(&format!("{n}-{small}"), "quiet")));
+    }
+    bench.push(&entries.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    bench.drain("bff").await;
+    // With many audiences that have nothing, as the topics of a reader.
+    let mut audiences: Vec<_> = (0..62).map(|n| topic(&format!("silent {n}"))).collect();
+    audiences.extend([topic("loud"), topic("quiet")]);
+    let page = bench.page(&audiences, &start, usize::MAX).await;
+    assert_eq!(page.entries.len(), 8 * 6, "8 large ones fit, each with what came between");
+    assert_eq!(bench.read(&audiences, &start, usize::MAX).await, entries);
+}
+
+async fn every_history_beyond_the_bytes_of_a_read_still_gets_its_turn(bench: Bench) {
+    let start = bench.tail().await;
+    let entries: Vec<_> = (0..40).map(|n| large(n, &(n % 20).to_string())).collect();
+    bench.push(&entries.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    bench.drain("bff").await;
+    let audiences: Vec<_> = (0..20).map(|n| topic(&n.to_string())).collect();
+    let page = bench.page(&audiences, &start, usize::MAX).await;
+    assert_eq!((page.entries.len(), page.ended), (8, false));
+    assert_eq!(bench.read(&audiences, &start, usize::MAX).await, entries);
+}
+
+async fn a_gap_in_a_history_of_which_a_page_gives_nothing_is_told(bench: Bench) {
+    let start = bench.tail().await;
+    bench.push(&[&entry("1", "a"), &entry("2", "b"), &entry("3", "b"), &entry("4", "a")]).await;
+    bench.claim("bff").await;
+    bench.trim(&topic("a"), 1);
+    let page = bench.page(&[topic("a"), topic("b")], &start, 2).await;
+    assert_eq!((page.gap, page.entries.len()), (Some(GapReason::Trimmed), 2));
+    let page = bench.page(&[topic("a"), topic("b")], &page.reached, 2).await;
+    assert_eq!((page.gap, page.entries.len(), page.ended), (None, 1, true));
 }
 
 async fn a_read_reaches_the_end_of_the_sequence_when_nothing_is_for_it(bench: Bench) {
@@ -115,14 +156,25 @@ async fn lost_data_is_a_new_epoch_and_a_gap(bench: Bench) {
 }
 
 async fn a_connection_has_no_history(bench: Bench) {
-    let one = Audience::Connection("bff-1-x-7".into());
+    let run = Audience::Connection("bff-1-x".into());
     let ear = bench.listen();
-    ear.subscriptions.add(one.clone());
-    ear.until_subscribed(&one).await;
+    ear.subscriptions.add(run.clone());
+    ear.until_subscribed(&run).await;
     let start = bench.start().await;
-    bench.push(&[r#"{"body":"b","to":{"connection":"bff-1-x-7"}}"#]).await;
-    bench.claim("bff").await;
-    ear.until("the entry", |_| ear.published().len() == 1).await;
-    let page = bench.page(&[one], &start, 10).await;
+    let to = |name: &str| format!(r#"{{"body":"b","to":{{"connection":"{name}"}}}}"#);
+    bench.push(&[&to("bff-1-x-7"), &to("bff-1-y-7"), &to("bff-1-x-8"), &to("-"), &to("bff-1-x")]).await;
+    let batch = bench.claim("bff").await;
+    assert_eq!(batch.claimed[0].audience, Audience::Connection("bff-1-x-7".into()));
+    // A replica listens for all connections of its run at once.
+    ear.until("the entries", |_| ear.published().len() == 2).await;
+    assert_eq!(ear.published(), [to("bff-1-x-7"), to("bff-1-x-8")]);
+    let fanouts = ear.events().into_iter().filter_map(|event| match event {
+        Event::Fanout(fanout) => Some(fanout),
+        _ => None,
+    });
+    for fanout in fanouts {
+        assert!(fanout.audience == run && fanout.entries.iter().all(|entry| entry.prev == Position::ZERO));
+    }
+    let page = bench.page(&[Audience::Connection("bff-1-x-7".into()), run], &start, 10).await;
     assert_eq!((page.entries.len(), page.gap), (0, None));
 }

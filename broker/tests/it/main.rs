@@ -4,6 +4,7 @@
 mod bench;
 mod claiming;
 mod history;
+mod hostile;
 mod listening;
 mod outage;
 mod random;

@@ -14,7 +14,7 @@ use crate::bench::DEADLINE;
 const PASSWORD: &str = "a password";
 /// What the user of a replica needs, as docs/kubernetes.md has it.
 const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* resetchannels &Notification-Channel \
-    &{Notification-List}:fanout:* -@all +ping +subscribe +unsubscribe +publish +lpush +lrange +ltrim +llen +hmget \
+    &{Notification-List}:fanout:* -@all +ping +subscribe +unsubscribe +publish +lpush +lindex +ltrim +llen +hmget \
     +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange +xinfo|stream +time +info +eval +evalsha \
     +script|load +config|get";
 /// Rights that are there for a warning in the log, or for a version of redis-rs that asks otherwise.

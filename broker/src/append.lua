@@ -12,13 +12,15 @@ local age = { everyone = tonumber(ARGV[6]), topic = tonumber(ARGV[6]), user = to
 local faults = {}
 local function try(...)
   local answer = redis.pcall(...)
-  if type(answer) == 'table' and answer.err then faults[#faults + 1] = answer.err end
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  faults[#faults + 1] = answer.err
 end
 
 -- Neighbours for the same channel share one message; positions rise within and between messages.
-local message, message_for
+-- How many replicas heard the last message on each channel is kept.
+local message, message_for, listeners = nil, nil, {}
 local function publish()
-  if message then try('PUBLISH', message_for, table.concat(message)) end
+  if message then listeners[message_for] = try('PUBLISH', message_for, table.concat(message)) end
   message = nil
 end
 

@@ -1,5 +1,5 @@
 -- Takes a batch of entries from the list and, in the same atomic step, appends each to the history of
--- its audience and publishes it there. After append.lua.
+-- its audience and publishes it there. After status.lua.
 --
 -- It looks first, writes then, and pops last: an error after a pop would lose the entry. It decodes
 -- only to route, and stores and publishes the entry's own bytes, since cjson turns [] into {} and
@@ -69,7 +69,10 @@ local function route(raw)
     -- With its length, so that no two pairs look the same, whatever is in a name.
     id = #from .. ':' .. from .. json.id
   end
-  return { audience = audience, id = id }
+  -- Only who sends to a user in their own name may have a message in the ledger.
+  local user = string.match(audience, '^user:(.*)$')
+  local message = id and user and not absent(json.from) and { id = json.id, from = json.from, to = user }
+  return { audience = audience, id = id, message = message }
 end
 
 -- Two sets of ids take turns: the older one is dropped whole, so that no id costs a key of its own.
@@ -96,6 +99,17 @@ local function bury(raw, reason, detail)
   refused[#refused + 1] = detail
 end
 
+-- Notes in the ledger that a message is on its way.
+local sent = {}
+local function send(message, position)
+  local key = prefix .. 'message:' .. message.id
+  local known = redis.pcall('HMGET', key, 'from', 'to', 'status')
+  if known.err or known[1] ~= message.from or known[2] ~= message.to then return end
+  try('HSET', key, 'claimed_by', appender, 'position', position)
+  sent[key] = 'user:' .. message.to
+  raise(key, message.from, message.id, known[3], 'sent')
+end
+
 local function take(raw)
   local entry, reason, detail = route(raw)
   if not entry then return bury(raw, reason, detail) end
@@ -106,6 +120,7 @@ local function take(raw)
   local position, prev = append('notification', entry.audience, raw)
   if not position then return bury(raw, 'no_history', prev) end
   if entry.id then try('SADD', current, entry.id) end
+  if entry.message then send(entry.message, position) end
   for _, part in ipairs({ position, prev, entry.audience, raw }) do claimed[#claimed + 1] = part end
 end
 
@@ -121,6 +136,9 @@ end
 
 if taken > 0 then
   finish()
+  for key, audience in pairs(sent) do
+    try('HSET', key, 'routed', listeners[prefix .. 'fanout:' .. audience] or 0)
+  end
   try('PEXPIRE', current, ids_keep * 2)
   redis.call('LTRIM', list, 0, -(taken + 1))
 end

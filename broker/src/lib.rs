@@ -5,6 +5,7 @@
 mod error;
 mod event;
 mod history;
+mod ledger;
 pub mod limits;
 mod link;
 mod listen;
@@ -21,6 +22,7 @@ use carillon_protocol::{Audience, Cursor};
 pub use error::BrokerError;
 pub use event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
 pub use history::{History, Recalled};
+pub use ledger::{Accepted, Message, NewMessage, Writing};
 pub use memory::{Clock, Faults};
 pub use names::Names;
 

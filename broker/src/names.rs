@@ -48,6 +48,18 @@ impl Names {
         format!("{}dead", self.prefix())
     }
 
+    /// A hash: how far a message between people has come, and by whom.
+    #[must_use]
+    pub fn message(&self, id: &str) -> String {
+        format!("{}message:{id}", self.prefix())
+    }
+
+    /// The cursor up to which a user has read.
+    #[must_use]
+    pub fn read_position(&self, user: &str) -> String {
+        format!("{}read:{user}", self.prefix())
+    }
+
     /// The stream of an audience's entries: `claimed_by`, `kind`, `prev` and `entry`.
     #[must_use]
     pub fn history(&self, audience: &Audience) -> String {

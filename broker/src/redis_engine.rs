@@ -3,6 +3,7 @@ use carillon_protocol::{Audience, Cursor, Position};
 use redis::{Client, Script, ScriptInvocation, TlsCertificates};
 
 use crate::history::{History, Part, Reading, begin, merge};
+use crate::ledger;
 use crate::limits::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, HISTORY_MAX_ENTRIES,
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, READ_MAX_ENTRIES, history_age_ms,
@@ -12,8 +13,9 @@ use crate::{Batch, BrokerError, Claimed, Dead, FanOut, Kind, Names, Refused, Sto
 
 /// The engine over a Redis server.
 pub(crate) struct RedisEngine {
-    link: Link,
+    pub(crate) link: Link,
     names: Names,
+    pub(crate) ledger: ledger::Scripts,
     claim: Script,
     read: Script,
 }
@@ -26,7 +28,8 @@ impl RedisEngine {
         Ok(Self {
             link: Link::new(client),
             names,
-            claim: appending_script(include_str!("claim.lua")),
+            ledger: ledger::Scripts::default(),
+            claim: appending_script(&[include_str!("ledger/status.lua"), include_str!("claim.lua")]),
             read: Script::new(&[include_str!("sequence.lua"), include_str!("read.lua")].concat()),
         })
     }
@@ -74,7 +77,12 @@ impl RedisEngine {
     }
 
     /// A call of a script that begins with append.lua, with the key and the arguments that it takes.
-    fn appending<'a>(&self, script: &'a Script, appender: &str, fan_out: FanOut) -> ScriptInvocation<'a> {
+    pub(crate) fn appending<'a>(
+        &self,
+        script: &'a Script,
+        appender: &str,
+        fan_out: FanOut,
+    ) -> ScriptInvocation<'a> {
         let everyone_age = history_age_ms(&Audience::Everyone).unwrap_or_default();
         let user_age = history_age_ms(&Audience::User(String::new())).unwrap_or_default();
         let mut call = script.key(self.names.sequence());
@@ -155,7 +163,7 @@ impl RedisEngine {
         Ok(Reading { epoch, first, last, now_ms, reached: known(&reached)?, parts })
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
         self.link.ask(|mut connection| async move { command.query_async(&mut connection).await }).await
     }
 
@@ -169,8 +177,9 @@ impl RedisEngine {
 }
 
 /// A script that appends to history.
-fn appending_script(body: &str) -> Script {
-    Script::new(&[include_str!("sequence.lua"), include_str!("append.lua"), body].concat())
+pub(crate) fn appending_script(parts: &[&str]) -> Script {
+    let prelude = [include_str!("sequence.lua"), include_str!("append.lua")];
+    Script::new(&[&prelude, parts].concat().concat())
 }
 
 /// A client for a URL. Beside what redis-rs reads in it, `ca` names a file with the certificates of those

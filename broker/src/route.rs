@@ -10,6 +10,15 @@ pub(crate) struct Route {
     pub(crate) audience: Audience,
     /// `from` and `id` in one text, where there is an id.
     pub(crate) id: Option<String>,
+    /// What may be a message of the ledger.
+    pub(crate) sent: Option<Sent>,
+}
+
+/// A notification to one user that somebody sends in their own name.
+pub(crate) struct Sent {
+    pub(crate) id: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
 }
 
 pub(crate) fn route(raw: &[u8]) -> Result<Route, Refusal> {
@@ -26,7 +35,7 @@ pub(crate) fn route(raw: &[u8]) -> Result<Route, Refusal> {
                 serde_json::from_slice(raw).map_err(|error| invalid(format!("not JSON: {error}")))?;
             route_json(&json)
         }
-        Some(_) => Ok(Route { audience: Audience::Everyone, id: None }),
+        Some(_) => Ok(Route { audience: Audience::Everyone, id: None, sent: None }),
     }
 }
 
@@ -41,9 +50,16 @@ fn route_json(json: &Map<String, Value>) -> Result<Route, Refusal> {
         None | Some(Value::Null) => Audience::Everyone,
         Some(to) => Audience::deserialize(to).map_err(|error| invalid(format!("to: {error}")))?,
     };
+    let sent = match (id, from, &audience) {
+        (Some(id), Some(from), Audience::User(to)) => {
+            Some(Sent { id: id.to_owned(), from: from.to_owned(), to: to.clone() })
+        }
+        _ => None,
+    };
     let from = from.unwrap_or_default();
     // With its length, so that no two pairs look the same, whatever is in a name.
-    Ok(Route { audience, id: id.map(|id| format!("{}:{from}{id}", from.len())) })
+    let id = id.map(|id| format!("{}:{from}{id}", from.len()));
+    Ok(Route { audience, id, sent })
 }
 
 fn name<'a>(json: &'a Map<String, Value>, field: &str) -> Result<Option<&'a str>, Refusal> {

@@ -19,7 +19,7 @@ use crate::{Batch, BrokerError, Claimed, Dead, Event, FanOut, Fanout, History, K
 pub use faults::Faults;
 
 use listen::Listener;
-use store::{Step, Store};
+pub(crate) use store::{Step, Store};
 
 /// Milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -46,7 +46,16 @@ impl MemoryEngine {
         }
     }
 
-    fn store(&self) -> Result<MutexGuard<'_, Store>, BrokerError> {
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// A step that begins now.
+    pub(crate) fn step<'a>(&self, appender: &'a str, fan_out: FanOut) -> Step<'a> {
+        Step { appender, fan_out, now_ms: self.now_ms(), fanouts: vec![] }
+    }
+
+    pub(crate) fn store(&self) -> Result<MutexGuard<'_, Store>, BrokerError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(BrokerError::Away("taken away by a test".to_owned()));
         }
@@ -75,9 +84,9 @@ impl MemoryEngine {
     }
 
     pub(crate) fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
-        let now_ms = (self.clock)();
+        let mut step = self.step(replica, fan_out);
         let mut store = self.store()?;
-        store.rotate_ids(now_ms);
+        store.rotate_ids(step.now_ms);
         let mut batch = Batch {
             epoch: store.epoch.clone(),
             waiting: 0,
@@ -86,9 +95,9 @@ impl MemoryEngine {
             claimed: vec![],
             faults: vec![],
         };
-        let mut step = Step { appender: replica, fan_out, now_ms, fanouts: vec![] };
+        let mut on_their_way = vec![];
         for raw in store.take_batch() {
-            let Route { audience, id } = match route(&raw) {
+            let Route { audience, id, sent } = match route(&raw) {
                 Ok(route) => route,
                 Err(refusal) => {
                     let (reason, detail) = (refusal.reason.as_str().to_owned(), refusal.detail);
@@ -105,9 +114,17 @@ impl MemoryEngine {
                 store.ids[0].insert(id);
             }
             let stored = store.append(&mut step, Kind::Notification, &audience, raw);
+            if let Some(sent) = sent {
+                store.send(&mut step, &sent);
+                on_their_way.push(sent);
+            }
             batch.claimed.push(Claimed { audience, stored });
         }
         batch.waiting = store.list.len() as u64;
+        for sent in on_their_way {
+            let listeners = self.listeners_of(&Audience::User(sent.to.clone()));
+            store.routed(&sent, if fan_out == FanOut::All { listeners } else { 0 });
+        }
         self.publish(&store, step.fanouts);
         drop(store);
         if self.lose_reply.swap(false, Ordering::SeqCst) {
@@ -116,8 +133,12 @@ impl MemoryEngine {
         Ok(batch)
     }
 
+    fn listeners_of(&self, audience: &Audience) -> u64 {
+        self.listeners().iter().filter(|listener| listener.subscribed.contains_key(audience)).count() as u64
+    }
+
     /// The store is held until everything is published, so that messages go out in the order of their positions.
-    fn publish(&self, _held: &MutexGuard<'_, Store>, fanouts: Vec<Fanout>) {
+    pub(crate) fn publish(&self, _held: &MutexGuard<'_, Store>, fanouts: Vec<Fanout>) {
         for fanout in fanouts {
             let audience = fanout.audience.clone();
             self.send(&Event::Fanout(fanout), |listener| listener.subscribed.contains_key(&audience));

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use carillon_protocol::{Audience, Position};
 
 use crate::history::Part;
+use crate::ledger::Ledger;
 use crate::limits::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, HISTORY_MAX_ENTRIES,
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, history_age_ms,
@@ -11,16 +12,17 @@ use crate::{Dead, FanOut, Fanout, Kind, Stored, heard_as};
 
 /// What Redis would keep. A clone of it is what an earlier state is restored from.
 #[derive(Clone)]
-pub(super) struct Store {
-    pub(super) epoch: String,
+pub(crate) struct Store {
+    pub(crate) epoch: String,
     pub(super) first: Position,
-    pub(super) last: Position,
+    pub(crate) last: Position,
     /// The next entry to be claimed is in front.
-    pub(super) list: VecDeque<Vec<u8>>,
+    pub(crate) list: VecDeque<Vec<u8>>,
     pub(super) ids: [HashSet<String>; 2],
     pub(super) ids_since_ms: u64,
     pub(super) histories: BTreeMap<Audience, Kept>,
     pub(super) dead: VecDeque<Dead>,
+    pub(crate) ledger: Ledger,
 }
 
 #[derive(Clone, Default)]
@@ -30,11 +32,11 @@ pub(super) struct Kept {
 }
 
 /// One step that appends, atomic as a script is: who takes it and when, and what is published at its end.
-pub(super) struct Step<'a> {
-    pub(super) appender: &'a str,
-    pub(super) fan_out: FanOut,
-    pub(super) now_ms: u64,
-    pub(super) fanouts: Vec<Fanout>,
+pub(crate) struct Step<'a> {
+    pub(crate) appender: &'a str,
+    pub(crate) fan_out: FanOut,
+    pub(crate) now_ms: u64,
+    pub(crate) fanouts: Vec<Fanout>,
 }
 
 impl Store {
@@ -49,6 +51,7 @@ impl Store {
             ids_since_ms: now_ms,
             histories: BTreeMap::new(),
             dead: VecDeque::new(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -81,7 +84,7 @@ impl Store {
 
     /// What append.lua does: gives an entry its position and, where its audience has one, its place in
     /// history, and gathers what is published.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         step: &mut Step<'_>,
         kind: Kind,

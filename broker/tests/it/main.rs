@@ -5,6 +5,7 @@ mod bench;
 mod claiming;
 mod history;
 mod hostile;
+mod ledger;
 mod listening;
 mod outage;
 mod random;

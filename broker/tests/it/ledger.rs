@@ -1,0 +1,194 @@
+use carillon_broker::{Accepted, Event, Kind, NewMessage};
+use carillon_protocol::{Audience, Cursor, Position, Status, format_timestamp};
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+use crate::on_both_engines;
+
+on_both_engines!(
+    a_message_goes_from_none_to_read_and_its_sender_hears_each_step,
+    a_status_never_goes_back_and_only_the_addressee_raises_it,
+    accepting_again_stores_nothing_and_another_s_id_is_a_conflict,
+    a_message_that_was_not_accepted_has_no_status,
+    the_trace_says_who_heard_and_who_wrote_it,
+    a_read_position_rises_within_its_epoch_and_reaches_all_devices,
+);
+
+fn entry(id: &str, from: &str, to: &str) -> String {
+    json!({ "id": id, "from": from, "to": { "user": to }, "body": "b" }).to_string()
+}
+
+async fn accept(bench: &Bench, id: &str, from: &str, to: &str) -> Accepted {
+    let entry = entry(id, from, to);
+    let message = NewMessage { id, from, to, entry: entry.as_bytes(), accepted_by: "bff-1" };
+    bench.broker.accept(&message).await.unwrap()
+}
+
+/// What a user's history has of a kind.
+async fn history(bench: &Bench, user: &str, kind: Kind) -> Vec<Value> {
+    let page = bench.page(&[Audience::User(user.into())], &bench.start().await, 100).await;
+    let entries = page.entries.iter().filter(|recalled| recalled.stored.kind == kind);
+    entries.map(|recalled| serde_json::from_slice(&recalled.stored.raw).unwrap()).collect()
+}
+
+async fn statuses(bench: &Bench, user: &str) -> Vec<(String, String)> {
+    let word = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+    let all = history(bench, user, Kind::Status).await;
+    all.iter().map(|one| (word(one, "id"), word(one, "status"))).collect()
+}
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(id, status)| ((*id).to_owned(), (*status).to_owned())).collect()
+}
+
+async fn raise(bench: &Bench, user: &str, ids: &[&str], status: Status) -> u64 {
+    let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
+    bench.broker.advance(user, &ids, status, "bff-2").await.unwrap()
+}
+
+async fn a_message_goes_from_none_to_read_and_its_sender_hears_each_step(bench: Bench) {
+    assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Stored);
+    let none = bench.broker.message("m").await.unwrap().unwrap();
+    assert_eq!((none.status, none.from.as_str(), none.to.as_str()), (Status::None, "ann", "ben"));
+    assert_eq!(bench.claim("bff-2").await.claimed.len(), 1);
+    assert_eq!(bench.broker.message("m").await.unwrap().unwrap().status, Status::Sent);
+    assert_eq!(raise(&bench, "ben", &["m"], Status::Delivered).await, 1);
+    assert_eq!(raise(&bench, "ben", &["m"], Status::Read).await, 1);
+    let read = bench.broker.message("m").await.unwrap().unwrap();
+    assert_eq!(read.status, Status::Read);
+    let times: Vec<_> = read.at_ms.values().copied().collect();
+    assert_eq!(times.len(), 4);
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(statuses(&bench, "ann").await, pairs(&[("m", "sent"), ("m", "delivered"), ("m", "read")]));
+    let said = &history(&bench, "ann", Kind::Status).await[2]["at"];
+    assert_eq!(said.as_str().unwrap(), format_timestamp(read.at_ms[&Status::Read]));
+    let received = history(&bench, "ben", Kind::Notification).await;
+    assert_eq!(received[0]["id"], "m");
+    assert_eq!(statuses(&bench, "ben").await, []);
+}
+
+async fn a_status_never_goes_back_and_only_the_addressee_raises_it(bench: Bench) {
+    accept(&bench, "m", "ann", "ben").await;
+    accept(&bench, "n", "ann", "ben").await;
+    bench.claim("bff-1").await;
+    for stranger in ["ann", "cem"] {
+        assert_eq!(raise(&bench, stranger, &["m"], Status::Read).await, 0, "{stranger}");
+    }
+    // Read without a word before means delivered too.
+    assert_eq!(raise(&bench, "ben", &["m", "unknown"], Status::Read).await, 1);
+    assert_eq!(raise(&bench, "ben", &["m", "n"], Status::Delivered).await, 1, "the other alone");
+    assert_eq!(raise(&bench, "ben", &["m"], Status::Read).await, 0);
+    let read = bench.broker.message("m").await.unwrap().unwrap();
+    assert_eq!((read.status, read.at_ms.len()), (Status::Read, 4));
+    let expected = pairs(&[("m", "sent"), ("n", "sent"), ("m", "read"), ("n", "delivered")]);
+    assert_eq!(statuses(&bench, "ann").await, expected);
+    // An acknowledgement that overtakes the claim stands.
+    accept(&bench, "o", "ann", "ben").await;
+    assert_eq!(raise(&bench, "ben", &["o"], Status::Delivered).await, 1);
+    bench.claim("bff-1").await;
+    assert_eq!(bench.broker.message("o").await.unwrap().unwrap().status, Status::Delivered);
+}
+
+async fn accepting_again_stores_nothing_and_another_s_id_is_a_conflict(bench: Bench) {
+    assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Stored);
+    assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Repeated(Status::None));
+    assert_eq!(accept(&bench, "m", "cem", "ben").await, Accepted::Conflict);
+    assert_eq!(accept(&bench, "m", "ann", "cem").await, Accepted::Conflict);
+    assert_eq!(bench.claim("bff-1").await.claimed.len(), 1);
+    assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Repeated(Status::Sent));
+    assert_eq!(bench.claim("bff-1").await.taken(), 0, "nothing was pushed again");
+}
+
+async fn a_message_that_was_not_accepted_has_no_status(bench: Bench) {
+    bench.push(&[&entry("m", "ann", "ben")]).await;
+    bench.claim("bff-1").await;
+    assert_eq!(bench.broker.message("m").await.unwrap(), None);
+    assert_eq!(raise(&bench, "ben", &["m"], Status::Delivered).await, 0);
+    assert_eq!(statuses(&bench, "ann").await, []);
+    // Nor does one that says that it is another's message.
+    accept(&bench, "n", "ann", "ben").await;
+    bench.push(&[&entry("n", "cem", "ben")]).await;
+    bench.claim("bff-1").await;
+    assert_eq!(statuses(&bench, "cem").await, []);
+    assert_eq!(statuses(&bench, "ann").await, pairs(&[("n", "sent")]));
+}
+
+async fn the_trace_says_who_heard_and_who_wrote_it(bench: Bench) {
+    accept(&bench, "offline", "ann", "ben").await;
+    bench.claim("bff-2").await;
+    let ear = bench.listen();
+    let ben = Audience::User("ben".into());
+    ear.subscriptions.add(ben.clone());
+    ear.until_subscribed(&ben).await;
+    accept(&bench, "online", "ann", "ben").await;
+    bench.claim("bff-3").await;
+    for n in 0..10 {
+        bench.broker.note_written("online", "bff-1", &format!("c-{n}")).await.unwrap();
+    }
+    bench.broker.note_written("unknown", "bff-1", "c").await.unwrap();
+    raise(&bench, "ben", &["online"], Status::Delivered).await;
+    let message = async |id: &str| bench.broker.message(id).await.unwrap().unwrap();
+    let offline = message("offline").await;
+    assert_eq!((offline.routed, offline.written), (Some(0), 0));
+    assert_eq!(offline.claimed_by.as_deref(), Some("bff-2"));
+    let online = message("online").await;
+    assert_eq!((online.routed, online.written, online.writings.len()), (Some(1), 10, 8));
+    assert_eq!(
+        (online.writings[7].replica.as_str(), online.writings[7].connection.as_str()),
+        ("bff-1", "c-7")
+    );
+    assert_eq!((online.accepted_by.as_str(), online.acknowledged_by.as_deref()), ("bff-1", Some("bff-2")));
+    assert_eq!(bench.broker.message("unknown").await.unwrap(), None, "a trace makes no message");
+}
+
+async fn a_read_position_rises_within_its_epoch_and_reaches_all_devices(bench: Bench) {
+    let ear = bench.listen();
+    let ben = Audience::User("ben".into());
+    ear.subscriptions.add(ben.clone());
+    ear.until_subscribed(&ben).await;
+    assert_eq!(bench.broker.read_position("ben").await.unwrap(), None);
+    bench.push(&["a", "b", "c"]).await;
+    let claimed = bench.claim("bff-1").await;
+    let at = |n: usize| Cursor { epoch: claimed.epoch.clone(), position: claimed.claimed[n].stored.position };
+    let mark = async |cursor: &Cursor| bench.broker.mark_read("ben", cursor, "bff-1").await.unwrap();
+    assert!(mark(&at(1)).await);
+    assert!(!mark(&at(1)).await && !mark(&at(0)).await, "never back");
+    assert!(!mark(&Cursor { epoch: "another".into(), position: at(2).position }).await);
+    assert_eq!(bench.broker.read_position("ben").await.unwrap(), Some(at(1)));
+    // Nobody has read what is not there yet.
+    assert!(mark(&Cursor { position: Position { ms: 9_000_000_000_000, n: 0 }, ..at(2) }).await);
+    let known = bench.broker.read_position("ben").await.unwrap().unwrap();
+    assert!(known.position >= at(2).position && known.position.ms < 9_000_000_000_000);
+    ear.until("two read entries", |events| {
+        let of_kind = |event: &Event| match event {
+            Event::Fanout(fanout) => fanout.entries.iter().filter(|entry| entry.kind == Kind::Read).count(),
+            _ => 0,
+        };
+        events.iter().map(of_kind).sum::<usize>() == 2
+    })
+    .await;
+    let said = ear.published();
+    assert_eq!(serde_json::from_str::<Value>(&said[0]).unwrap(), json!({ "read": at(1).to_string() }));
+    assert_eq!(history(&bench, "ben", Kind::Read).await.len(), 2);
+}
+
+/// The script writes dates by itself.
+#[tokio::test]
+async fn the_script_writes_times_as_the_rest_does() {
+    let server = carillon_harness::RedisServer::start();
+    let functions = include_str!("../../src/ledger/status.lua").split("local RANK").next().unwrap();
+    let script = format!(
+        "{functions}\nlocal all = {{}} for i = 1, #ARGV do all[i] = timestamp(tonumber(ARGV[i])) end return table.concat(all, ' ')"
+    );
+    let mut rng = fastrand::Rng::with_seed(7);
+    let leap_days = [0, 951_782_399_999, 951_782_400_000, 1_709_164_800_000, 4_107_542_399_999];
+    let times: Vec<u64> = leap_days
+        .into_iter()
+        .chain(std::iter::repeat_with(|| rng.u64(0..8_000_000_000_000)).take(500))
+        .collect();
+    let written: Vec<String> = times.iter().map(ToString::to_string).collect();
+    let args: Vec<&str> =
+        ["EVAL", &script, "0"].into_iter().chain(written.iter().map(String::as_str)).collect();
+    let expected: Vec<_> = times.iter().map(|ms| format_timestamp(*ms)).collect();
+    assert_eq!(server.cli(&args).trim(), expected.join(" "));
+}

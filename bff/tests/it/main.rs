@@ -4,6 +4,7 @@
 mod api;
 mod browser;
 mod compose;
+mod corpus;
 mod dead;
 mod door;
 mod feeds;

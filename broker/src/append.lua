@@ -1,5 +1,5 @@
--- After sequence.lua and in front of every script that appends: gives positions, appends to history, and
--- gathers what is to be published, trimmed and expired until the script calls finish().
+-- After sequence.lua and timestamp.lua, and in front of every script that appends: gives positions, appends to
+-- history, and gathers what is to be published, trimmed and expired until the script calls finish().
 --
 -- ARGV  1 fresh epoch id  2 prefix of the other names  3 who appends  4 'all', or 'own' where nothing is kept
 --       or published  5 entries in a history  6 milliseconds that a history of everyone or a topic is kept

@@ -2,6 +2,16 @@
 //! dead list, behind one seam with two engines. [`Broker::redis`] is the real one;
 //! [`Broker::memory`] does the same inside one process, for the demo and for fast tests.
 
+/// Calls the same method of whichever engine it is.
+macro_rules! engine {
+    ($self:ident, $engine:ident => $redis:expr) => {
+        match &$self.0 {
+            Engine::Redis($engine) => $redis.await,
+            Engine::Memory($engine) => $redis,
+        }
+    };
+}
+
 mod error;
 mod event;
 mod history;
@@ -11,6 +21,7 @@ mod link;
 mod listen;
 mod memory;
 mod names;
+mod presence;
 mod redis_engine;
 mod route;
 mod wire;
@@ -25,6 +36,7 @@ pub use history::{History, Recalled};
 pub use ledger::{Accepted, Message, NewMessage, Writing};
 pub use memory::{Clock, Faults};
 pub use names::Names;
+pub use presence::{Beat, Beaten, Presence};
 
 use memory::MemoryEngine;
 use redis_engine::RedisEngine;
@@ -114,16 +126,6 @@ pub struct Broker(Engine);
 enum Engine {
     Redis(Arc<RedisEngine>),
     Memory(Arc<MemoryEngine>),
-}
-
-/// Calls the same method of whichever engine it is.
-macro_rules! engine {
-    ($self:ident, $engine:ident => $redis:expr) => {
-        match &$self.0 {
-            Engine::Redis($engine) => $redis.await,
-            Engine::Memory($engine) => $redis,
-        }
-    };
 }
 
 impl Broker {

@@ -29,6 +29,9 @@ pub const ADVANCE_MAX_IDS: usize = 64;
 /// Connections to which a message was written that are kept for its trace.
 pub const WRITINGS_MAX: usize = 8;
 
+/// Users that one beat of a run names at most, and takes out, and reports. A thousand would hold up Redis.
+pub const PRESENCE_BATCH_MAX_USERS: usize = 256;
+
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 
 /// How long the history of an audience reaches back, in milliseconds; `None` where nothing is kept.

@@ -178,7 +178,7 @@ impl RedisEngine {
 
 /// A script that appends to history.
 pub(crate) fn appending_script(parts: &[&str]) -> Script {
-    let prelude = [include_str!("sequence.lua"), include_str!("append.lua")];
+    let prelude = [include_str!("sequence.lua"), include_str!("timestamp.lua"), include_str!("append.lua")];
     Script::new(&[&prelude, parts].concat().concat())
 }
 

@@ -8,6 +8,7 @@ use crate::limits::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, HISTORY_MAX_ENTRIES,
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, history_age_ms,
 };
+use crate::presence::memory::People;
 use crate::{Dead, FanOut, Fanout, Kind, Stored, heard_as};
 
 /// What Redis would keep. A clone of it is what an earlier state is restored from.
@@ -23,6 +24,7 @@ pub(crate) struct Store {
     pub(super) histories: BTreeMap<Audience, Kept>,
     pub(super) dead: VecDeque<Dead>,
     pub(crate) ledger: Ledger,
+    pub(crate) people: People,
 }
 
 #[derive(Clone, Default)]
@@ -52,6 +54,7 @@ impl Store {
             histories: BTreeMap::new(),
             dead: VecDeque::new(),
             ledger: Ledger::default(),
+            people: People::default(),
         }
     }
 

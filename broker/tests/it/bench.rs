@@ -157,7 +157,7 @@ impl Bench {
     }
 
     /// The first try after a cut fails, since the connection is found to be dead only then.
-    async fn settled<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, BrokerError>) -> T {
+    pub(crate) async fn settled<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, BrokerError>) -> T {
         for _ in 0..20 {
             match attempt().await {
                 Ok(value) => return value,

@@ -176,7 +176,7 @@ async fn a_read_position_rises_within_its_epoch_and_reaches_all_devices(bench: B
 #[tokio::test]
 async fn the_script_writes_times_as_the_rest_does() {
     let server = carillon_harness::RedisServer::start();
-    let functions = include_str!("../../src/ledger/status.lua").split("local RANK").next().unwrap();
+    let functions = include_str!("../../src/timestamp.lua");
     let script = format!(
         "{functions}\nlocal all = {{}} for i = 1, #ARGV do all[i] = timestamp(tonumber(ARGV[i])) end return table.concat(all, ' ')"
     );

@@ -8,6 +8,7 @@ mod hostile;
 mod ledger;
 mod listening;
 mod outage;
+mod presence;
 mod random;
 mod redis_only;
 mod tls;

@@ -1,0 +1,226 @@
+//! Who is online, by what the runs of replicas say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use carillon_broker::limits::PRESENCE_BATCH_MAX_USERS;
+use carillon_broker::{Beat, Beaten, BrokerError, FanOut, Kind};
+use carillon_harness::eventually;
+use carillon_protocol::{Audience, format_timestamp};
+
+use crate::bench::{Bench, DEADLINE, topic};
+use crate::on_both_engines;
+
+on_both_engines!(
+    a_user_is_online_while_a_connection_is_left_on_any_replica,
+    a_short_absence_is_not_reported,
+    the_users_of_a_run_that_falls_silent_go_and_nobody_else,
+    after_an_outage_runs_have_time_to_come_back,
+    a_run_that_ends_leaves_nothing_behind,
+    many_users_go_in_batches,
+    what_was_lost_is_told,
+    names_are_kept_as_they_are,
+    in_own_mode_nobody_is_told,
+    random_comings_and_goings_add_up,
+);
+
+const LONG: Duration = Duration::from_secs(60);
+/// Long enough for what a test says before it.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// One run, its lease, and how long a leave waits.
+#[derive(Clone, Copy)]
+struct Run(&'static str, Duration, Duration);
+
+impl Run {
+    async fn says(self, bench: &Bench, changes: &[(&str, usize)]) -> Beaten {
+        let Self(run, lease, grace) = self;
+        let changes: Vec<_> = changes.iter().map(|(user, count)| ((*user).to_owned(), *count)).collect();
+        let beat = Beat { run, lease, grace, changes: &changes, fan_out: FanOut::All };
+        bench.settled(async || bench.broker.beat(&beat).await).await
+    }
+}
+
+/// Connections, and whether the user counts as online.
+async fn presence(bench: &Bench, user: &str) -> (usize, bool) {
+    let found = bench.settled(async || bench.broker.presence(&[user.to_owned()]).await).await;
+    assert_eq!((found.len(), found[0].user.as_str()), (1, user));
+    (found[0].connections, found[0].since_ms.is_some())
+}
+
+/// What readers of the user's topic were told.
+async fn told(bench: &Bench, user: &str) -> Vec<bool> {
+    let audience = topic(&format!("presence:{user}"));
+    let page = bench.page(&[audience], &bench.start().await, 100).await;
+    let told = page.entries.iter().map(|recalled| {
+        assert_eq!(recalled.stored.kind, Kind::Presence);
+        let json: serde_json::Value = serde_json::from_slice(&recalled.stored.raw).unwrap();
+        assert_eq!(json["user"], user);
+        json["online"].as_bool().unwrap()
+    });
+    told.collect()
+}
+
+async fn a_user_is_online_while_a_connection_is_left_on_any_replica(bench: Bench) {
+    let (a, b) = (Run("a-1", LONG, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
+    assert_eq!(presence(&bench, "eve").await, (0, false));
+    let first = a.says(&bench, &[("eve", 1), ("bob", 1)]).await;
+    assert_eq!((first.held, first.more, first.due), (false, false, None));
+    assert!(a.says(&bench, &[("eve", 3)]).await.held);
+    b.says(&bench, &[("eve", 2)]).await;
+    assert_eq!(presence(&bench, "eve").await, (5, true));
+    // Said twice, as when an answer was lost.
+    a.says(&bench, &[("eve", 0)]).await;
+    a.says(&bench, &[("eve", 0)]).await;
+    assert_eq!(presence(&bench, "eve").await, (2, true));
+    assert_eq!(told(&bench, "eve").await, [true]);
+    b.says(&bench, &[("eve", 0)]).await;
+    assert_eq!(presence(&bench, "eve").await, (0, false));
+    b.says(&bench, &[("eve", 1)]).await;
+    assert_eq!(told(&bench, "eve").await, [true, false, true]);
+    assert_eq!((presence(&bench, "bob").await, told(&bench, "bob").await), ((1, true), vec![true]));
+}
+
+async fn a_short_absence_is_not_reported(bench: Bench) {
+    let (a, b) = (Run("a-1", LONG, LONG), Run("b-1", LONG, LONG));
+    a.says(&bench, &[("eve", 1)]).await;
+    let since = bench.broker.presence(&["eve".to_owned()]).await.unwrap()[0].since_ms;
+    let due = a.says(&bench, &[("eve", 0)]).await.due.unwrap();
+    assert!(due <= LONG && due > LONG / 2, "{due:?}");
+    assert_eq!(presence(&bench, "eve").await, (0, true), "online until the leave is reported");
+    assert_eq!(b.says(&bench, &[("eve", 1)]).await.due, None);
+    assert_eq!(bench.broker.presence(&["eve".to_owned()]).await.unwrap()[0].since_ms, since);
+    assert_eq!(told(&bench, "eve").await, [true]);
+    // Reported once it is due, by whoever beats next.
+    let (a, b) = (Run("a-1", LONG, SHORT), Run("b-1", LONG, SHORT));
+    assert!(b.says(&bench, &[("eve", 0)]).await.due.unwrap() <= SHORT);
+    eventually("the leave", DEADLINE, async || {
+        a.says(&bench, &[]).await;
+        !presence(&bench, "eve").await.1
+    })
+    .await;
+    assert_eq!(told(&bench, "eve").await, [true, false]);
+}
+
+async fn the_users_of_a_run_that_falls_silent_go_and_nobody_else(bench: Bench) {
+    let (a, b) = (Run("a-1", SHORT, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
+    b.says(&bench, &[("bob", 1), ("both", 1)]).await;
+    a.says(&bench, &[("eve", 1), ("both", 4)]).await;
+    eventually("the lease is over", DEADLINE, async || presence(&bench, "eve").await.0 == 0).await;
+    assert_eq!(presence(&bench, "both").await, (1, true), "a run whose lease is over does not count");
+    b.says(&bench, &[]).await;
+    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((0, false), vec![true, false]));
+    for user in ["bob", "both"] {
+        assert_eq!((presence(&bench, user).await, told(&bench, user).await), ((1, true), vec![true]));
+    }
+    // It was only cut off: it learns of it, and says all again.
+    assert!(!a.says(&bench, &[("eve", 1), ("both", 4)]).await.held);
+    assert_eq!(presence(&bench, "both").await, (5, true));
+    assert_eq!(told(&bench, "eve").await, [true, false, true]);
+}
+
+async fn after_an_outage_runs_have_time_to_come_back(bench: Bench) {
+    let (a, b) = (Run("a-1", SHORT, LONG), Run("b-1", SHORT, LONG));
+    a.says(&bench, &[("eve", 1)]).await;
+    b.says(&bench, &[("bob", 1)]).await;
+    for user in ["eve", "bob"] {
+        eventually("the lease is over", DEADLINE, async || presence(&bench, user).await.0 == 0).await;
+    }
+    let (a, b) = (Run("a-1", LONG, LONG), Run("b-1", LONG, LONG));
+    let back = a.says(&bench, &[("eve", 1)]).await;
+    assert_eq!((back.held, back.due), (false, None), "nobody is on the way out");
+    a.says(&bench, &[]).await;
+    assert!(!b.says(&bench, &[("bob", 1)]).await.held);
+    for user in ["eve", "bob"] {
+        assert_eq!((presence(&bench, user).await, told(&bench, user).await), ((1, true), vec![true]));
+    }
+}
+
+async fn a_run_that_ends_leaves_nothing_behind(bench: Bench) {
+    Run("a-1", LONG, Duration::ZERO).says(&bench, &[("eve", 1), ("bob", 1)]).await;
+    // One that it forgot goes at once.
+    let end = Run("a-1", Duration::ZERO, Duration::ZERO).says(&bench, &[("eve", 0)]).await;
+    assert!(!end.more);
+    for user in ["eve", "bob"] {
+        assert_eq!((presence(&bench, user).await, told(&bench, user).await), ((0, false), vec![true, false]));
+    }
+    assert!(!Run("a-1", LONG, Duration::ZERO).says(&bench, &[]).await.held);
+}
+
+async fn many_users_go_in_batches(bench: Bench) {
+    let count = 2 * PRESENCE_BATCH_MAX_USERS + 10;
+    let users: Vec<_> = (0..count).map(|n| format!("user {n}")).collect();
+    for batch in users.chunks(PRESENCE_BATCH_MAX_USERS) {
+        let changes: Vec<_> = batch.iter().map(|user| (user.as_str(), 1)).collect();
+        Run("a-1", LONG, Duration::ZERO).says(&bench, &changes).await;
+    }
+    let online = async || {
+        let found = bench.broker.presence(&users).await.unwrap();
+        found.iter().filter(|one| one.since_ms.is_some()).count()
+    };
+    assert_eq!(online().await, count);
+    let end = Run("a-1", Duration::ZERO, Duration::ZERO).says(&bench, &[]).await;
+    assert_eq!((end.more, online().await), (true, count - PRESENCE_BATCH_MAX_USERS));
+    let other = Run("b-1", LONG, Duration::ZERO);
+    assert!(other.says(&bench, &[]).await.more);
+    assert!(!other.says(&bench, &[]).await.more);
+    assert_eq!(online().await, 0);
+
+    let changes = vec![("eve".to_owned(), 1); PRESENCE_BATCH_MAX_USERS + 1];
+    let beat = Beat { run: "b-1", lease: LONG, grace: LONG, changes: &changes, fan_out: FanOut::All };
+    assert!(matches!(bench.broker.beat(&beat).await, Err(BrokerError::Refused(_))));
+}
+
+async fn what_was_lost_is_told(bench: Bench) {
+    let a = Run("a-1", LONG, LONG);
+    a.says(&bench, &[("eve", 1)]).await;
+    let before = a.says(&bench, &[]).await;
+    bench.forget();
+    let after = a.says(&bench, &[]).await;
+    assert!(before.held && !after.held && before.epoch != after.epoch);
+    assert_eq!(presence(&bench, "eve").await, (0, false));
+    a.says(&bench, &[("eve", 1)]).await;
+    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((1, true), vec![true]));
+}
+
+async fn names_are_kept_as_they_are(bench: Bench) {
+    let ear = bench.listen();
+    for user in ["42", "a/b:\"é\"\\", "since", "\u{1F600} {x}"] {
+        let audience = Audience::Topic(format!("presence:{user}"));
+        ear.subscriptions.add(audience.clone());
+        ear.until_subscribed(&audience).await;
+        ear.forget();
+        Run("a-1", LONG, Duration::ZERO).says(&bench, &[(user, 2)]).await;
+        let found = bench.broker.presence(&[user.to_owned()]).await.unwrap();
+        let at = format_timestamp(found[0].since_ms.unwrap());
+        ear.until("the news", |_| !ear.published().is_empty()).await;
+        let published: serde_json::Value = serde_json::from_str(&ear.published()[0]).unwrap();
+        assert_eq!(published, serde_json::json!({ "user": user, "online": true, "at": at }));
+    }
+}
+
+async fn in_own_mode_nobody_is_told(bench: Bench) {
+    let changes = [("eve".to_owned(), 1)];
+    let beat = Beat { run: "a-1", lease: LONG, grace: LONG, changes: &changes, fan_out: FanOut::Own };
+    bench.broker.beat(&beat).await.unwrap();
+    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((1, true), vec![]));
+}
+
+async fn random_comings_and_goings_add_up(bench: Bench) {
+    const RUNS: [&str; 2] = ["a-1", "b-1"];
+    const USERS: [&str; 4] = ["u", "v", "w", "x"];
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut model = BTreeMap::new();
+    for step in 0..200 {
+        let (run, user, count) =
+            (random.usize(..RUNS.len()), random.usize(..USERS.len()), random.usize(..4).saturating_sub(2));
+        Run(RUNS[run], LONG, Duration::ZERO).says(&bench, &[(USERS[user], count)]).await;
+        model.insert((user, run), count);
+        let expected: usize = model.iter().filter(|((of, _), _)| *of == user).map(|(_, count)| count).sum();
+        assert_eq!(presence(&bench, USERS[user]).await, (expected, expected > 0), "step {step}");
+    }
+    for user in USERS {
+        let told = told(&bench, user).await;
+        assert!(told.len() > 2 && told.iter().enumerate().all(|(n, online)| *online == (n % 2 == 0)));
+    }
+}

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use carillon_protocol::{Audience, Cursor, Position};
 use tokio::sync::Notify;
 
+use crate::Revocation;
+
 /// What an entry is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -100,6 +102,8 @@ pub enum Event {
     Wake,
     /// Something for an audience.
     Fanout(Fanout),
+    /// Tokens were called back.
+    Revoked(Revocation),
 }
 
 /// The audiences that a replica has readers for. The listener brings Redis into line with it, so

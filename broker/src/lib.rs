@@ -23,6 +23,7 @@ mod memory;
 mod names;
 mod presence;
 mod redis_engine;
+mod revocations;
 mod route;
 mod wire;
 
@@ -37,6 +38,7 @@ pub use ledger::{Accepted, Message, NewMessage, Writing};
 pub use memory::{Clock, Faults};
 pub use names::Names;
 pub use presence::{Beat, Beaten, Presence};
+pub use revocations::Revocation;
 
 use memory::MemoryEngine;
 use redis_engine::RedisEngine;

@@ -31,6 +31,10 @@ pub const WRITINGS_MAX: usize = 8;
 
 /// Users that one beat of a run names at most, and takes out, and reports. A thousand would hold up Redis.
 pub const PRESENCE_BATCH_MAX_USERS: usize = 256;
+/// Revocations are kept for this many seconds: 31 days, a day longer than any token is good.
+pub const REVOCATIONS_KEEP_S: u64 = 31 * 86_400;
+/// Revocations that are kept at most; beyond it, none is taken.
+pub const REVOCATIONS_MAX: usize = 100_000;
 
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 

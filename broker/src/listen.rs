@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::link::within;
 use crate::redis_engine::RedisEngine;
 use crate::wire::decode_fanout;
-use crate::{BrokerError, Event, Subscriptions};
+use crate::{BrokerError, Event, Revocation, Subscriptions};
 
 /// Hears wake-ups and fan-out on a connection of its own, for ever: it connects again whenever the
 /// connection ends, or is silent when asked for a sign of life. Messages of the time between are
@@ -51,7 +51,8 @@ type Connection = (PubSubSink, PubSubStream);
 
 async fn connect(engine: &RedisEngine) -> Result<Connection, BrokerError> {
     let mut pubsub = within(CONNECT_TIMEOUT, engine.client().get_async_pubsub()).await?;
-    within(RESPONSE_TIMEOUT, pubsub.subscribe(&engine.names().channel)).await?;
+    let names = engine.names();
+    within(RESPONSE_TIMEOUT, pubsub.subscribe(&[&names.channel, &names.control()])).await?;
     Ok(pubsub.split())
 }
 
@@ -91,6 +92,13 @@ fn hear_message(engine: &RedisEngine, message: &redis::Msg, on: &mut impl FnMut(
     let channel = message.get_channel_name();
     if channel == engine.names().channel {
         on(Event::Wake);
+        return;
+    }
+    if channel == engine.names().control() {
+        match Revocation::heard(message.get_payload_bytes()) {
+            Some(revocation) => on(Event::Revoked(revocation)),
+            None => tracing::warn!(channel, "a control message of an unknown kind was passed over"),
+        }
         return;
     }
     let fanout = engine

@@ -60,6 +60,24 @@ impl Names {
         format!("{}read:{user}", self.prefix())
     }
 
+    /// A sorted set: which tokens were called back, and in which second.
+    #[must_use]
+    pub fn revocations(&self) -> String {
+        format!("{}revocations", self.prefix())
+    }
+
+    /// The key that sessions are sealed with.
+    #[must_use]
+    pub fn session_key(&self) -> String {
+        format!("{}session_key", self.prefix())
+    }
+
+    /// A channel that every replica hears: what was called back.
+    #[must_use]
+    pub fn control(&self) -> String {
+        format!("{}control", self.prefix())
+    }
+
     /// The stream of an audience's entries: `claimed_by`, `kind`, `prev` and `entry`.
     #[must_use]
     pub fn history(&self, audience: &Audience) -> String {

@@ -19,6 +19,11 @@ impl MemoryEngine {
             .retain(|listener| !wants(listener) || listener.events.try_send(event.clone()).is_ok());
     }
 
+    /// Tells every listener.
+    pub(crate) fn tell_all(&self, event: &Event) {
+        self.send(event, |_| true);
+    }
+
     pub(crate) async fn listen(&self, subscriptions: &Subscriptions, mut on: impl FnMut(Event)) {
         loop {
             let back = self.back.notified();

@@ -25,6 +25,8 @@ pub(crate) struct Store {
     pub(super) dead: VecDeque<Dead>,
     pub(crate) ledger: Ledger,
     pub(crate) people: People,
+    pub(crate) revocations: BTreeMap<String, u64>,
+    pub(crate) session_key: Option<[u8; 32]>,
 }
 
 #[derive(Clone, Default)]
@@ -55,6 +57,8 @@ impl Store {
             dead: VecDeque::new(),
             ledger: Ledger::default(),
             people: People::default(),
+            revocations: BTreeMap::new(),
+            session_key: None,
         }
     }
 

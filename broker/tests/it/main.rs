@@ -11,6 +11,7 @@ mod outage;
 mod presence;
 mod random;
 mod redis_only;
+mod revocations;
 mod tls;
 
 /// Makes a test of each function, once for each engine.

@@ -1,0 +1,169 @@
+//! Tokens that were called back before their time. They are kept, so that a replica that was cut off,
+//! or starts later, knows them too; the published word is only to be quick.
+
+use std::collections::BTreeMap;
+
+use redis::Script;
+
+use crate::limits::{REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
+use crate::memory::MemoryEngine;
+use crate::redis_engine::RedisEngine;
+use crate::{Broker, BrokerError, Engine, Event};
+
+/// Which tokens are refused, though their own time is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// All tokens of a user that were issued until then.
+    User {
+        /// The user.
+        user: String,
+        /// The last second, since 1970, in which a token that is refused was issued.
+        until_s: u64,
+    },
+    /// One token.
+    Token {
+        /// Its `jti`.
+        token_id: String,
+        /// The second, since 1970, in which it was called back.
+        until_s: u64,
+    },
+}
+
+/// KEYS 1 revocations. ARGV 1 what is revoked  2 until when, in seconds  3 up to when the old are dropped
+/// 4 how many are kept  5 the control channel
+const REVOKE: &str = "
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
+redis.call('PUBLISH', ARGV[5], ARGV[2] .. ' ' .. ARGV[1])
+return 1";
+
+impl Revocation {
+    fn member(&self) -> String {
+        match self {
+            Self::User { user, .. } => format!("user:{user}"),
+            Self::Token { token_id, .. } => format!("token:{token_id}"),
+        }
+    }
+
+    fn until_s(&self) -> u64 {
+        match self {
+            Self::User { until_s, .. } | Self::Token { until_s, .. } => *until_s,
+        }
+    }
+
+    fn new(member: &str, until_s: u64) -> Option<Self> {
+        match member.split_once(':')? {
+            ("user", user) => Some(Self::User { user: user.to_owned(), until_s }),
+            ("token", token_id) => Some(Self::Token { token_id: token_id.to_owned(), until_s }),
+            _ => None,
+        }
+    }
+
+    /// From a message on the control channel.
+    pub(crate) fn heard(payload: &[u8]) -> Option<Self> {
+        let (until_s, member) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
+        Self::new(member, until_s.parse().ok()?)
+    }
+}
+
+impl Broker {
+    /// Calls tokens back: stored, and told to all replicas.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already; again is harmless.
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
+        let done = match &self.0 {
+            Engine::Redis(engine) => engine.revoke(revocation).await?,
+            Engine::Memory(engine) => engine.revoke(revocation)?,
+        };
+        if done {
+            return Ok(());
+        }
+        Err(BrokerError::Refused(format!(
+            "{REVOCATIONS_MAX} revocations are kept already, which is all there may be"
+        )))
+    }
+
+    /// All that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
+        match &self.0 {
+            Engine::Redis(engine) => engine.revocations().await,
+            Engine::Memory(engine) => engine.revocations(),
+        }
+    }
+
+    /// The key that all replicas seal sessions with: `fresh` where there is none yet. It is kept where
+    /// their history is.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
+        match &self.0 {
+            Engine::Redis(engine) => engine.session_key(fresh).await,
+            Engine::Memory(engine) => engine.session_key(fresh),
+        }
+    }
+}
+
+impl RedisEngine {
+    async fn revoke(&self, revocation: &Revocation) -> Result<bool, BrokerError> {
+        let script = Script::new(REVOKE);
+        let until_s = revocation.until_s();
+        let mut call = script.key(self.names().revocations());
+        call.arg(revocation.member()).arg(until_s).arg(until_s.saturating_sub(REVOCATIONS_KEEP_S));
+        call.arg(REVOCATIONS_MAX).arg(self.names().control());
+        let call = &call;
+        self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.names().revocations()).arg(0).arg(-1).arg("WITHSCORES");
+        let all: Vec<(String, u64)> = self.ask(&command).await?;
+        Ok(all.iter().filter_map(|(member, until_s)| Revocation::new(member, *until_s)).collect())
+    }
+
+    async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
+        let key = self.names().session_key();
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(&fresh[..]).arg("NX");
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        let _made: Option<String> = self.ask(&set).await?;
+        let kept: Vec<u8> = self.ask(&get).await?;
+        kept.try_into().map_err(|_| BrokerError::Refused(format!("{key} is no key of ours")))
+    }
+}
+
+impl MemoryEngine {
+    fn revoke(&self, revocation: &Revocation) -> Result<bool, BrokerError> {
+        let mut store = self.store()?;
+        let (member, until_s) = (revocation.member(), revocation.until_s());
+        let kept: &mut BTreeMap<_, _> = &mut store.revocations;
+        kept.retain(|_, at_s| *at_s > until_s.saturating_sub(REVOCATIONS_KEEP_S));
+        if kept.len() >= REVOCATIONS_MAX && !kept.contains_key(&member) {
+            return Ok(false);
+        }
+        let known = kept.entry(member).or_default();
+        *known = until_s.max(*known);
+        self.tell_all(&Event::Revoked(revocation.clone()));
+        Ok(true)
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
+        let store = self.store()?;
+        Ok(store
+            .revocations
+            .iter()
+            .filter_map(|(member, until_s)| Revocation::new(member, *until_s))
+            .collect())
+    }
+
+    fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
+        Ok(*self.store()?.session_key.get_or_insert(fresh))
+    }
+}

@@ -8,13 +8,18 @@ mod dispatch;
 pub mod feed;
 mod frame;
 pub mod hub;
+pub mod identity;
+pub mod jwks;
 pub mod metrics;
+pub mod origin;
+mod outbound;
 mod reader;
 mod relay;
 mod reply;
 pub mod seal;
 pub mod signature;
 mod sse;
+pub mod token;
 mod viewer;
 mod ws;
 

@@ -139,3 +139,11 @@ pub(crate) fn direct_overflowed() {
 pub(crate) fn connection_gone() {
     counter!("carillon_connections_gone_total").increment(1);
 }
+
+pub(crate) fn key_fetch_failed() {
+    counter!("carillon_key_fetches_failed_total").increment(1);
+}
+
+pub(crate) fn token_refused(reason: &'static str) {
+    counter!("carillon_tokens_refused_total", "reason" => reason).increment(1);
+}

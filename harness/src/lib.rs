@@ -18,6 +18,7 @@ mod proxy;
 mod reader;
 mod record;
 mod redis_server;
+mod signer;
 mod socket;
 
 pub use caddy::Caddy;
@@ -30,4 +31,5 @@ pub use proxy::Proxy;
 pub use reader::{Reader, ReaderOptions};
 pub use record::{Received, Record};
 pub use redis_server::RedisServer;
+pub use signer::Signer;
 pub use socket::{DialOptions, Frame, Refused, Socket};

@@ -1,0 +1,137 @@
+use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
+use serde_json::{Map, Value};
+
+use super::{EXPIRY_MAX_S, Identity, LEEWAY_S, TokenError, TopicPattern};
+
+/// What the claims of a token whose signature is good must say.
+#[derive(Clone, Debug)]
+pub(super) struct Checks {
+    /// Names of this service; with none, a token must not name any.
+    pub(super) audiences: Vec<String>,
+    /// Who may issue tokens; with none, whoever holds a key.
+    pub(super) issuers: Vec<String>,
+    /// The claim that says who the user is.
+    pub(super) user_claim: String,
+}
+
+impl Checks {
+    pub(super) fn identity(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<Identity, TokenError> {
+        let now_s = now_ms / 1_000;
+        let expires_s = seconds(claims, "exp")?.ok_or_else(|| missing("exp"))?;
+        let issued_s = seconds(claims, "iat")?;
+        times(now_s, expires_s, seconds(claims, "nbf")?, issued_s)?;
+        self.issuer(claims)?;
+        self.audience(claims)?;
+        let expires_at_ms = (expires_s + LEEWAY_S) * 1_000;
+        Ok(Identity {
+            user: self.user(claims)?,
+            expires_at_ms,
+            issued_at_s: issued_s.unwrap_or(0),
+            token_id: token_id(claims)?,
+            topics: topics(claims)?,
+        })
+    }
+
+    fn issuer(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        if self.issuers.is_empty() {
+            return Ok(());
+        }
+        match get(claims, "iss") {
+            None => Err(missing("iss")),
+            Some(Value::String(issuer)) if self.issuers.contains(issuer) => Ok(()),
+            Some(_) => Err(TokenError::Issuer),
+        }
+    }
+
+    /// RFC 7519, section 4.1.3: who does not find his name in `aud` must refuse the token.
+    fn audience(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let is_ours =
+            |value: &Value| value.as_str().is_some_and(|name| self.audiences.iter().any(|own| own == name));
+        match get(claims, "aud") {
+            None if self.audiences.is_empty() => Ok(()),
+            None => Err(missing("aud")),
+            Some(_) if self.audiences.is_empty() => Err(TokenError::NoAudience),
+            Some(Value::Array(names)) if names.iter().any(is_ours) => Ok(()),
+            Some(name) if is_ours(name) => Ok(()),
+            Some(_) => Err(TokenError::Audience),
+        }
+    }
+
+    fn user(&self, claims: &Map<String, Value>) -> Result<String, TokenError> {
+        let user = match get(claims, &self.user_claim) {
+            None => return Err(missing(&self.user_claim)),
+            Some(Value::String(user)) => user.clone(),
+            // A number that was rounded may be somebody else's.
+            Some(Value::Number(user)) if user.is_i64() || user.is_u64() => user.to_string(),
+            Some(_) => return Err(wrong(&self.user_claim, "a string, or an integer of at most 64 bits")),
+        };
+        if user.is_empty() || user.len() > NAME_MAX_BYTES {
+            return Err(wrong(&self.user_claim, "1 to 128 bytes long"));
+        }
+        Ok(user)
+    }
+}
+
+/// Checks the times of a token, all in seconds since 1970.
+fn times(now: u64, expires: u64, not_before: Option<u64>, issued: Option<u64>) -> Result<(), TokenError> {
+    if expires.saturating_add(LEEWAY_S) <= now {
+        return Err(TokenError::Expired);
+    }
+    if not_before.is_some_and(|begins| begins > now + LEEWAY_S) {
+        return Err(TokenError::NotYetValid);
+    }
+    // Else it would be younger than every revocation.
+    if issued.is_some_and(|issued| issued > now + LEEWAY_S) {
+        return Err(TokenError::IssuedLater);
+    }
+    // From when it was issued, so that a token that lasts too long does not become good near its end,
+    // when a revocation of it has been forgotten.
+    if expires.saturating_sub(issued.unwrap_or(now)) > EXPIRY_MAX_S {
+        return Err(TokenError::TooLongLived);
+    }
+    Ok(())
+}
+
+/// A claim; null is as good as absent.
+fn get<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    claims.get(name).filter(|value| !value.is_null())
+}
+
+/// A time in seconds since 1970, which may have a fraction (RFC 7519, section 2).
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
+    let Some(value) = get(claims, name) else { return Ok(None) };
+    let number = value.as_u64().or_else(|| {
+        let fraction = value.as_f64().filter(|number| (0.0..9e15).contains(number))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+        Some(fraction as u64)
+    });
+    number.map(Some).ok_or_else(|| wrong(name, "a number of seconds since 1970"))
+}
+
+fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, TokenError> {
+    match get(claims, "jti") {
+        None => Ok(None),
+        Some(Value::String(id)) if (1..=NAME_MAX_BYTES).contains(&id.len()) => Ok(Some(id.clone())),
+        Some(_) => Err(wrong("jti", "a string of 1 to 128 bytes")),
+    }
+}
+
+fn topics(claims: &Map<String, Value>) -> Result<Vec<TopicPattern>, TokenError> {
+    let fault = || wrong("topics", "an array of at most 64 names of 1 to 128 bytes");
+    match get(claims, "topics") {
+        None => Ok(Vec::new()),
+        Some(Value::Array(names)) if names.len() <= TOPICS_MAX => {
+            let pattern = |name: &Value| name.as_str().and_then(|name| name.parse().ok()).ok_or_else(fault);
+            names.iter().map(pattern).collect()
+        }
+        Some(_) => Err(fault()),
+    }
+}
+
+fn missing(claim: &str) -> TokenError {
+    TokenError::Missing(claim.to_owned())
+}
+
+fn wrong(claim: &str, must_be: &'static str) -> TokenError {
+    TokenError::Claim { claim: claim.to_owned(), must_be }
+}

@@ -176,7 +176,7 @@ impl Hub {
     /// Takes in what the broker reports.
     pub fn hear(&self, event: &Event) {
         match event {
-            Event::Up | Event::Wake | Event::Revoked(_) => {}
+            Event::Up | Event::Wake | Event::Revoked(_) | Event::Raw { .. } | Event::StateChanged { .. } => {}
             Event::Down => self.state().forget(),
             Event::Subscribed { audiences, tail } => self.state().subscribed(audiences, tail),
             Event::Fanout(fanout) if matches!(fanout.audience, Audience::Connection(_)) => {

@@ -104,6 +104,18 @@ pub enum Event {
     Fanout(Fanout),
     /// Tokens were called back.
     Revoked(Revocation),
+    /// Some program said this to a user who is listened for. There is no history of it.
+    Raw {
+        /// The user.
+        user: String,
+        /// Any bytes.
+        data: Vec<u8>,
+    },
+    /// The state of a user who is listened for may be another now.
+    StateChanged {
+        /// The user.
+        user: String,
+    },
 }
 
 /// The audiences that a replica has readers for. The listener brings Redis into line with it, so
@@ -130,7 +142,7 @@ struct Wanted {
 pub(crate) type Generations = BTreeMap<Audience, u64>;
 
 impl Subscriptions {
-    /// Listens for an audience. Adding one that is there already confirms it anew.
+    /// Listens for an audience, and with a user for what other programs say of them. Adding one that is there already confirms it anew.
     pub fn add(&self, audience: Audience) {
         let mut wanted = self.lock();
         wanted.added += 1;

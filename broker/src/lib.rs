@@ -25,6 +25,7 @@ mod presence;
 mod redis_engine;
 mod revocations;
 mod route;
+mod state;
 mod wire;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use memory::{Clock, Faults};
 pub use names::Names;
 pub use presence::{Beat, Beaten, Presence};
 pub use revocations::Revocation;
+pub use state::State;
 
 use memory::MemoryEngine;
 use redis_engine::RedisEngine;

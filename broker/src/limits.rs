@@ -51,6 +51,9 @@ pub fn history_age_ms(audience: &Audience) -> Option<u64> {
 /// Entries of one history at most: a cap for safety, far above any burst.
 pub const HISTORY_MAX_ENTRIES: usize = 200_000;
 
+/// Bytes of the names and values of a user's state at most.
+pub const STATE_MAX_BYTES: usize = 64 * 1024;
+
 /// A connection to Redis that is not up after this is tried again.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A command that has no answer after this has failed, and so has its connection.
@@ -63,7 +66,7 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(1_500);
 pub(crate) const RECONNECT_CAP_MS: u64 = 1_000;
 /// A subscription that lasted this long clears the back-off.
 pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(2);
-/// Channels that are named in one SUBSCRIBE.
-pub(crate) const SUBSCRIBE_MAX_CHANNELS: usize = 1_000;
+/// Audiences whose channels are named in one SUBSCRIBE; a user has three.
+pub(crate) const SUBSCRIBE_MAX_AUDIENCES: usize = 300;
 /// Messages that the in-memory engine holds for one listener before it cuts it, as Redis does.
 pub(crate) const MEMORY_LISTENER_MAX_MESSAGES: usize = 4_096;

@@ -7,10 +7,11 @@ use redis::aio::{PubSubSink, PubSubStream};
 use crate::event::{Generations, unconfirmed};
 use crate::limits::{
     CONNECT_TIMEOUT, PING_EVERY, PING_TIMEOUT, RECONNECT_CAP_MS, RESPONSE_TIMEOUT, STABLE_AFTER,
-    SUBSCRIBE_MAX_CHANNELS,
+    SUBSCRIBE_MAX_AUDIENCES,
 };
 use crate::link::within;
 use crate::redis_engine::RedisEngine;
+use crate::state::{self, heard_on};
 use crate::wire::decode_fanout;
 use crate::{BrokerError, Event, Revocation, Subscriptions};
 
@@ -75,7 +76,7 @@ async fn hear(
             message = stream.next() => match message {
                 None => Err(BrokerError::Away("the connection was closed".to_owned())),
                 Some(message) => {
-                    hear_message(engine, &message, on);
+                    hear_message(engine, &message, &subscribed, on);
                     Ok(())
                 }
             },
@@ -88,26 +89,27 @@ async fn hear(
     }
 }
 
-fn hear_message(engine: &RedisEngine, message: &redis::Msg, on: &mut impl FnMut(Event)) {
-    let channel = message.get_channel_name();
-    if channel == engine.names().channel {
+fn hear_message(
+    engine: &RedisEngine,
+    message: &redis::Msg,
+    subscribed: &Generations,
+    on: &mut impl FnMut(Event),
+) {
+    let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
+    let names = engine.names();
+    if channel == names.channel {
         on(Event::Wake);
-        return;
-    }
-    if channel == engine.names().control() {
-        match Revocation::heard(message.get_payload_bytes()) {
-            Some(revocation) => on(Event::Revoked(revocation)),
-            None => tracing::warn!(channel, "a control message of an unknown kind was passed over"),
+    } else if let Some(name) = channel.strip_prefix(&names.users) {
+        heard_on(name, payload, subscribed).for_each(on);
+    } else if let Some(audience) = names.audience_of(channel) {
+        match decode_fanout(audience, payload) {
+            Some(fanout) => on(Event::Fanout(fanout)),
+            None => tracing::warn!(channel, "a message that is no fan-out of ours was passed over"),
         }
-        return;
-    }
-    let fanout = engine
-        .names()
-        .audience_of(channel)
-        .and_then(|audience| decode_fanout(audience, message.get_payload_bytes()));
-    match fanout {
-        Some(fanout) => on(Event::Fanout(fanout)),
-        None => tracing::warn!(channel, "a message that is no fan-out of ours was passed over"),
+    } else if let Some(revocation) = Revocation::heard(payload) {
+        on(Event::Revoked(revocation));
+    } else {
+        tracing::warn!(channel, "a control message of an unknown kind was passed over");
     }
 }
 
@@ -121,10 +123,11 @@ async fn follow(
 ) -> Result<(), BrokerError> {
     let wanted = subscriptions.wanted();
     let gone: Vec<_> = subscribed.keys().filter(|audience| !wanted.contains_key(audience)).cloned().collect();
-    for audiences in gone.chunks(SUBSCRIBE_MAX_CHANNELS) {
-        within(RESPONSE_TIMEOUT, sink.unsubscribe(channels(engine, audiences))).await?;
+    for audiences in gone.chunks(SUBSCRIBE_MAX_AUDIENCES) {
+        let channels: Vec<_> = audiences.iter().flat_map(|gone| left_by(engine, gone, &wanted)).collect();
+        within(RESPONSE_TIMEOUT, sink.unsubscribe(channels)).await?;
     }
-    for audiences in unconfirmed(&wanted, subscribed).chunks(SUBSCRIBE_MAX_CHANNELS) {
+    for audiences in unconfirmed(&wanted, subscribed).chunks(SUBSCRIBE_MAX_AUDIENCES) {
         within(RESPONSE_TIMEOUT, sink.subscribe(channels(engine, audiences))).await?;
         // Asked after the confirmation: whatever comes later than this tail will be heard.
         let tail = engine.tail().await?;
@@ -135,5 +138,29 @@ async fn follow(
 }
 
 fn channels(engine: &RedisEngine, audiences: &[Audience]) -> Vec<String> {
-    audiences.iter().map(|audience| engine.names().fanout(audience)).collect()
+    audiences.iter().flat_map(|audience| channels_of(engine, audience)).collect()
+}
+
+fn channels_of(engine: &RedisEngine, audience: &Audience) -> Vec<String> {
+    let names = engine.names();
+    let mut channels = vec![names.fanout(audience)];
+    if let Audience::User(user) = audience {
+        channels.extend(state::channels_of(user).map(|name| names.raw(&name)));
+    }
+    channels
+}
+
+/// The channels of an audience that nobody else who is wanted has too. Only users share any, with one whose
+/// name is theirs and `:state`.
+fn left_by(engine: &RedisEngine, gone: &Audience, wanted: &Generations) -> Vec<String> {
+    let mut channels = channels_of(engine, gone);
+    if let Audience::User(user) = gone {
+        let shared = [Some(format!("{user}:state")), user.strip_suffix(":state").map(str::to_owned)];
+        let others = shared.into_iter().flatten().map(Audience::User);
+        for other in others.filter(|other| wanted.contains_key(other)) {
+            let others = channels_of(engine, &other);
+            channels.retain(|channel| !others.contains(channel));
+        }
+    }
+    channels
 }

@@ -1,7 +1,7 @@
 use carillon_protocol::Audience;
 
-/// The names in Redis: the list and the channel that other programs know, and everything else under
-/// one prefix. The prefix carries the list's own name as its hash tag, so that all keys live in one
+/// The names in Redis: the list and the channel that other programs know, those of the users, and everything else
+/// under one prefix. The prefix carries the list's own name as its hash tag, so that all keys live in one
 /// slot and the scripts run on Redis Cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -9,11 +9,17 @@ pub struct Names {
     pub list: String,
     /// A message here says that the list may have something; it carries nothing.
     pub channel: String,
+    /// In front of the name of a user, for the channel and the state that other programs use.
+    pub users: String,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { list: "Notification-List".to_owned(), channel: "Notification-Channel".to_owned() }
+        Self {
+            list: "Notification-List".to_owned(),
+            channel: "Notification-Channel".to_owned(),
+            users: "notify:".to_owned(),
+        }
     }
 }
 
@@ -21,7 +27,11 @@ impl Names {
     /// Names for a test of its own, on a server that it shares.
     #[must_use]
     pub fn for_test(name: &str) -> Self {
-        Self { list: format!("{name}-List"), channel: format!("{name}-Channel") }
+        Self {
+            list: format!("{name}-List"),
+            channel: format!("{name}-Channel"),
+            users: format!("{name}-notify:"),
+        }
     }
 
     /// In front of every other name.
@@ -88,6 +98,18 @@ impl Names {
     #[must_use]
     pub fn fanout(&self, audience: &Audience) -> String {
         format!("{}fanout:{audience}", self.prefix())
+    }
+
+    /// The channel of a user: whatever any program publishes there goes to that user's sockets.
+    #[must_use]
+    pub fn raw(&self, user: &str) -> String {
+        format!("{}{user}", self.users)
+    }
+
+    /// The hash of a user's state, and the channel on which its changes are told.
+    #[must_use]
+    pub fn state(&self, user: &str) -> String {
+        format!("{}{user}:state", self.users)
     }
 
     /// The audience of a fan-out channel.

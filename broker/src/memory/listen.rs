@@ -24,6 +24,13 @@ impl MemoryEngine {
         self.send(event, |_| true);
     }
 
+    /// Hands each listener the events that are for what it has subscribed to.
+    pub(crate) fn send_each(&self, events: impl Fn(&Generations) -> Vec<Event>) {
+        let hear = |listener: &Listener, event| listener.events.try_send(event).is_ok();
+        self.listeners()
+            .retain(|listener| events(&listener.subscribed).into_iter().all(|event| hear(listener, event)));
+    }
+
     pub(crate) async fn listen(&self, subscriptions: &Subscriptions, mut on: impl FnMut(Event)) {
         loop {
             let back = self.back.notified();

@@ -3,7 +3,7 @@
 
 mod faults;
 mod listen;
-mod store;
+pub(crate) mod store;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,20 +9,21 @@ use crate::limits::{
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, history_age_ms,
 };
 use crate::presence::memory::People;
-use crate::{Dead, FanOut, Fanout, Kind, Stored, heard_as};
+use crate::{Dead, FanOut, Fanout, Kind, State, Stored, heard_as};
 
 /// What Redis would keep. A clone of it is what an earlier state is restored from.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) epoch: String,
-    pub(super) first: Position,
+    pub(crate) first: Position,
     pub(crate) last: Position,
     /// The next entry to be claimed is in front.
     pub(crate) list: VecDeque<Vec<u8>>,
-    pub(super) ids: [HashSet<String>; 2],
-    pub(super) ids_since_ms: u64,
-    pub(super) histories: BTreeMap<Audience, Kept>,
-    pub(super) dead: VecDeque<Dead>,
+    pub(crate) ids: [HashSet<String>; 2],
+    pub(crate) ids_since_ms: u64,
+    pub(crate) histories: BTreeMap<Audience, Kept>,
+    pub(crate) dead: VecDeque<Dead>,
+    pub(crate) states: BTreeMap<String, State>,
     pub(crate) ledger: Ledger,
     pub(crate) people: People,
     pub(crate) revocations: BTreeMap<String, u64>,
@@ -30,8 +31,8 @@ pub(crate) struct Store {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Kept {
-    pub(super) entries: VecDeque<(String, Stored)>,
+pub(crate) struct Kept {
+    pub(crate) entries: VecDeque<(String, Stored)>,
     tail: Position,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Step<'a> {
 }
 
 impl Store {
-    pub(super) fn new(now_ms: u64, last: Position) -> Self {
+    pub(crate) fn new(now_ms: u64, last: Position) -> Self {
         let first = last.next(now_ms);
         Self {
             epoch: format!("{:016x}", fastrand::u64(..)),
@@ -55,6 +56,7 @@ impl Store {
             ids_since_ms: now_ms,
             histories: BTreeMap::new(),
             dead: VecDeque::new(),
+            states: BTreeMap::new(),
             ledger: Ledger::default(),
             people: People::default(),
             revocations: BTreeMap::new(),
@@ -62,7 +64,7 @@ impl Store {
         }
     }
 
-    pub(super) fn bury(&mut self, dead: &Dead) {
+    pub(crate) fn bury(&mut self, dead: &Dead) {
         let raw = dead.raw[..dead.raw.len().min(DEAD_RAW_MAX_BYTES)].to_vec();
         self.dead.push_back(Dead { raw, ..dead.clone() });
         if self.dead.len() > DEAD_MAX_ENTRIES {
@@ -70,7 +72,7 @@ impl Store {
         }
     }
 
-    pub(super) fn take_batch(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn take_batch(&mut self) -> Vec<Vec<u8>> {
         let mut bytes = 0;
         let mut batch = Vec::new();
         while batch.len() < BATCH_MAX_ENTRIES && bytes < BATCH_MAX_BYTES {
@@ -81,7 +83,7 @@ impl Store {
         batch
     }
 
-    pub(super) fn rotate_ids(&mut self, now_ms: u64) {
+    pub(crate) fn rotate_ids(&mut self, now_ms: u64) {
         if now_ms >= self.ids_since_ms + IDS_KEEP_MS || self.ids[0].len() as u64 >= IDS_MAX / 2 {
             self.ids.swap(0, 1);
             self.ids[0].clear();
@@ -122,7 +124,7 @@ impl Store {
     }
 
     /// What read.lua does: several histories as one, and how far that reaches if that is not the end.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         audiences: &[Audience],
         from: Position,

@@ -12,6 +12,7 @@ mod presence;
 mod random;
 mod redis_only;
 mod revocations;
+mod state;
 mod tls;
 
 /// Makes a test of each function, once for each engine.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use carillon_broker::{Broker, BrokerError, Dead, Event, FanOut, Names, Subscriptions};
+use carillon_broker::{Broker, BrokerError, Dead, Event, FanOut, Names, State, Subscriptions};
 use carillon_harness::{RedisServer, eventually, free_port, need};
 use carillon_protocol::{Audience, Cursor, Position};
 use tempfile::TempDir;
@@ -13,10 +13,10 @@ use crate::bench::DEADLINE;
 
 const PASSWORD: &str = "a password";
 /// What the user of a replica needs, as docs/kubernetes.md has it.
-const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* resetchannels &Notification-Channel \
-    &{Notification-List}:fanout:* -@all +ping +subscribe +unsubscribe +publish +lpush +lindex +ltrim +llen +hmget \
+const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* ~notify:* resetchannels &Notification-Channel \
+    &{Notification-List}:* &notify:* -@all +ping +subscribe +unsubscribe +publish +lpush +lindex +ltrim +llen +hmget \
     +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange +xinfo|stream +time +info +eval +evalsha \
-    +script|load +config|get";
+    +script|load +hgetall +multi +exec +config|get";
 /// Rights that are there for a warning in the log, or for a version of redis-rs that asks otherwise.
 const SPARE: [&str; 2] = ["+config|get", "+eval"];
 
@@ -95,7 +95,7 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
         broker.push(&[b"ding".to_vec()]).await?;
         assert_eq!(broker.waiting().await?, 1);
         subscribed(Audience::Everyone).await;
-        let [one, two] = ["one", "two"].map(|name| Audience::Topic(name.to_owned()));
+        let [one, two] = ["one", "two"].map(|name| Audience::User(name.to_owned()));
         subscriptions.add(one.clone());
         subscribed(one.clone()).await;
         subscriptions.remove(&one);
@@ -127,6 +127,10 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
             Dead { reason: "test".into(), detail: "test".into(), claimed_by: "bff-1".into(), raw: vec![1] };
         broker.bury(&dead).await?;
         assert!(broker.dead().await?.contains(&dead));
+        let state = State::from([("field".to_owned(), "value".to_owned())]);
+        broker.set_state("two", &state).await?;
+        assert_eq!(broker.state("two").await?, state);
+        broker.publish_raw("two", b"ding").await?;
         Ok(())
     };
     tokio::select! {

@@ -1,0 +1,136 @@
+//! What other programs keep for a user and say to a user: the contract of the `notify:<user>` names,
+//! which carry no prefix of ours and leave no history.
+
+use std::collections::BTreeMap;
+
+use carillon_protocol::Audience;
+
+use crate::event::Generations;
+use crate::limits::STATE_MAX_BYTES;
+use crate::memory::MemoryEngine;
+use crate::redis_engine::RedisEngine;
+use crate::{Broker, BrokerError, Engine, Event};
+
+/// The fields of a user's state.
+pub type State = BTreeMap<String, String>;
+
+impl Broker {
+    /// A user's state; empty where there is none. What is no UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses, and when the state has more than [`STATE_MAX_BYTES`].
+    pub async fn state(&self, user: &str) -> Result<State, BrokerError> {
+        let state = engine!(self, engine => engine.user_state(user))?;
+        within_bounds(&state).map(|()| state)
+    }
+
+    /// Puts a state in the place of a user's state, and tells all who listen for the user.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses, and for a state of more than [`STATE_MAX_BYTES`].
+    pub async fn set_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
+        within_bounds(state)?;
+        engine!(self, engine => engine.set_user_state(user, state))
+    }
+
+    /// Hands bytes to all who listen for a user now.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn publish_raw(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
+        engine!(self, engine => engine.publish_to_user(user, data))
+    }
+}
+
+fn within_bounds(state: &State) -> Result<(), BrokerError> {
+    let bytes: usize = state.iter().map(|(field, value)| field.len() + value.len()).sum();
+    if bytes > STATE_MAX_BYTES {
+        return Err(BrokerError::Refused(format!("a state of {bytes} bytes, at most {STATE_MAX_BYTES}")));
+    }
+    Ok(())
+}
+
+/// The names behind `notify:` of the channels that belong to a user. They say nothing about whose they are:
+/// the second is the first of a user whose name ends in `:state`.
+pub(crate) fn channels_of(user: &str) -> [String; 2] {
+    [user.to_owned(), format!("{user}:state")]
+}
+
+/// What a message on the channel `notify:<name>` says to someone who listens for these audiences.
+pub(crate) fn heard_on(name: &str, data: &[u8], wanted: &Generations) -> impl Iterator<Item = Event> + use<> {
+    let listens = |user: &str| wanted.contains_key(&Audience::User(user.to_owned()));
+    let raw = listens(name).then(|| Event::Raw { user: name.to_owned(), data: data.to_vec() });
+    let user = name.strip_suffix(":state").filter(|user| listens(user));
+    let changed = user.map(|user| Event::StateChanged { user: user.to_owned() });
+    raw.into_iter().chain(changed)
+}
+
+impl RedisEngine {
+    async fn user_state(&self, user: &str) -> Result<State, BrokerError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.names().state(user));
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.ask(&command).await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(fields.iter().map(|(field, value)| (text(field), text(value))).collect())
+    }
+
+    async fn set_user_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
+        let name = self.names().state(user);
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("UNLINK").arg(&name);
+        if !state.is_empty() {
+            pipe.cmd("HSET").arg(&name).arg(state);
+        }
+        pipe.publish(&name, "new");
+        self.run(&pipe).await
+    }
+
+    async fn publish_to_user(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
+        let mut pipe = redis::pipe();
+        pipe.publish(self.names().raw(user), data);
+        self.run(&pipe).await
+    }
+}
+
+impl MemoryEngine {
+    fn user_state(&self, user: &str) -> Result<State, BrokerError> {
+        Ok(self.store()?.states.get(user).cloned().unwrap_or_default())
+    }
+
+    fn set_user_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
+        // Held until it is told, as MULTI does.
+        let mut store = self.store()?;
+        if state.is_empty() {
+            store.states.remove(user);
+        } else {
+            store.states.insert(user.to_owned(), state.clone());
+        }
+        let [_, name] = channels_of(user);
+        self.send_each(|wanted| heard_on(&name, b"new", wanted).collect());
+        Ok(())
+    }
+
+    fn publish_to_user(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
+        let _held = self.store()?;
+        self.send_each(|wanted| heard_on(user, data, wanted).collect());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_another_s_state_is_heard_by_both() {
+        let data = b"x".as_slice();
+        let raw = |user: &str| Event::Raw { user: user.into(), data: data.to_vec() };
+        let changed = || Event::StateChanged { user: "42".into() };
+        let wanted = |users: &[&str]| users.iter().map(|user| (Audience::User((*user).into()), 1)).collect();
+        let heard = |name, users: &[&str]| heard_on(name, data, &wanted(users)).collect::<Vec<_>>();
+        assert_eq!(heard("42", &["42", "42:state"]), [raw("42")]);
+        assert_eq!(heard("42:state", &["42"]), [changed()]);
+        assert_eq!(heard("42:state", &["42:state", "42"]), [raw("42:state"), changed()]);
+        assert_eq!(heard("42:state", &["43"]), []);
+    }
+}

@@ -6,8 +6,10 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carillon_broker::{History, Kind, Recalled};
-use carillon_protocol::limits::{ENTRY_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES};
+use carillon_broker::{History, Kind, Recalled, Revocation};
+use carillon_protocol::limits::{
+    ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
+};
 use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
 use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
@@ -15,22 +17,23 @@ use subtle::ConstantTimeEq;
 use crate::app::App;
 use crate::config::Publishing;
 use crate::metrics;
-use crate::reader::{identify, query};
+use crate::reader::{query, since};
 use crate::reply::Refusal;
 
 /// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Json<Page>, Refusal> {
     let (parts, _) = request.into_parts();
     let limit = limit(&parts)?;
-    let reader = identify(&parts)?;
-    let resumes = reader.since.is_some();
-    let mut at = match reader.since {
+    let since = since(&parts)?;
+    let audiences = app.caller(&parts).await?.audiences();
+    let resumes = since.is_some();
+    let mut at = match since {
         Some(cursor) => cursor,
         None => Cursor { position: Position::ZERO, ..app.broker.tail().await? },
     };
     let mut page = Page { items: Vec::new(), next: String::new(), gap: false };
     loop {
-        let history = app.broker.history(&reader.audiences, &at, limit - page.items.len()).await?;
+        let history = app.broker.history(&audiences, &at, limit - page.items.len()).await?;
         page.gap |= resumes && history.gap.is_some();
         let ended = history.ended;
         at = take(history, limit, &mut page.items);
@@ -66,6 +69,32 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
             Err(Refusal::fields("the page cannot be given", vec![fault]))
         }
     }
+}
+
+/// `POST /api/revocations`: from now on, tokens of a `user` that were issued until now, or the one `token`
+/// with this `jti`, are refused, and their readers closed.
+pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Refusal> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        user: Option<String>,
+        token: Option<String>,
+    }
+    let (parts, body) = request.into_parts();
+    authorize(&app.publishing, &parts)?;
+    let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
+    let Body { user, token } =
+        serde_json::from_slice(&body).map_err(|error| fault(format!("{error}; send user or token")))?;
+    let until_s = (app.clock)() / 1_000;
+    let is_name = |name: &String| (1..=NAME_MAX_BYTES).contains(&name.len());
+    let revocation = match (user.filter(is_name), token.filter(is_name)) {
+        (Some(user), None) => Revocation::User { user, until_s },
+        (None, Some(token_id)) => Revocation::Token { token_id, until_s },
+        _ => return Err(fault(format!("send either user or token, of 1 to {NAME_MAX_BYTES} bytes"))),
+    };
+    app.broker.revoke(&revocation).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list.
@@ -108,7 +137,8 @@ fn is_json(parts: &Parts) -> bool {
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn authorize(publishing: &Publishing, parts: &Parts) -> Result<(), Refusal> {
+/// Whether a request has one of the keys, or none is needed.
+pub(crate) fn authorize(publishing: &Publishing, parts: &Parts) -> Result<(), Refusal> {
     let keys = match publishing {
         Publishing::Open => return Ok(()),
         Publishing::Keys(keys) => keys,

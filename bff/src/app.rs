@@ -3,15 +3,21 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use carillon_broker::Broker;
-use carillon_protocol::Welcome;
 use carillon_protocol::limits::HEARTBEAT_MS;
+use carillon_protocol::{Cursor, Welcome};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Publishing;
-use crate::feed::{Feed, Feeds, Reader};
+use crate::feed::{Clock, Feed, Feeds};
 use crate::hub::connection_id;
+use crate::identity::Identities;
+use crate::reader::{Caller, credential};
 use crate::reply::Refusal;
+use crate::revocations::Revocations;
+use crate::seal::Sealer;
 
 /// At the end, readers are let go one by one over this time, so that they do not all come back at once.
 const DRAIN_SPREAD: Duration = Duration::from_secs(5);
@@ -27,6 +33,12 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) publishing: Publishing,
+    pub(crate) identities: Identities,
+    pub(crate) revocations: Arc<Revocations>,
+    /// Seals sessions, with a key that is read when the first one comes.
+    pub(crate) sealer: OnceCell<Sealer>,
+    /// Milliseconds since 1970.
+    pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.
     pub(crate) stop: CancellationToken,
     /// Open sockets and streams.
@@ -49,23 +61,40 @@ impl App {
     }
 
     /// Adds a reader and says what it is welcomed with.
-    pub(crate) async fn join(&self, reader: Reader) -> Result<(Feed, Welcome), Refusal> {
+    pub(crate) async fn join(
+        &self,
+        caller: &Caller,
+        since: Option<Cursor>,
+    ) -> Result<(Feed, Welcome), Refusal> {
         if self.stop.is_cancelled() {
             let detail = "connect again: another replica takes over";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is going away", detail));
         }
-        let (feed, joined) = self.feeds.join(reader).await?;
+        let (feed, joined) = self.feeds.join(caller.reader(since)).await?;
+        if let Some(identity) = &caller.identity {
+            let credential = credential(identity);
+            // Looked at again now that a revocation finds the reader: one may have come between.
+            self.feeds.hub().admit(feed.id(), Arc::new(credential.clone()));
+            if self.revocations.refuse(&credential) == Some(true) {
+                return Err(Refusal::token("the token was revoked: sign in again"));
+            }
+        }
         let welcome = Welcome {
             connection: connection_id(&self.run, feed.id()),
             replica: self.replica.to_string(),
-            user: None,
-            session: None,
+            user: caller.user().map(str::to_owned),
+            session: caller.session.as_ref().map(|(_, token)| token.clone()),
             cursor: joined.cursor.to_string(),
             resume: joined.resume,
             heartbeat_ms: HEARTBEAT_MS,
             read: None,
         };
         Ok((feed, welcome))
+    }
+
+    /// The moment of this process's clock that is `at_ms` since 1970.
+    pub(crate) fn instant(&self, at_ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(at_ms.saturating_sub((self.clock)()))
     }
 
     /// How long a reader stays after the stop: drawn for each.

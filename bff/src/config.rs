@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use carillon_broker::FanOut;
 use clap::{Args, ValueEnum};
 
+use crate::demo::DemoKey;
+use crate::identity::IdentityOptions;
+
 /// The options of a replica; each is also an environment variable, its name in capitals.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
@@ -28,6 +31,11 @@ pub struct Config {
     /// Keys that may publish, separated by commas
     #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
     pub api_key: Vec<String>,
+    /// Lets anybody sign in as anybody, with the first JWT_SECRET: for demonstrations only
+    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    pub demo_sign_in: bool,
+    #[command(flatten)]
+    pub identity: IdentityOptions,
     /// Lets anybody publish who reaches an exposed address
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
@@ -77,6 +85,18 @@ impl Config {
                     )
                 })
             }
+        }
+    }
+
+    /// The key with which the demo signs people in, where that is asked for.
+    ///
+    /// # Errors
+    /// When it is asked for and there is no secret to sign with.
+    pub fn demo(&self) -> anyhow::Result<Option<DemoKey>> {
+        match (self.demo_sign_in, self.identity.jwt_secret.first()) {
+            (false, _) => Ok(None),
+            (true, Some(secret)) => Ok(Some(DemoKey::of(secret.clone()))),
+            (true, None) => anyhow::bail!("DEMO_SIGN_IN needs a JWT_SECRET to sign with"),
         }
     }
 

@@ -124,6 +124,12 @@ impl Feeds {
         Ok((feed, joined))
     }
 
+    /// The hub that the readers hang on.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     fn output(&self, frames: impl IntoIterator<Item = Arc<Frame>>) -> Output {
         let now_ms = (self.clock)();
         let mut output = Output::default();

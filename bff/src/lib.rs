@@ -4,6 +4,7 @@
 mod api;
 mod app;
 mod config;
+pub mod demo;
 mod dispatch;
 pub mod feed;
 mod frame;
@@ -16,7 +17,9 @@ mod outbound;
 mod reader;
 mod relay;
 mod reply;
+mod revocations;
 pub mod seal;
+mod sessions;
 pub mod signature;
 mod sse;
 pub mod token;
@@ -29,13 +32,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,11 +46,14 @@ pub use config::{Config, FanOutOption, Publishing};
 pub use viewer::viewer;
 
 use app::{App, Shared};
+use demo::DemoKey;
 use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
+use identity::Identities;
 use relay::Relay;
 use reply::Refusal;
+use revocations::Revocations;
 
 /// After the stop, readers have this long to be let go.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
@@ -65,6 +71,10 @@ pub struct Settings {
     pub fan_out: FanOut,
     /// Who may publish over HTTP.
     pub publishing: Publishing,
+    /// How people prove who they are.
+    pub identities: Identities,
+    /// Lets anybody sign in as anybody.
+    pub demo: Option<DemoKey>,
     /// Where the built viewer is.
     pub static_dir: Option<PathBuf>,
 }
@@ -88,7 +98,7 @@ impl Replica {
         readiness: &Readiness,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
-        let Settings { replica, fan_out, publishing, static_dir } = settings;
+        let Settings { replica, fan_out, publishing, identities, demo, static_dir } = settings;
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -96,6 +106,8 @@ impl Replica {
         let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
         let wake = Arc::new(Notify::new());
         let heard = readiness.latch("the fan-out subscription");
+        let revocations = Arc::<Revocations>::default();
+        tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
         let relay = Relay {
             broker: broker.clone(),
@@ -104,7 +116,12 @@ impl Replica {
             wake: Arc::clone(&wake),
             heard,
             fan_out,
+            revocations: Arc::clone(&revocations),
         };
+        let known = readiness.latch("the revocations");
+        let watch =
+            Arc::clone(&revocations).run(broker.clone(), Arc::clone(&hub), known, tasks.stop().clone());
+        tasks.spawn("revocations", watch);
         tasks.spawn("relay", relay.run(tasks.stop().clone()));
         let dispatch = Dispatch {
             broker: broker.clone(),
@@ -121,11 +138,15 @@ impl Replica {
             broker: broker.clone(),
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
+            identities,
+            revocations,
+            sealer: OnceCell::new(),
+            clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),
             run,
         });
-        let router = router(app, static_dir.map(|folder| viewer(&folder)).transpose()?);
+        let router = router(app, demo, static_dir.map(|folder| viewer(&folder)).transpose()?);
         Ok(Self { router, stop: tasks.stop().clone(), readers })
     }
 
@@ -181,12 +202,15 @@ pub async fn serve(
     }
 }
 
-fn router(app: App, viewer: Option<Router>) -> Router {
+fn router(app: App, demo: Option<DemoKey>, viewer: Option<Router>) -> Router {
     let routes = Router::new()
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .route("/api/notifications", get(api::list).post(api::publish))
-        .with_state(app);
+        .route("/api/sessions", post(sessions::open))
+        .route("/api/revocations", post(api::revoke))
+        .with_state(app)
+        .merge(demo.map(demo::router).unwrap_or_default());
     match viewer {
         Some(viewer) => routes.fallback_service(viewer),
         None => routes.fallback(async || {

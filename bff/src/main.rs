@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use carillon_bff::identity::Identities;
 use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, metrics, serve};
 use carillon_broker::{Broker, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
@@ -46,6 +47,8 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         replica: config.replica_name()?,
         fan_out: config.fanout.into(),
         publishing: config.publishing(),
+        identities: Identities::new(&config.identity)?,
+        demo: config.demo()?,
         static_dir: config.static_dir,
     };
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");

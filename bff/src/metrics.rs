@@ -6,7 +6,7 @@ use carillon_protocol::{CloseCode, GapReason};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// Name and meaning of each.
-pub const ALL: [(&str, &str); 19] = [
+pub const ALL: &[(&str, &str)] = &[
     ("carillon_entries_claimed_total", "entries taken from the list, in history and published"),
     ("carillon_entries_repeated_total", "entries dropped, since their id came before"),
     ("carillon_entries_refused_total", "entries written to the dead list, by reason"),
@@ -27,6 +27,11 @@ pub const ALL: [(&str, &str); 19] = [
     ("carillon_history_reads_total", "pages of history read to catch readers up"),
     ("carillon_gaps_total", "readers told that history does not reach back, by reason"),
     ("carillon_notifications_accepted_total", "notifications accepted over HTTP"),
+    ("carillon_messages_heard_total", "messages of readers, by type"),
+    ("carillon_messages_refused_total", "messages of readers that were refused, by code"),
+    ("carillon_readers_revoked_total", "readers shut out, since their token was called back"),
+    ("carillon_key_fetches_failed_total", "times that the keys of JWKS_URL could not be had"),
+    ("carillon_tokens_refused_total", "tokens that were not good, by reason"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
 ];
@@ -53,7 +58,7 @@ impl Transport {
 
 /// Gives the recorder its help texts.
 pub fn describe() {
-    for (name, meaning) in ALL {
+    for &(name, meaning) in ALL {
         if name == WAITING {
             describe_gauge!(name, meaning);
         } else {
@@ -146,4 +151,16 @@ pub(crate) fn key_fetch_failed() {
 
 pub(crate) fn token_refused(reason: &'static str) {
     counter!("carillon_tokens_refused_total", "reason" => reason).increment(1);
+}
+
+pub(crate) fn heard(kind: &'static str) {
+    counter!("carillon_messages_heard_total", "type" => kind).increment(1);
+}
+
+pub(crate) fn message_refused(code: &str) {
+    counter!("carillon_messages_refused_total", "code" => code.to_owned()).increment(1);
+}
+
+pub(crate) fn revoked(readers: usize) {
+    counter!("carillon_readers_revoked_total").increment(readers as u64);
 }

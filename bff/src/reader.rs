@@ -1,20 +1,174 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
 use axum::http::request::Parts;
+use carillon_broker::BrokerError;
+use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
 use carillon_protocol::{Audience, Cursor, FieldError};
 
+use crate::app::App;
 use crate::feed::Reader;
+use crate::hub::Credential;
 use crate::reply::Refusal;
+use crate::seal::{SealError, Sealer, Session};
+use crate::token::{Identity, TopicPattern};
 
-/// Who reads: the one place that turns a request into audiences. Everyone may read what is for
-/// everyone; proof of being a user is added here.
-pub(crate) fn identify(parts: &Parts) -> Result<Reader, Refusal> {
+/// What asks for a new session, in place of a token.
+const NEW_SESSION: &str = "new";
+
+/// Who somebody is and what they may read: the one place that turns a request into audiences.
+pub(crate) struct Caller {
+    /// The signed-in user.
+    pub(crate) identity: Option<Identity>,
+    /// The browser session, and its token as it is to be named from now on.
+    pub(crate) session: Option<(Session, String)>,
+    /// The topics that the request names, all of them permitted.
+    topics: BTreeSet<String>,
+}
+
+impl Caller {
+    /// Everyone may read what is for everyone; the rest takes proof.
+    pub(crate) fn audiences(&self) -> Arc<[Audience]> {
+        let user = self.identity.iter().map(|identity| Audience::User(identity.user.clone()));
+        let session = self.session.iter().map(|(session, _)| Audience::Session(session.id.to_string()));
+        let topics = self.topics.iter().cloned().map(Audience::Topic);
+        [Audience::Everyone].into_iter().chain(user).chain(session).chain(topics).collect()
+    }
+
+    /// A reader of all that the caller may and wants to read.
+    pub(crate) fn reader(&self, since: Option<Cursor>) -> Reader {
+        // 62 random bits from the operating system: a connection's id is not to be guessed.
+        let id = uuid::Uuid::new_v4().as_u64_pair().1;
+        Reader { id, audiences: self.audiences(), since }
+    }
+
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.user.as_str())
+    }
+}
+
+/// What a token was good for, as readers are shut out by.
+pub(crate) fn credential(identity: &Identity) -> Credential {
+    Credential {
+        user: identity.user.clone(),
+        token_id: identity.token_id.clone(),
+        issued_at_s: identity.issued_at_s,
+    }
+}
+
+impl App {
+    /// Who makes this request. A page of a foreign origin, a bad token or session, or a topic that is not
+    /// permitted is refused, never ignored: somebody who meant to sign in is not to read as nobody.
+    pub(crate) async fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
+        self.allow_origin(parts)?;
+        let identity = match self.identities.token_of(parts) {
+            Some(token) => Some(self.identity(token).await?),
+            None => None,
+        };
+        let session = match session_of(parts) {
+            Some(text) => Some(self.session(&text).await?),
+            None => None,
+        };
+        let topics = self.topics(parts, identity.as_ref())?;
+        Ok(Caller { identity, session, topics })
+    }
+
+    /// Browsers name the page that makes a request, and send cookies along whichever page that is.
+    pub(crate) fn allow_origin(&self, parts: &Parts) -> Result<(), Refusal> {
+        self.identities.origins.allow(&parts.headers).map_err(|error| {
+            Refusal::new(StatusCode::FORBIDDEN, "this page may not connect", error.to_string())
+        })
+    }
+
+    /// Whom a token speaks for, now.
+    pub(crate) async fn identity(&self, token: &str) -> Result<Identity, Refusal> {
+        let now_ms = (self.clock)();
+        let identity = self
+            .identities
+            .tokens
+            .verify(token, now_ms)
+            .await
+            .map_err(|error| Refusal::token(error.to_string()))?;
+        match self.revocations.refuse(&credential(&identity)) {
+            Some(false) => Ok(identity),
+            Some(true) => Err(Refusal::token("the token was revoked: sign in again")),
+            // Redis was not reached yet: whether the token was revoked is not known.
+            None => Err(BrokerError::Away("the revocations are not read yet".to_owned()).into()),
+        }
+    }
+
+    /// Opens a session, renews its token where that is old, or begins a new one.
+    pub(crate) async fn session(&self, text: &str) -> Result<(Session, String), Refusal> {
+        let now_ms = (self.clock)();
+        let sealer = self.sealer().await?;
+        if text == NEW_SESSION {
+            let session = Session::new(now_ms).map_err(no_random)?;
+            return Ok((session, sealer.seal(&session).map_err(no_random)?));
+        }
+        let session = sealer.open(text, now_ms).map_err(|error: SealError| {
+            Refusal::new(StatusCode::UNAUTHORIZED, "the session cannot be opened", error.to_string())
+        })?;
+        match session.renewed(now_ms) {
+            Some(renewed) => Ok((renewed, sealer.seal(&renewed).map_err(no_random)?)),
+            None => Ok((session, text.to_owned())),
+        }
+    }
+
+    /// The key that seals sessions is made once for all replicas, and kept where their history is.
+    async fn sealer(&self) -> Result<&Sealer, Refusal> {
+        let made = self.sealer.get_or_try_init(async || {
+            let key = Sealer::new_key().map_err(no_random)?;
+            let key = self.broker.session_key(key).await?;
+            Ok::<_, Refusal>(Sealer::new(&key, &[]))
+        });
+        made.await
+    }
+
+    fn topics(&self, parts: &Parts, identity: Option<&Identity>) -> Result<BTreeSet<String>, Refusal> {
+        let topics: BTreeSet<String> = queries(parts, "topic").collect();
+        if topics.len() > TOPICS_MAX {
+            let detail = format!("{} topics", topics.len());
+            let fault = FieldError { limit: Some(TOPICS_MAX as u64), ..FieldError::new("topic", detail) };
+            return Err(Refusal::fields("too many topics", vec![fault]));
+        }
+        match topics.iter().find(|topic| !self.may_read(identity, topic)) {
+            None => Ok(topics),
+            Some(_) => Err(Refusal::new(StatusCode::FORBIDDEN, "a topic is not open to you", TOPIC_REFUSED)),
+        }
+    }
+
+    /// Whether a topic is open to anybody, or to this user.
+    pub(crate) fn may_read(&self, identity: Option<&Identity>, topic: &str) -> bool {
+        let is_name = (1..=NAME_MAX_BYTES).contains(&topic.len());
+        let public = |topics: &[TopicPattern]| topics.iter().any(|pattern| pattern.matches(topic));
+        is_name && (public(&self.identities.public_topics) || identity.is_some_and(|one| one.may_read(topic)))
+    }
+}
+
+/// Why a topic may not be read.
+pub(crate) const TOPIC_REFUSED: &str =
+    "a topic is read by those whose token names it in `topics`, and by all where PUBLIC_TOPICS has it";
+
+fn no_random(error: crate::seal::RandomError) -> Refusal {
+    tracing::error!(%error, "the operating system gives no random bytes");
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no session could be made", "the cause is in the log")
+}
+
+/// The session that a request names, in a header or, as browsers must, in the query.
+pub(crate) fn session_of(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get("carillon-session").and_then(|value| value.to_str().ok());
+    header.map(str::to_owned).or_else(|| query(parts, "session"))
+}
+
+/// The cursor that a reader names.
+pub(crate) fn since(parts: &Parts) -> Result<Option<Cursor>, Refusal> {
     // A browser's EventSource repeats its first URL and names its last event in a header, which is newer.
     let last_event = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let since = match last_event {
-        Some(cursor) => Some(parse_cursor("Last-Event-ID", cursor)?),
-        None => query(parts, "since").map(|cursor| parse_cursor("since", &cursor)).transpose()?,
-    };
-    let id = uuid::Uuid::new_v4().as_u64_pair().1;
-    Ok(Reader { id, audiences: [Audience::Everyone].into(), since })
+    match last_event {
+        Some(cursor) => parse_cursor("Last-Event-ID", cursor).map(Some),
+        None => query(parts, "since").map(|cursor| parse_cursor("since", &cursor)).transpose(),
+    }
 }
 
 fn parse_cursor(field: &str, text: &str) -> Result<Cursor, Refusal> {
@@ -25,6 +179,11 @@ fn parse_cursor(field: &str, text: &str) -> Result<Cursor, Refusal> {
 
 /// The value of a query parameter; an empty one is absent.
 pub(crate) fn query(parts: &Parts, name: &str) -> Option<String> {
-    let pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value.to_owned()).next()
+    queries(parts, name).next()
+}
+
+/// All values of a query parameter that are not empty.
+pub(crate) fn queries<'a>(parts: &'a Parts, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    pairs.filter(move |(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned())
 }

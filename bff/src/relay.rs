@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
+use crate::revocations::Revocations;
 
 /// Hands what the broker reports to the hub, wakes the dispatcher, and keeps readiness up to date: a
 /// replica that does not hear the fan-out must not be given readers.
@@ -16,11 +17,12 @@ pub(crate) struct Relay {
     pub(crate) wake: Arc<Notify>,
     pub(crate) heard: Latch,
     pub(crate) fan_out: FanOut,
+    pub(crate) revocations: Arc<Revocations>,
 }
 
 impl Relay {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { broker, subscriptions, hub, wake, heard, fan_out } = self;
+        let Self { broker, subscriptions, hub, wake, heard, fan_out, revocations } = self;
         let listening = broker.listen(&subscriptions, |event| {
             match event {
                 Event::Up => heard.set(true),
@@ -30,6 +32,7 @@ impl Relay {
             if matches!(event, Event::Up | Event::Wake) {
                 wake.notify_one();
             }
+            revocations.hear(&event, &hub);
             // Readers of their own replica hear the dispatcher alone, and need no connection to stay live.
             if fan_out == FanOut::All {
                 hub.hear(&event);

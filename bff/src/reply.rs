@@ -7,6 +7,8 @@ use carillon_protocol::{FieldError, Problem};
 /// Seconds that a client is asked to wait while Redis is away or the list is full.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
+const TOKEN_REFUSED: &str = "the token is refused";
+
 /// A refusal over HTTP: `application/problem+json`.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -24,6 +26,21 @@ impl Refusal {
     /// A 400 that names each field that is wrong.
     pub(crate) fn fields(title: &'static str, errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, title, "") }
+    }
+
+    /// A 401 for a token that is not good.
+    pub(crate) fn token(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, TOKEN_REFUSED, detail)
+    }
+
+    /// What is wrong, in one line.
+    pub(crate) fn words(&self) -> String {
+        let errors: Vec<_> = self.errors.iter().map(ToString::to_string).collect();
+        [self.title, &self.detail, &errors.join("; ")]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ")
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -63,7 +80,9 @@ impl IntoResponse for Refusal {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // RFC 6750, section 3: a token that was sent and is not good is told apart from none.
+            let challenge = if title == TOKEN_REFUSED { r#"Bearer error="invalid_token""# } else { "Bearer" };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use carillon_protocol::limits::HEARTBEAT_MS;
@@ -16,31 +17,35 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::app::{App, RECONNECT_MAX_MS};
 use crate::feed::Feed;
 use crate::metrics::{self, Transport};
-use crate::reader::identify;
+use crate::reader::{Caller, since};
+use crate::reply::Refusal;
 
 /// `GET /sse`: the frames of `/ws` as server-sent events (HTML Living Standard, section 9.2). `event`
 /// is the type, `data` the same JSON, and `id` the cursor.
 pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let joined = match identify(&parts) {
-        Ok(reader) => app.join(reader).await,
-        Err(refusal) => Err(refusal),
-    };
-    match joined {
-        Ok((feed, welcome)) => {
+    match open(&app, &parts).await {
+        Ok((caller, feed, welcome)) => {
             let headers = [
                 (header::CONTENT_TYPE, "text/event-stream"),
                 (header::CACHE_CONTROL, "no-cache, no-transform"),
                 // Some proxies hold back a response until it ends, and take this word for it.
                 (header::HeaderName::from_static("x-accel-buffering"), "no"),
             ];
-            (headers, Body::from_stream(events(Stream::new(app, feed, welcome)))).into_response()
+            (headers, Body::from_stream(events(Stream::new(app, &caller, feed, welcome)))).into_response()
         }
         Err(refusal) => {
             metrics::reader_refused(refusal.status().as_u16());
             refusal.into_response()
         }
     }
+}
+
+async fn open(app: &App, parts: &Parts) -> Result<(Caller, Feed, Welcome), Refusal> {
+    let since = since(parts)?;
+    let caller = app.caller(parts).await?;
+    let (feed, welcome) = app.join(&caller, since).await?;
+    Ok((caller, feed, welcome))
 }
 
 /// One reader of `/sse`. It is polled by the connection, so a reader that does not read costs no more
@@ -51,6 +56,8 @@ struct Stream {
     welcome: Option<Welcome>,
     heartbeat: Instant,
     leave: Option<Instant>,
+    /// When the token runs out.
+    expires: Option<Instant>,
     ended: bool,
     _open: TaskTrackerToken,
 }
@@ -66,11 +73,12 @@ fn events(stream: Stream) -> impl futures_util::Stream<Item = Result<Bytes, Infa
 }
 
 impl Stream {
-    fn new(app: App, feed: Feed, welcome: Welcome) -> Self {
+    fn new(app: App, caller: &Caller, feed: Feed, welcome: Welcome) -> Self {
         metrics::joined(Transport::Sse);
         let heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
+        let expires = caller.identity.as_ref().map(|identity| app.instant(identity.expires_at_ms));
         let open = app.readers.token();
-        Self { feed, app, welcome: Some(welcome), heartbeat, leave: None, ended: false, _open: open }
+        Self { feed, app, welcome: Some(welcome), heartbeat, leave: None, expires, ended: false, _open: open }
     }
 
     async fn next(&mut self) -> String {
@@ -79,7 +87,7 @@ impl Stream {
             return event(&ServerMessage::Welcome(welcome), Some(&cursor));
         }
         loop {
-            let wake = self.leave.map_or(self.heartbeat, |leave| leave.min(self.heartbeat));
+            let wake = [self.leave, self.expires].into_iter().flatten().fold(self.heartbeat, Instant::min);
             tokio::select! {
                 biased;
                 () = self.app.stop.cancelled(), if self.leave.is_none() => {
@@ -90,6 +98,9 @@ impl Stream {
                     if self.leave.is_some_and(|leave| Instant::now() >= leave) {
                         return self.farewell();
                     }
+                    if self.expires.is_some_and(|expires| Instant::now() >= expires) {
+                        return self.end("token_expired", "the token has run out; come back with a fresh one");
+                    }
                     self.heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
                     if let Some(cursor) = self.feed.cursor() {
                         let cursor = cursor.to_string();
@@ -99,14 +110,18 @@ impl Stream {
                 output = self.feed.next() => {
                     metrics::sent(Transport::Sse, output.notifications);
                     if output.close.is_some() {
-                        // There are no close codes here: the word comes as an error, and then the end.
-                        self.ended = true;
-                        return event(&ServerMessage::error("closed", output.close_reason(), None), None);
+                        return self.end("closed", output.close_reason());
                     }
                     return output.texts().map(|frame| event_of(&frame)).collect();
                 }
             }
         }
+    }
+
+    /// There are no close codes here: the word comes as an error, and then the end.
+    fn end(&mut self, code: &str, detail: &str) -> String {
+        self.ended = true;
+        event(&ServerMessage::error(code, detail, None), None)
     }
 
     fn farewell(&mut self) -> String {

@@ -1,3 +1,5 @@
+mod command;
+
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -5,15 +7,16 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, HEARTBEAT_MS, SILENCE_MS};
-use carillon_protocol::{ClientMessage, CloseCode, ServerMessage};
+use carillon_protocol::{CloseCode, ServerMessage};
 use futures_util::SinkExt;
 use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::feed::{Feed, Output};
 use crate::metrics::{self, Transport};
-use crate::reader::identify;
+use crate::reader::{Caller, since};
 use crate::reply::Refusal;
+use command::Allowance;
 
 /// What a socket reads at once. axum's default of 128 KiB is allocated for every socket.
 const READ_BUFFER_BYTES: usize = 1_024;
@@ -41,11 +44,12 @@ pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Respons
 
 async fn open(app: App, request: Request) -> Result<Response, Refusal> {
     let (mut parts, _) = request.into_parts();
-    let reader = identify(&parts)?;
+    let since = since(&parts)?;
+    let caller = app.caller(&parts).await?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|rejection| {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
     })?;
-    let (feed, welcome) = app.join(reader).await?;
+    let (feed, welcome) = app.join(&caller, since).await?;
     let readers = app.readers.clone();
     Ok(upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -54,7 +58,9 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         .max_message_size(MESSAGE_MAX_BYTES)
         .max_frame_size(MESSAGE_MAX_BYTES)
         .on_upgrade(move |socket| {
-            let socket = Socket { socket, feed, app, heard: Instant::now() };
+            let expires = caller.identity.as_ref().map(|identity| app.instant(identity.expires_at_ms));
+            let (heard, allowance, caller) = (Instant::now(), Allowance::new(), Box::new(caller));
+            let socket = Socket { socket, feed, app, caller, heard, expires, allowance };
             readers.track_future(socket.serve(ServerMessage::Welcome(welcome)))
         }))
 }
@@ -64,8 +70,12 @@ struct Socket {
     socket: WebSocket,
     feed: Feed,
     app: App,
+    caller: Box<Caller>,
     /// When something last came from the client.
     heard: Instant,
+    /// When the token runs out.
+    expires: Option<Instant>,
+    allowance: Allowance,
 }
 
 /// Why a socket is served no longer.
@@ -94,7 +104,7 @@ impl Socket {
         let mut leave: Option<Instant> = None;
         loop {
             let silent = self.heard + Duration::from_millis(SILENCE_MS);
-            let wake = heartbeat.min(silent).min(leave.unwrap_or(heartbeat));
+            let wake = [leave, self.expires].into_iter().flatten().fold(heartbeat.min(silent), Instant::min);
             let step = tokio::select! {
                 biased;
                 () = self.app.stop.cancelled(), if leave.is_none() => {
@@ -107,6 +117,9 @@ impl Socket {
                     let now = Instant::now();
                     if leave.is_some_and(|leave| now >= leave) {
                         return self.farewell().await;
+                    }
+                    if self.expires.is_some_and(|expires| now >= expires) {
+                        return End::Close(CloseCode::TOKEN_EXPIRED, "the token has run out; come back with a fresh one");
                     }
                     if now >= silent {
                         return End::Close(CloseCode::SILENT, "nothing was heard for 60 s");
@@ -135,15 +148,7 @@ impl Socket {
             Some(Ok(Message::Binary(_))) => {
                 Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
             }
-            Some(Ok(Message::Text(text))) => match ClientMessage::parse(&text) {
-                Ok(ClientMessage::Ping) => self.heartbeat(false).await,
-                Ok(_) => Ok(()),
-                Err(_) => {
-                    let detail = "a message is a JSON object with a type".to_owned();
-                    self.say(&ServerMessage::error("bad_message", detail, None)).await?;
-                    Err(End::Close(CloseCode::BAD_MESSAGE, "a message is a JSON object with a type"))
-                }
-            },
+            Some(Ok(Message::Text(text))) => self.hear_text(&text).await,
         }
     }
 

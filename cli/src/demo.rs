@@ -6,6 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use axum::http::StatusCode;
+use carillon_bff::demo::DemoKey;
+use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::{Publishing, Replica, STOP_DEADLINE, Settings, metrics, now_ms, serve, viewer};
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, stop_on_signals};
@@ -52,6 +54,9 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let tasks = Tasks::new(stop_on_signals());
     let banner = ports.banner(engine, options.static_dir.is_some())?;
+    let key = DemoKey::random()?;
+    let identity = IdentityOptions { jwt_secret: vec![key.secret()], ..IdentityOptions::default() };
+    let identities = Identities::new(&identity)?;
     let mut behind = Vec::new();
     let mut readers = Vec::new();
     for (name, listener) in ports.replicas {
@@ -59,6 +64,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             replica: name.clone(),
             fan_out: FanOut::All,
             publishing: Publishing::Open,
+            identities: identities.clone(),
+            demo: Some(key.clone()),
             static_dir: options.static_dir.clone(),
         };
         let replica = Replica::start(settings, &broker, &readiness, &tasks)?;

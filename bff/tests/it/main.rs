@@ -13,6 +13,7 @@ mod measure;
 mod metrics;
 mod outage;
 mod own;
+mod people;
 mod race;
 mod resume;
 mod shutdown;

@@ -1,14 +1,20 @@
 //! Every metric is moved by something that a test can do.
 
 use carillon_bff::metrics::ALL;
-use carillon_harness::{DialOptions, Reader, Socket, eventually};
+use carillon_harness::{DialOptions, Reader, Socket, eventually, free_port};
+use carillon_protocol::ServerMessage;
+use serde_json::json;
 
+use crate::people::{KEY, PEOPLE, signed_in};
 use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_in_the_list_moves_and_no_other_exists() {
     let world = World::new();
-    let bff = world.bff("bff-1").await;
+    let nobody = format!("http://127.0.0.1:{}/keys", free_port());
+    let args = [&PEOPLE[..], &["--jwks-url", &nobody]].concat();
+    let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
+    bff.until_ready().await;
     let reader = Reader::connect(&bff.ws()).await;
     let expired = r#"{"id":"old","body":"b","expires_at":"2020-01-01T00:00:00Z"}"#;
     world.push([entry("a"), entry("a"), expired.to_owned(), "{".to_owned()]).await;
@@ -16,6 +22,7 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     let body = entry("b");
     let post = reqwest::Client::new()
         .post(bff.http("/api/notifications"))
+        .bearer_auth(KEY)
         .header("content-type", "application/json")
         .body(body);
     assert_eq!(post.send().await.unwrap().status(), 202);
@@ -25,6 +32,7 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
         Socket::open(&format!("{}?since=other.1-0", bff.ws()), &DialOptions::default()).await.unwrap();
     socket.send("nonsense").await;
     socket.until_closed().await;
+    what_people_do(&world, &bff).await;
     a_hole(&world, &reader).await;
     a_message_that_may_not_be_published(&world, &bff).await;
     world.redis.stop();
@@ -34,6 +42,33 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     })
     .await;
     check(&bff).await;
+}
+
+/// One is refused, one is shut out, and one takes nothing of what is for its connection alone.
+async fn what_people_do(world: &World, bff: &Bff) {
+    let mut ann = Socket::open(&signed_in(bff, "ann"), &DialOptions::default()).await.unwrap();
+    let _ = Socket::open(&format!("{}?token=x", bff.ws()), &DialOptions::default()).await.unwrap_err();
+    ann.send(r#"{"type":"subscribe","topic":"closed"}"#).await;
+    let revoke = reqwest::Client::new().post(bff.http("/api/revocations")).bearer_auth(KEY);
+    assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);
+    ann.until_closed().await;
+    let dial = DialOptions { receive_buffer_bytes: Some(4_096), ..DialOptions::default() };
+    let mut stuck = Socket::open(&bff.ws(), &dial).await.unwrap();
+    let ServerMessage::Welcome(welcome) = ServerMessage::parse(&stuck.text().await).unwrap() else {
+        panic!("a welcome comes first");
+    };
+    let large = |to: &str, n: usize| {
+        json!({"id": format!("{to}{n}"), "body": "b", "to": {"connection": to}, "data": "x".repeat(60_000)})
+            .to_string()
+    };
+    let gone = format!("{}0", &welcome.connection[..welcome.connection.len() - 1]);
+    let gone = if gone == welcome.connection { format!("{gone}1") } else { gone };
+    world.push([large(&gone, 0)]).await;
+    for n in 0..300 {
+        world.push([large(&welcome.connection, n)]).await;
+    }
+    let overflows = async || bff.metric("carillon_direct_overflows_total", "").await > 0.5;
+    eventually("an overflow", DEADLINE, overflows).await;
 }
 
 /// Two entries come into history, and only the second is published.
@@ -68,7 +103,7 @@ async fn check(bff: &Bff) {
         .collect();
     let listed: std::collections::BTreeSet<_> = ALL.iter().map(|(name, _)| *name).collect();
     assert_eq!(found, listed);
-    for (name, meaning) in ALL {
+    for &(name, meaning) in ALL {
         assert!(text.contains(&format!("# HELP {name} {meaning}")), "{name}");
         assert!(name == "carillon_entries_waiting" || bff.metric(name, "").await > 0.5, "{name} never moved");
     }

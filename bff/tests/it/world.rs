@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::{Publishing, Replica, Settings, now_ms};
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
@@ -145,6 +146,8 @@ pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
         replica: "bff-1".to_owned(),
         fan_out: FanOut::All,
         publishing: Publishing::Open,
+        identities: Identities::new(&IdentityOptions::default()).unwrap(),
+        demo: None,
         static_dir: None,
     };
     let tasks = Tasks::default();

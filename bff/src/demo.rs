@@ -1,0 +1,88 @@
+//! Signing in without a word of proof, for demonstrations: off unless it is asked for.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use carillon_protocol::limits::NAME_MAX_BYTES;
+use carillon_protocol::{FieldError, format_timestamp};
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::identity::Secret;
+use crate::reply::Refusal;
+
+/// How long a token of the demo is good, in seconds.
+const TOKEN_S: u64 = 3_600;
+/// Longest request body, in bytes.
+const BODY_MAX_BYTES: usize = 1_024;
+
+/// Gives anybody a token for any name.
+#[derive(Clone, Debug)]
+pub struct DemoKey(Secret);
+
+impl DemoKey {
+    /// A key of this process alone.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn random() -> anyhow::Result<Self> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+        Ok(Self(STANDARD.encode(bytes).parse().unwrap_or_else(|never| match never {})))
+    }
+
+    /// The secret, for [`crate::identity::IdentityOptions::jwt_secret`].
+    #[must_use]
+    pub fn secret(&self) -> Secret {
+        self.0.clone()
+    }
+
+    /// A demo that signs with this secret.
+    #[must_use]
+    pub fn of(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// A JWT (RFC 7519) with HS256. It opens the presence of everybody, as a demo's page shows it.
+    fn token(&self, user: &str, now_s: u64) -> String {
+        let claims =
+            json!({ "user_id": user, "iat": now_s, "exp": now_s + TOKEN_S, "topics": ["presence:*"] });
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(&claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose().as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes())))
+    }
+}
+
+/// `GET /api/demo` says that it is on, and `POST /api/demo/token` signs somebody in.
+pub(crate) fn router(key: DemoKey) -> Router {
+    Router::new()
+        .route("/api/demo", get(async || StatusCode::NO_CONTENT))
+        .route("/api/demo/token", post(sign_in))
+        .with_state(Arc::new(key))
+}
+
+async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Json<Value>, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        user: String,
+    }
+    let fault =
+        |detail: String| Refusal::fields("nobody can be signed in", vec![FieldError::new("user", detail)]);
+    let body = axum::body::to_bytes(request.into_body(), BODY_MAX_BYTES).await;
+    let body = body.map_err(|_| fault(format!("the request has at most {BODY_MAX_BYTES} bytes")))?;
+    let Body { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
+    let user = user.trim();
+    if !(1..=NAME_MAX_BYTES).contains(&user.len()) {
+        return Err(fault(format!("a name of 1 to {NAME_MAX_BYTES} bytes")));
+    }
+    let now_ms = crate::now_ms();
+    let token = key.token(user, now_ms / 1_000);
+    let expires_at = format_timestamp(now_ms + TOKEN_S * 1_000);
+    Ok(Json(json!({ "token": token, "user": user, "expires_at": expires_at })))
+}

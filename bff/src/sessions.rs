@@ -1,0 +1,26 @@
+//! `POST /api/sessions`: a session before there is a connection, for who starts a job first.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use carillon_protocol::format_timestamp;
+
+use crate::app::App;
+use crate::reader::session_of;
+use crate::reply::Refusal;
+
+/// The session that the request names, or a new one: 201 with its token, and the id under which an
+/// application may address it.
+pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, _) = request.into_parts();
+    app.allow_origin(&parts)?;
+    let named = session_of(&parts);
+    let (session, token) = app.session(named.as_deref().unwrap_or("new")).await?;
+    let body = serde_json::json!({
+        "session": token,
+        "id": session.id.to_string(),
+        "expires_at": format_timestamp(session.expires_at_ms),
+    });
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}

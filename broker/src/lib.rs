@@ -23,6 +23,7 @@ mod memory;
 mod names;
 mod presence;
 mod redis_engine;
+mod replay;
 mod revocations;
 mod route;
 mod state;

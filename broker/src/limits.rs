@@ -33,6 +33,8 @@ pub const WRITINGS_MAX: usize = 8;
 pub const PRESENCE_BATCH_MAX_USERS: usize = 256;
 /// Revocations are kept for this many seconds: 31 days, a day longer than any token is good.
 pub const REVOCATIONS_KEEP_S: u64 = 31 * 86_400;
+/// A revocation lies at most this many seconds ahead of Redis' clock, since clocks differ.
+pub const REVOCATION_AHEAD_MAX_S: u64 = 300;
 /// Revocations that are kept at most; beyond it, none is taken.
 pub const REVOCATIONS_MAX: usize = 100_000;
 
@@ -50,6 +52,11 @@ pub fn history_age_ms(audience: &Audience) -> Option<u64> {
 
 /// Entries of one history at most: a cap for safety, far above any burst.
 pub const HISTORY_MAX_ENTRIES: usize = 200_000;
+
+/// Bytes of a key that may be used once.
+pub const USED_KEY_MAX_BYTES: usize = 256;
+/// How long a key stays used at most.
+pub const USED_KEY_MAX_KEEP: Duration = Duration::from_secs(7 * 86_400);
 
 /// Bytes of the names and values of a user's state at most.
 pub const STATE_MAX_BYTES: usize = 64 * 1024;

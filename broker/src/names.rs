@@ -76,6 +76,12 @@ impl Names {
         format!("{}revocations", self.prefix())
     }
 
+    /// There while a key that may be used once is used.
+    #[must_use]
+    pub fn used(&self, key: &str) -> String {
+        format!("{}used:{key}", self.prefix())
+    }
+
     /// The key that sessions are sealed with.
     #[must_use]
     pub fn session_key(&self) -> String {

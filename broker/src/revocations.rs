@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use redis::Script;
 
-use crate::limits::{REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
+use crate::limits::{REVOCATION_AHEAD_MAX_S, REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
 use crate::memory::MemoryEngine;
 use crate::redis_engine::RedisEngine;
 use crate::{Broker, BrokerError, Engine, Event};
@@ -29,14 +29,17 @@ pub enum Revocation {
     },
 }
 
-/// KEYS 1 revocations. ARGV 1 what is revoked  2 until when, in seconds  3 up to when the old are dropped
-/// 4 how many are kept  5 the control channel
+/// KEYS 1 revocations. ARGV 1 what is revoked  2 until when, in seconds  3 seconds that it is kept
+/// 4 how many are kept  5 the control channel  6 seconds that it may lie ahead. What is kept is measured by
+/// Redis' clock, so that no revocation can push out another before its time.
 const REVOKE: &str = "
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local now = tonumber(redis.call('TIME')[1])
+if tonumber(ARGV[2]) > now + tonumber(ARGV[6]) then return 'ahead' end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[3]))
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 'full' end
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
 redis.call('PUBLISH', ARGV[5], ARGV[2] .. ' ' .. ARGV[1])
-return 1";
+return 'done'";
 
 impl Revocation {
     fn member(&self) -> String {
@@ -71,18 +74,20 @@ impl Broker {
     /// Calls tokens back: stored, and told to all replicas.
     ///
     /// # Errors
-    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already; again is harmless.
+    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already, and for a revocation that lies more
+    /// than [`REVOCATION_AHEAD_MAX_S`] ahead. Again is harmless.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
-        let done = match &self.0 {
-            Engine::Redis(engine) => engine.revoke(revocation).await?,
-            Engine::Memory(engine) => engine.revoke(revocation)?,
-        };
-        if done {
-            return Ok(());
+        let answer = engine!(self, engine => engine.revoke(revocation))?;
+        match answer.as_str() {
+            "done" => Ok(()),
+            "full" => Err(BrokerError::Refused(format!(
+                "{REVOCATIONS_MAX} revocations are kept already, which is all there may be"
+            ))),
+            _ => Err(BrokerError::Refused(format!(
+                "a revocation until second {}, more than {REVOCATION_AHEAD_MAX_S} s ahead",
+                revocation.until_s()
+            ))),
         }
-        Err(BrokerError::Refused(format!(
-            "{REVOCATIONS_MAX} revocations are kept already, which is all there may be"
-        )))
     }
 
     /// All that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds.
@@ -90,10 +95,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.revocations().await,
-            Engine::Memory(engine) => engine.revocations(),
-        }
+        engine!(self, engine => engine.revocations())
     }
 
     /// The key that all replicas seal sessions with: `fresh` where there is none yet. It is kept where
@@ -102,20 +104,16 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.session_key(fresh).await,
-            Engine::Memory(engine) => engine.session_key(fresh),
-        }
+        engine!(self, engine => engine.session_key(fresh))
     }
 }
 
 impl RedisEngine {
-    async fn revoke(&self, revocation: &Revocation) -> Result<bool, BrokerError> {
+    async fn revoke(&self, revocation: &Revocation) -> Result<String, BrokerError> {
         let script = Script::new(REVOKE);
-        let until_s = revocation.until_s();
         let mut call = script.key(self.names().revocations());
-        call.arg(revocation.member()).arg(until_s).arg(until_s.saturating_sub(REVOCATIONS_KEEP_S));
-        call.arg(REVOCATIONS_MAX).arg(self.names().control());
+        call.arg(revocation.member()).arg(revocation.until_s()).arg(REVOCATIONS_KEEP_S);
+        call.arg(REVOCATIONS_MAX).arg(self.names().control()).arg(REVOCATION_AHEAD_MAX_S);
         let call = &call;
         self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
     }
@@ -140,18 +138,22 @@ impl RedisEngine {
 }
 
 impl MemoryEngine {
-    fn revoke(&self, revocation: &Revocation) -> Result<bool, BrokerError> {
-        let mut store = self.store()?;
+    fn revoke(&self, revocation: &Revocation) -> Result<String, BrokerError> {
+        let now_s = self.now_ms() / 1_000;
         let (member, until_s) = (revocation.member(), revocation.until_s());
+        if until_s > now_s + REVOCATION_AHEAD_MAX_S {
+            return Ok("ahead".to_owned());
+        }
+        let mut store = self.store()?;
         let kept: &mut BTreeMap<_, _> = &mut store.revocations;
-        kept.retain(|_, at_s| *at_s > until_s.saturating_sub(REVOCATIONS_KEEP_S));
+        kept.retain(|_, at_s| *at_s > now_s.saturating_sub(REVOCATIONS_KEEP_S));
         if kept.len() >= REVOCATIONS_MAX && !kept.contains_key(&member) {
-            return Ok(false);
+            return Ok("full".to_owned());
         }
         let known = kept.entry(member).or_default();
         *known = until_s.max(*known);
         self.tell_all(&Event::Revoked(revocation.clone()));
-        Ok(true)
+        Ok("done".to_owned())
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {

@@ -28,6 +28,8 @@ pub(crate) struct Store {
     pub(crate) people: People,
     pub(crate) revocations: BTreeMap<String, u64>,
     pub(crate) session_key: Option<[u8; 32]>,
+    /// Each with the millisecond in which it is free again.
+    pub(crate) used: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Default)]
@@ -61,6 +63,7 @@ impl Store {
             people: People::default(),
             revocations: BTreeMap::new(),
             session_key: None,
+            used: BTreeMap::new(),
         }
     }
 

@@ -11,6 +11,7 @@ mod outage;
 mod presence;
 mod random;
 mod redis_only;
+mod replay;
 mod revocations;
 mod state;
 mod tls;

@@ -167,11 +167,6 @@ impl RedisEngine {
         self.link.ask(|mut connection| async move { command.query_async(&mut connection).await }).await
     }
 
-    /// Runs commands for their effect.
-    pub(crate) async fn run(&self, pipe: &redis::Pipeline) -> Result<(), BrokerError> {
-        self.link.run(|mut connection| async move { pipe.exec_async(&mut connection).await }).await
-    }
-
     /// A Redis that may evict keys would lose entries without a word; this says so in the log.
     pub(crate) async fn check_policy(&self) -> Result<Option<String>, BrokerError> {
         let mut command = redis::cmd("CONFIG");

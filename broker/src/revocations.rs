@@ -36,7 +36,7 @@ const REVOKE: &str = "
 local now = tonumber(redis.call('TIME')[1])
 if tonumber(ARGV[2]) > now + tonumber(ARGV[6]) then return 'ahead' end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[3]))
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 'full' end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
 redis.call('PUBLISH', ARGV[5], ARGV[2] .. ' ' .. ARGV[1])
 return 'done'";

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use carillon_protocol::Audience;
+use redis::Script;
 
 use crate::event::Generations;
 use crate::limits::STATE_MAX_BYTES;
@@ -42,6 +43,13 @@ impl Broker {
     }
 }
 
+/// KEYS 1 the state, and the channel of its name. ARGV its fields and their values. One by one, since Lua hands
+/// on a few thousand arguments at most. (No MULTI: redis-rs 1.8 panics when a command inside is refused.)
+const SET_STATE: &str = "
+redis.call('UNLINK', KEYS[1])
+for i = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('PUBLISH', KEYS[1], 'new')";
+
 fn within_bounds(state: &State) -> Result<(), BrokerError> {
     let bytes: usize = state.iter().map(|(field, value)| field.len() + value.len()).sum();
     if bytes > STATE_MAX_BYTES {
@@ -75,20 +83,20 @@ impl RedisEngine {
     }
 
     async fn set_user_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
-        let name = self.names().state(user);
-        let mut pipe = redis::pipe();
-        pipe.atomic().cmd("UNLINK").arg(&name);
-        if !state.is_empty() {
-            pipe.cmd("HSET").arg(&name).arg(state);
+        let script = Script::new(SET_STATE);
+        let mut call = script.key(self.names().state(user));
+        for (field, value) in state {
+            call.arg(field).arg(value);
         }
-        pipe.publish(&name, "new");
-        self.run(&pipe).await
+        let call = &call;
+        self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
     }
 
     async fn publish_to_user(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
-        let mut pipe = redis::pipe();
-        pipe.publish(self.names().raw(user), data);
-        self.run(&pipe).await
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.names().raw(user)).arg(data);
+        let command = &command;
+        self.link.run(|mut connection| async move { command.exec_async(&mut connection).await }).await
     }
 }
 
@@ -98,7 +106,7 @@ impl MemoryEngine {
     }
 
     fn set_user_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
-        // Held until it is told, as MULTI does.
+        // Held until it is told, as the script is one step.
         let mut store = self.store()?;
         if state.is_empty() {
             store.states.remove(user);

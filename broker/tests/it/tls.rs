@@ -3,20 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use carillon_broker::{Broker, BrokerError, Dead, Event, FanOut, Names, State, Subscriptions};
+use carillon_broker::{
+    Accepted, Beat, Broker, BrokerError, Dead, Event, FanOut, Names, NewMessage, Revocation, State,
+    Subscriptions,
+};
 use carillon_harness::{RedisServer, eventually, free_port, need};
-use carillon_protocol::{Audience, Cursor, Position};
+use carillon_protocol::{Audience, Cursor, Position, Status};
 use tempfile::TempDir;
 
 use crate::bench::DEADLINE;
 
 const PASSWORD: &str = "a password";
 /// What the user of a replica needs, as docs/kubernetes.md has it.
-const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* ~notify:* resetchannels &Notification-Channel \
-    &{Notification-List}:* &notify:* -@all +ping +subscribe +unsubscribe +publish +lpush +lindex +ltrim +llen +hmget \
-    +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange +xinfo|stream +time +info +eval +evalsha \
-    +script|load +hgetall +multi +exec +config|get";
+const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* ~notify:* resetchannels \
+    &Notification-Channel &{Notification-List}:* &notify:* -@all +ping +subscribe +unsubscribe +publish \
+    +lpush +lindex +ltrim +llen +hmget +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange \
+    +xinfo|stream +time +info +eval +evalsha +script|load +hgetall +exists +hdel +hlen +hincrby +hsetnx +set \
+    +get +del +smembers +spop +srem +zadd +zrange +zrangebyscore +zrem +zcard +zscore +zremrangebyscore \
+    +config|get";
 /// Rights that are there for a warning in the log, or for a version of redis-rs that asks otherwise.
 const SPARE: [&str; 2] = ["+config|get", "+eval"];
 
@@ -127,16 +133,51 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
             Dead { reason: "test".into(), detail: "test".into(), claimed_by: "bff-1".into(), raw: vec![1] };
         broker.bury(&dead).await?;
         assert!(broker.dead().await?.contains(&dead));
-        let state = State::from([("field".to_owned(), "value".to_owned())]);
-        broker.set_state("two", &state).await?;
-        assert_eq!(broker.state("two").await?, state);
-        broker.publish_raw("two", b"ding").await?;
-        Ok(())
+        people(broker).await
     };
     tokio::select! {
         () = listening => panic!("a listener never ends"),
         done = work => done,
     }
+}
+
+/// What is kept of users, and between them.
+async fn people(broker: &Broker) -> Result<(), BrokerError> {
+    let state = State::from([("field".to_owned(), "value".to_owned())]);
+    broker.set_state("two", &state).await?;
+    assert_eq!(broker.state("two").await?, state);
+    broker.publish_raw("two", b"ding").await?;
+
+    let until_s = 0;
+    broker.revoke(&Revocation::User { user: "two".into(), until_s }).await?;
+    assert_eq!(broker.revocations().await?.len(), 1);
+    assert_eq!(broker.session_key([7; 32]).await?, [7; 32]);
+    assert!(broker.first_use("key", Duration::from_secs(60)).await?);
+
+    let entry = br#"{"id":"m","from":"one","to":{"user":"two"},"body":"b"}"#;
+    let message = NewMessage { id: "m", from: "one", to: "two", entry, accepted_by: "bff-1" };
+    assert_eq!(broker.accept(&message).await?, Accepted::Stored);
+    broker.claim("bff-1", FanOut::All).await?;
+    broker.note_written("m", "bff-1", "bff-1-0-1").await?;
+    assert_eq!(broker.advance("two", &["m".to_owned()], Status::Read, "bff-1").await?, 1);
+    assert_eq!(broker.message("m").await?.map(|message| message.status), Some(Status::Read));
+    let tail = broker.tail().await?;
+    assert!(broker.mark_read("two", &tail, "bff-1").await?);
+    assert_eq!(broker.read_position("two").await?, Some(tail));
+
+    // One run comes and goes, and another falls silent and is cleared away.
+    let users = ["one".to_owned(), "two".to_owned()];
+    let beat = async |run: &str, lease_ms: u64, changes: &[(String, usize)]| {
+        let (lease, grace) = (Duration::from_millis(lease_ms), Duration::ZERO);
+        broker.beat(&Beat { run, lease, grace, changes, fan_out: FanOut::All }).await
+    };
+    beat("silent", 1, &[(users[0].clone(), 1)]).await?;
+    beat("a", 10_000, &[(users[1].clone(), 1)]).await?;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(broker.presence(&users).await?.iter().map(|one| one.connections).collect::<Vec<_>>(), [0, 1]);
+    beat("a", 10_000, &[(users[1].clone(), 0)]).await?;
+    beat("a", 0, &[]).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use carillon_broker::FanOut;
@@ -6,13 +6,21 @@ use clap::{Args, ValueEnum};
 
 use crate::demo::DemoKey;
 use crate::identity::IdentityOptions;
+use crate::port::Port;
+use crate::profiles::ProfileOptions;
+
+/// Where readers connect, unless something else is said.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
 /// The options of a replica; each is also an environment variable, its name in capitals.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Where readers connect
-    #[arg(long, env, default_value = "127.0.0.1:8081")]
-    pub listen: SocketAddr,
+    /// Where readers connect [default: 127.0.0.1:8081]
+    #[arg(long, env)]
+    pub listen: Option<SocketAddr>,
+    /// The same by its port, as 3000 or :3000, which keeps the address of --listen; or as an address
+    #[arg(long, env)]
+    pub port: Option<Port>,
     /// Where /live, /ready and /metrics are
     #[arg(long, env, default_value = "127.0.0.1:9081")]
     pub admin_listen: SocketAddr,
@@ -39,6 +47,8 @@ pub struct Config {
     /// Lets anybody publish who reaches an exposed address
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
+    #[command(flatten)]
+    pub profiles: ProfileOptions,
 }
 
 /// `--fanout`
@@ -100,12 +110,29 @@ impl Config {
         }
     }
 
+    /// Where readers connect, by LISTEN and PORT.
+    ///
+    /// # Errors
+    /// When the two name different addresses.
+    pub fn listen_on(&self) -> anyhow::Result<SocketAddr> {
+        let listen = self.listen.unwrap_or(LISTEN_DEFAULT);
+        match (self.listen, self.port) {
+            (_, None) => Ok(listen),
+            (_, Some(Port::Number(port))) => Ok((listen.ip(), port).into()),
+            (Some(listen), Some(Port::At(at))) if listen != at => anyhow::bail!(
+                "LISTEN is {listen} and PORT is {at}: give one of them, or a PORT like :{}, which keeps the address of LISTEN",
+                at.port()
+            ),
+            (_, Some(Port::At(at))) => Ok(at),
+        }
+    }
+
     /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys.
     #[must_use]
-    pub fn publishing(&self) -> Publishing {
+    pub fn publishing(&self, listen: SocketAddr) -> Publishing {
         let keys: Vec<_> =
             self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
-        if keys.is_empty() && (self.allow_publish || self.listen.ip().is_loopback()) {
+        if keys.is_empty() && (self.allow_publish || listen.ip().is_loopback()) {
             Publishing::Open
         } else {
             Publishing::Keys(keys)

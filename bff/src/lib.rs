@@ -14,6 +14,8 @@ pub mod jwks;
 pub mod metrics;
 pub mod origin;
 mod outbound;
+mod port;
+pub mod profiles;
 mod reader;
 mod relay;
 mod reply;

@@ -3,11 +3,17 @@
 use std::process::ExitCode;
 
 use carillon_bff::identity::Identities;
+use carillon_bff::profiles::profiles;
 use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, metrics, serve};
 use carillon_broker::{Broker, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
 use clap::{Parser, Subcommand};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use pprof_alloc::PprofAlloc;
+
+/// The system's allocator, which samples the heap where profiles are wanted.
+#[global_allocator]
+static ALLOCATOR: PprofAlloc = PprofAlloc::new().with_pprof_sample_rate_from_env(0);
 
 /// Races for notifications and brings them to WebSocket and SSE readers.
 #[derive(Parser)]
@@ -35,10 +41,12 @@ fn main() -> ExitCode {
 
 async fn replica(config: Config) -> anyhow::Result<()> {
     init_logs();
+    config.profiles.sample_heap();
     let recorder = PrometheusBuilder::new().install_recorder()?;
     metrics::describe();
     let broker = Broker::redis(&config.redis_url, Names::default())?;
-    let listener = bind("readers", config.listen, "--listen").await?;
+    let listen = config.listen_on()?;
+    let listener = bind("readers", listen, "--listen").await?;
     let admin_listener = bind("probes", config.admin_listen, "--admin-listen").await?;
 
     let readiness = Readiness::default();
@@ -46,9 +54,9 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     let settings = Settings {
         replica: config.replica_name()?,
         fan_out: config.fanout.into(),
-        publishing: config.publishing(),
         identities: Identities::new(&config.identity)?,
         demo: config.demo()?,
+        publishing: config.publishing(listen),
         static_dir: config.static_dir,
     };
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
@@ -57,6 +65,11 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     let probes = admin(readiness, move || recorder.render());
     // The probes answer until the last reader is let go.
     tasks.spawn("admin port", serve(admin_listener, probes, tasks.stop().clone(), replica.readers()));
+    if let Some(at) = config.profiles.listen() {
+        let listener = bind("profiles", at, "--pprof-port").await?;
+        let profiles = profiles(&config.profiles);
+        tasks.spawn("profiles' port", serve(listener, profiles, tasks.stop().clone(), replica.readers()));
+    }
     tasks.spawn("readers' port", replica.serve(listener));
     broker.check_policy().await;
 

@@ -14,6 +14,7 @@ mod metrics;
 mod outage;
 mod own;
 mod people;
+mod profiles;
 mod race;
 mod resume;
 mod shutdown;

@@ -1,0 +1,81 @@
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// Where to listen, as `PORT` and `PPROF_PORT` say it: `3000`, `:3000` or `127.0.0.1:3000`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// This port, on the address that is usual there.
+    Number(u16),
+    /// This address.
+    At(SocketAddr),
+}
+
+impl Port {
+    /// The address, where `ip` is the usual one.
+    #[must_use]
+    pub fn on(self, ip: IpAddr) -> SocketAddr {
+        match self {
+            Self::Number(port) => (ip, port).into(),
+            Self::At(at) => at,
+        }
+    }
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix(':').unwrap_or(text).parse().map(Self::Number);
+        number
+            .or_else(|_| text.parse().map(Self::At))
+            .map_err(|_| format!("'{text}' is no port: write it like 3000, :3000 or 127.0.0.1:3000"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn a_port_is_a_number_or_an_address() {
+        for (text, port) in [
+            ("3000", Ok(Port::Number(3000))),
+            (":3000", Ok(Port::Number(3000))),
+            ("127.0.0.1:3000", Ok(Port::At("127.0.0.1:3000".parse().unwrap()))),
+            ("[::1]:3000", Ok(Port::At("[::1]:3000".parse().unwrap()))),
+            ("65536", Err(())),
+            (":", Err(())),
+            ("", Err(())),
+            ("localhost:3000", Err(())),
+        ] {
+            assert_eq!(text.parse::<Port>().map_err(drop), port, "{text}");
+        }
+    }
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn port_is_another_way_to_say_listen() {
+        let listen = |args: &[&str]| {
+            let config = Cli::parse_from([&["bff"], args].concat()).config;
+            config.listen_on().map(|addr| addr.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(listen(&[]).unwrap(), "127.0.0.1:8081");
+        assert_eq!(listen(&["--port", ":3000"]).unwrap(), "127.0.0.1:3000");
+        assert_eq!(listen(&["--listen", "0.0.0.0:8081", "--port", "3000"]).unwrap(), "0.0.0.0:3000");
+        assert_eq!(listen(&["--port", "0.0.0.0:3000"]).unwrap(), "0.0.0.0:3000");
+        assert_eq!(listen(&["--listen", "[::]:1", "--port", "[::]:1"]).unwrap(), "[::]:1");
+        let error = listen(&["--listen", "0.0.0.0:8081", "--port", "127.0.0.1:3000"]).unwrap_err();
+        assert_eq!(
+            error,
+            "LISTEN is 0.0.0.0:8081 and PORT is 127.0.0.1:3000: give one of them, or a PORT like :3000, which keeps the address of LISTEN"
+        );
+    }
+}

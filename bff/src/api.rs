@@ -11,27 +11,31 @@ use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
 use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
+use serde_json::json;
 use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 
 use crate::app::App;
 use crate::config::Publishing;
 use crate::metrics;
-use crate::reader::{query, since};
+use crate::reader::{Caller, query, since};
 use crate::reply::Refusal;
+use crate::token::Identity;
 
 /// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Json<Page>, Refusal> {
     let (parts, _) = request.into_parts();
     let limit = limit(&parts)?;
     let since = since(&parts)?;
-    let audiences = app.caller(&parts).await?.audiences();
+    let caller = app.caller(&parts).await?;
+    let audiences = caller.audiences();
     let resumes = since.is_some();
     let mut at = match since {
         Some(cursor) => cursor,
         None => Cursor { position: Position::ZERO, ..app.broker.tail().await? },
     };
-    let mut page = Page { items: Vec::new(), next: String::new(), gap: false };
+    let read = app.read_position(&caller).await?;
+    let mut page = Page { items: Vec::new(), next: String::new(), gap: false, read };
     loop {
         let history = app.broker.history(&audiences, &at, limit - page.items.len()).await?;
         page.gap |= resumes && history.gap.is_some();
@@ -100,7 +104,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
 /// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list.
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    authorize(&app.publishing, &parts)?;
+    let sender = app.publisher(&parts).await?;
     if !is_json(&parts) {
         let detail = "send a notification as application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail));
@@ -108,13 +112,16 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
+    if let Some(sender) = sender {
+        let (id, status) = app.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
+        return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
+    }
     let (entry, notification) = ready_to_push(text, || uuid::Uuid::now_v7().to_string()).map_err(invalid)?;
     if entry.len() > ENTRY_MAX_BYTES {
         return Err(too_large());
     }
     if app.broker.waiting().await? >= WAITING_MAX_ENTRIES {
-        let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be taken; try again shortly");
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the list is full", detail));
+        return Err(list_full());
     }
     app.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
@@ -122,11 +129,16 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
-fn invalid(errors: Vec<FieldError>) -> Refusal {
+pub(crate) fn list_full() -> Refusal {
+    let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be taken; try again shortly");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the list is full", detail)
+}
+
+pub(crate) fn invalid(errors: Vec<FieldError>) -> Refusal {
     Refusal::fields("this is no notification", errors)
 }
 
-fn too_large() -> Refusal {
+pub(crate) fn too_large() -> Refusal {
     let detail = format!("a notification has at most {ENTRY_MAX_BYTES} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
 }
@@ -135,6 +147,35 @@ fn is_json(parts: &Parts) -> bool {
     let value =
         parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+impl App {
+    /// Who publishes: a user, or, without one, an application that may say anything to anybody.
+    async fn publisher(&self, parts: &Parts) -> Result<Option<Identity>, Refusal> {
+        if self.has_key(parts) {
+            return Ok(None);
+        }
+        match self.identities.token_of(parts) {
+            Some(token) if self.identities.tokens.is_configured() => {
+                self.allow_origin(parts)?;
+                Ok(Some(self.identity(token).await?))
+            }
+            _ => authorize(&self.publishing, parts).map(|()| None),
+        }
+    }
+
+    /// Whether a request has one of the keys.
+    pub(crate) fn has_key(&self, parts: &Parts) -> bool {
+        matches!(&self.publishing, Publishing::Keys(_)) && authorize(&self.publishing, parts).is_ok()
+    }
+
+    /// Up to where the signed-in user has read.
+    pub(crate) async fn read_position(&self, caller: &Caller) -> Result<Option<String>, Refusal> {
+        match caller.user() {
+            Some(user) => Ok(self.broker.read_position(user).await?.map(|cursor| cursor.to_string())),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Whether a request has one of the keys, or none is needed.

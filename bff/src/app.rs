@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Publishing;
-use crate::feed::{Clock, Feed, Feeds};
+use crate::feed::{Clock, Feed, Feeds, Output};
 use crate::hub::connection_id;
 use crate::identity::Identities;
+use crate::messages::Written;
 use crate::reader::{Caller, credential};
 use crate::reply::Refusal;
 use crate::revocations::Revocations;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) revocations: Arc<Revocations>,
     /// Seals sessions, with a key that is read when the first one comes.
     pub(crate) sealer: OnceCell<Sealer>,
+    /// Notes to which connections messages were written.
+    pub(crate) written: Written,
     /// Milliseconds since 1970.
     pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.
@@ -87,9 +90,17 @@ impl App {
             cursor: joined.cursor.to_string(),
             resume: joined.resume,
             heartbeat_ms: HEARTBEAT_MS,
-            read: None,
+            read: self.read_position(caller).await?,
         };
         Ok((feed, welcome))
+    }
+
+    /// Notes that the messages of an output go to a connection.
+    pub(crate) fn note_written(&self, feed: &Feed, output: &Output) {
+        if !output.messages.is_empty() {
+            let connection = connection_id(&self.run, feed.id());
+            output.messages.iter().for_each(|id| self.written.note(id, &connection));
+        }
     }
 
     /// The moment of this process's clock that is `at_ms` since 1970.

@@ -66,6 +66,8 @@ pub struct Output {
     pub frames: Vec<Utf8Bytes>,
     /// How many of them are notifications.
     pub notifications: usize,
+    /// The ids of those that one user sends to another.
+    pub messages: Vec<Arc<str>>,
     /// What is for this connection alone, with the cursor to frame it by.
     pub direct: Option<(Vec<Direct>, Cursor)>,
     /// Close with this code; nothing follows.
@@ -139,6 +141,7 @@ impl Feeds {
             } else {
                 output.frames.push(frame.text.clone());
                 output.notifications += usize::from(frame.kind == Kind::Notification);
+                output.messages.extend(frame.message.clone());
             }
         }
         output

@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use axum::extract::ws::Utf8Bytes;
 use carillon_broker::{Kind, Stored};
-use carillon_protocol::{Cursor, Entry, Position, kind_frame, notification_frame};
+use carillon_protocol::{Audience, Cursor, Entry, Position, kind_frame, notification_frame};
 
 /// One entry, encoded once a replica and shared by all its readers: nothing in it is a reader's own.
 #[derive(Debug)]
@@ -11,6 +13,8 @@ pub struct Frame {
     pub kind: Kind,
     /// Milliseconds since 1970 from which on it is dropped.
     pub expires_at_ms: Option<u64>,
+    /// The id of a notification that one user sends to another, which may be a message of the ledger.
+    pub message: Option<Arc<str>>,
     /// The frame.
     pub text: Utf8Bytes,
 }
@@ -23,15 +27,17 @@ impl Frame {
     pub fn encode(epoch: &str, claimed_by: &str, stored: &Stored) -> Option<Self> {
         let Stored { position, kind, raw, .. } = stored;
         let cursor = Cursor { epoch: epoch.to_owned(), position: *position };
-        let (expires_at_ms, text) = match kind {
+        let (expires_at_ms, message, text) = match kind {
             Kind::Notification => {
                 let entry = Entry::read(raw, *position).ok()?;
-                (entry.expires_at_ms, notification_frame(&cursor, claimed_by, &entry.json))
+                let is_personal = entry.from.is_some() && matches!(entry.audience, Audience::User(_));
+                let message = is_personal.then(|| entry.id.as_str().into());
+                (entry.expires_at_ms, message, notification_frame(&cursor, claimed_by, &entry.json))
             }
             Kind::Unknown => return None,
-            _ => (None, kind_frame(kind.as_str(), &cursor, std::str::from_utf8(raw).ok()?)?),
+            _ => (None, None, kind_frame(kind.as_str(), &cursor, std::str::from_utf8(raw).ok()?)?),
         };
-        Some(Self { position: *position, kind: *kind, expires_at_ms, text: text.into() })
+        Some(Self { position: *position, kind: *kind, expires_at_ms, message, text: text.into() })
     }
 }
 

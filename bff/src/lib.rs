@@ -11,6 +11,7 @@ mod frame;
 pub mod hub;
 pub mod identity;
 pub mod jwks;
+mod messages;
 pub mod metrics;
 pub mod origin;
 mod outbound;
@@ -53,6 +54,7 @@ use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
+use messages::Written;
 use relay::Relay;
 use reply::Refusal;
 use revocations::Revocations;
@@ -134,6 +136,9 @@ impl Replica {
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 
+        let (written, noting) = Written::new(broker.clone(), Arc::clone(&replica));
+        tasks.spawn("traces", noting.run(tasks.stop().clone()));
+
         let readers = TaskTracker::new();
         let app = App::new(Shared {
             replica,
@@ -143,6 +148,7 @@ impl Replica {
             identities,
             revocations,
             sealer: OnceCell::new(),
+            written,
             clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),
@@ -209,6 +215,8 @@ fn router(app: App, demo: Option<DemoKey>, viewer: Option<Router>) -> Router {
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .route("/api/notifications", get(api::list).post(api::publish))
+        .route("/api/notifications/{id}", get(messages::status))
+        .route("/api/notifications/{id}/trace", get(messages::trace))
         .route("/api/sessions", post(sessions::open))
         .route("/api/revocations", post(api::revoke))
         .with_state(app)

@@ -2,7 +2,7 @@
 //! reads [`ALL`] and fails for a name that nothing ever moved.
 
 use carillon_broker::Batch;
-use carillon_protocol::{CloseCode, GapReason};
+use carillon_protocol::{CloseCode, GapReason, Status};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// Name and meaning of each.
@@ -32,6 +32,11 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_readers_revoked_total", "readers shut out, since their token was called back"),
     ("carillon_key_fetches_failed_total", "times that the keys of JWKS_URL could not be had"),
     ("carillon_tokens_refused_total", "tokens that were not good, by reason"),
+    ("carillon_people_messages_accepted_total", "messages between people that were stored; repeats apart"),
+    ("carillon_people_messages_repeated_total", "messages between people that were stored before"),
+    ("carillon_people_messages_advanced_total", "messages between people that came further, by status"),
+    ("carillon_acknowledgements_total", "ids of notifications that readers said they show"),
+    ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
 ];
@@ -163,4 +168,24 @@ pub(crate) fn message_refused(code: &str) {
 
 pub(crate) fn revoked(readers: usize) {
     counter!("carillon_readers_revoked_total").increment(readers as u64);
+}
+
+pub(crate) fn message_accepted(repeated: bool) {
+    if repeated {
+        counter!("carillon_people_messages_repeated_total").increment(1);
+    } else {
+        counter!("carillon_people_messages_accepted_total").increment(1);
+    }
+}
+
+pub(crate) fn message_advanced(status: Status, messages: u64) {
+    counter!("carillon_people_messages_advanced_total", "status" => status.as_str()).increment(messages);
+}
+
+pub(crate) fn acknowledged(ids: usize) {
+    counter!("carillon_acknowledgements_total").increment(ids as u64);
+}
+
+pub(crate) fn trace_dropped() {
+    counter!("carillon_traces_dropped_total").increment(1);
 }

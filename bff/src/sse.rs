@@ -108,6 +108,7 @@ impl Stream {
                     }
                 }
                 output = self.feed.next() => {
+                    self.app.note_written(&self.feed, &output);
                     metrics::sent(Transport::Sse, output.notifications);
                     if output.close.is_some() {
                         return self.end("closed", output.close_reason());

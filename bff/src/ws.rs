@@ -165,6 +165,7 @@ impl Socket {
             return Err(End::Close(code, output.close_reason()));
         }
         self.send(output.texts().map(Message::Text)).await?;
+        self.app.note_written(&self.feed, &output);
         metrics::sent(Transport::Ws, output.notifications);
         Ok(())
     }

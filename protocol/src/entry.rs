@@ -9,6 +9,8 @@ use crate::{Audience, FieldError, Notification, Position, format_timestamp};
 pub struct Entry {
     /// The notification's id, given or its own.
     pub id: String,
+    /// Who sent it.
+    pub from: Option<String>,
     /// Whom it is for.
     pub audience: Audience,
     /// Milliseconds since 1970 from which on it is not shown.
@@ -90,6 +92,7 @@ impl Entry {
         Ok(Self {
             json: complete(json, &notification, &id, position.ms).into_owned(),
             expires_at_ms: notification.expires_at_ms(),
+            from: notification.from,
             audience: notification.to,
             id,
         })
@@ -126,6 +129,38 @@ fn give(json: &str, field: &str, value: &str) -> String {
     }
     let start = json.find('{').map_or(0, |at| at + 1);
     format!("{}\"{field}\":{value},{}", &json[..start], &json[start..])
+}
+
+/// A notification that a user sends, made ready to be pushed: `from` is the user, and `id` is given where it
+/// is missing and `new_id` is not.
+///
+/// # Errors
+/// Every fault that was found; a `from` that is somebody else; no id.
+pub fn sent_by(
+    json: &str,
+    user: &str,
+    new_id: Option<String>,
+) -> Result<(String, Notification), Vec<FieldError>> {
+    let mut notification = Notification::check(json)?;
+    let mut json = Cow::Borrowed(json);
+    match notification.from.as_deref() {
+        None => json = give(&json, "from", user).into(),
+        Some(from) if from == user => {}
+        Some(_) => {
+            let detail = "this is the signed-in user, or absent".to_owned();
+            return Err(vec![FieldError::new("from", detail)]);
+        }
+    }
+    if notification.id.is_empty() {
+        let Some(id) = new_id else {
+            let detail = "give each message an id of its own: it makes a repeated send harmless".to_owned();
+            return Err(vec![FieldError::new("id", detail)]);
+        };
+        json = give(&json, "id", &id).into();
+        notification.id = id;
+    }
+    notification.from = Some(user.to_owned());
+    Ok((json.into_owned(), notification))
 }
 
 /// A notification from outside the list, made ready to be pushed: `id` given where it is missing.

@@ -310,6 +310,9 @@ pub struct Page {
     pub next: String,
     /// Whether history no longer reached back to `since`.
     pub gap: bool,
+    /// The cursor up to which the signed-in user has read, where that was ever said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<String>,
 }
 
 /// One notification of a page.

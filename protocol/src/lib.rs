@@ -23,7 +23,7 @@ pub use client::{Client, Delivery, Heard, Phase, Step};
 pub use close::CloseCode;
 pub use command::ClientMessage;
 pub use cursor::{Cursor, CursorError, Position};
-pub use entry::{Entry, Refusal, RefusalReason, ready_to_push};
+pub use entry::{Entry, Refusal, RefusalReason, ready_to_push, sent_by};
 pub use frame::{
     GapReason, Page, PageItem, Resume, ServerMessage, Status, Welcome, kind_frame, notification_frame,
 };

@@ -4,8 +4,11 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use carillon_broker::limits::ADVANCE_MAX_IDS;
 use carillon_protocol::limits::TOPICS_MAX;
-use carillon_protocol::{Audience, ClientMessage, CloseCode, ServerMessage};
+use carillon_protocol::{
+    Audience, ClientMessage, CloseCode, Cursor, ServerMessage, Status, format_timestamp,
+};
 use tokio::time::Instant;
 
 use super::{End, Socket};
@@ -74,11 +77,10 @@ impl Socket {
                 Ok(())
             }
             ClientMessage::Token { token } => self.refresh(&token).await,
-            ClientMessage::Ack { .. }
-            | ClientMessage::Read { .. }
-            | ClientMessage::Send { .. }
-            | ClientMessage::Message { .. }
-            | ClientMessage::Unknown => Ok(()),
+            ClientMessage::Ack { ids } => self.acknowledge(&ids).await,
+            ClientMessage::Read { cursor, ids } => self.read(cursor.as_deref(), &ids).await,
+            ClientMessage::Send { notification } => self.send_in_name(notification.get()).await,
+            ClientMessage::Message { .. } | ClientMessage::Unknown => Ok(()),
         }
     }
 
@@ -120,6 +122,61 @@ impl Socket {
         Ok(())
     }
 
+    /// These are on the reader's screen. What is no message to this user is a broadcast, and counted.
+    async fn acknowledge(&mut self, ids: &[String]) -> Result<(), End> {
+        if ids.len() > ADVANCE_MAX_IDS {
+            return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
+        }
+        metrics::acknowledged(ids.len());
+        let Some(user) = self.caller.user() else { return Ok(()) };
+        match self.app.advance(user, ids, Status::Delivered).await {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.refuse_as(&refusal, None).await,
+        }
+    }
+
+    async fn read(&mut self, cursor: Option<&str>, ids: &[String]) -> Result<(), End> {
+        let Some(user) = self.caller.user() else {
+            return self.refuse("not_signed_in", NOT_SIGNED_IN, None).await;
+        };
+        if ids.len() > ADVANCE_MAX_IDS {
+            return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
+        }
+        let cursor = match cursor.map(str::parse::<Cursor>).transpose() {
+            Ok(cursor) => cursor,
+            Err(error) => return self.refuse("invalid", &format!("cursor: {error}"), None).await,
+        };
+        let mut done = self.app.advance(user, ids, Status::Read).await;
+        if let (Ok(()), Some(cursor)) = (&done, cursor) {
+            let marked = self.app.broker.mark_read(user, &cursor, &self.app.replica).await;
+            done = marked.map(|_| ()).map_err(Refusal::from);
+        }
+        match done {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.refuse_as(&refusal, None).await,
+        }
+    }
+
+    /// Sends in the name of the user. The answer is the status of the message, or why there is none.
+    async fn send_in_name(&mut self, json: &str) -> Result<(), End> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: Option<String>,
+        }
+        let about = serde_json::from_str::<Named>(json).ok().and_then(|named| named.id);
+        let Some(identity) = &self.caller.identity else {
+            return self.refuse("not_signed_in", NOT_SIGNED_IN, about).await;
+        };
+        match self.app.send(identity, json, None).await {
+            Ok((id, status)) => {
+                let cursor = self.feed.cursor().map(|cursor| cursor.to_string()).unwrap_or_default();
+                let at = format_timestamp((self.app.clock)());
+                self.say(&ServerMessage::Status { cursor, id, status, at }).await
+            }
+            Err(refusal) => self.refuse_as(&refusal, about).await,
+        }
+    }
+
     async fn refuse(&mut self, code: &str, detail: &str, about: Option<String>) -> Result<(), End> {
         metrics::message_refused(code);
         self.say(&ServerMessage::error(code, detail, about)).await
@@ -136,6 +193,13 @@ impl Socket {
         };
         self.refuse(code, &refusal.words(), about).await
     }
+}
+
+/// Why somebody may not speak in a name.
+const NOT_SIGNED_IN: &str = "connect with a token first";
+
+fn too_many_ids(count: usize) -> String {
+    format!("{count} ids, at most {ADVANCE_MAX_IDS} in one message")
 }
 
 /// The topics among some audiences.

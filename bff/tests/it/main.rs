@@ -10,6 +10,7 @@ mod door;
 mod feeds;
 mod frames;
 mod measure;
+mod messages;
 mod metrics;
 mod outage;
 mod own;

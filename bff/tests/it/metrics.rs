@@ -49,6 +49,17 @@ async fn what_people_do(world: &World, bff: &Bff) {
     let mut ann = Socket::open(&signed_in(bff, "ann"), &DialOptions::default()).await.unwrap();
     let _ = Socket::open(&format!("{}?token=x", bff.ws()), &DialOptions::default()).await.unwrap_err();
     ann.send(r#"{"type":"subscribe","topic":"closed"}"#).await;
+    for _ in 0..2 {
+        ann.send(r#"{"type":"send","notification":{"id":"m","to":{"user":"ann"},"body":"b"}}"#).await;
+    }
+    ann.send(r#"{"type":"ack","ids":["m"]}"#).await;
+    let advanced = async || bff.metric("carillon_people_messages_advanced_total", "delivered").await > 0.5;
+    eventually("an acknowledgement", DEADLINE, advanced).await;
+    world.redis.run(&["ACL", "SETUSER", "default", "-hincrby"]);
+    ann.send(r#"{"type":"send","notification":{"id":"untraced","to":{"user":"ann"},"body":"b"}}"#).await;
+    let dropped = async || bff.metric("carillon_traces_dropped_total", "").await > 0.5;
+    eventually("a trace that cannot be noted", DEADLINE, dropped).await;
+    world.redis.run(&["ACL", "SETUSER", "default", "+hincrby"]);
     let revoke = reqwest::Client::new().post(bff.http("/api/revocations")).bearer_auth(KEY);
     assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);
     ann.until_closed().await;

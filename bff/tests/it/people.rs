@@ -33,7 +33,7 @@ fn to(audience: Value, id: &str) -> String {
     json!({ "id": id, "body": "b", "to": audience }).to_string()
 }
 
-async fn people(world: &World, count: usize) -> Vec<Bff> {
+pub(crate) async fn people(world: &World, count: usize) -> Vec<Bff> {
     let spawn = |n| Bff::spawn(&format!("bff-{n}"), &world.redis.url(), &PEOPLE);
     let bffs: Vec<_> = (1..=count).map(spawn).collect();
     for bff in &bffs {

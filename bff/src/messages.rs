@@ -1,0 +1,229 @@
+//! Messages between people: sent in the name of the signed-in user, acknowledged and read by the one whom
+//! they are for, and accounted for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use carillon_broker::{Accepted, Broker, Message, NewMessage};
+use carillon_protocol::limits::{ENTRY_MAX_BYTES, NAME_MAX_BYTES, WAITING_MAX_ENTRIES};
+use carillon_protocol::{Audience, FieldError, Status, format_timestamp, sent_by};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{authorize, invalid, list_full, too_large};
+use crate::app::App;
+use crate::metrics;
+use crate::reader::TOPIC_REFUSED;
+use crate::reply::Refusal;
+use crate::token::Identity;
+
+/// Writings that wait to be noted in the ledger; what comes beyond is not in any trace.
+const WRITTEN_MAX: usize = 1_024;
+
+impl App {
+    /// Sends a notification in the name of a user, to a user or to a topic that they may read. Returns its
+    /// id, given by `new_id` where it has none, and how far it has come.
+    pub(crate) async fn send(
+        &self,
+        sender: &Identity,
+        json: &str,
+        new_id: Option<String>,
+    ) -> Result<(String, Status), Refusal> {
+        let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
+        if entry.len() > ENTRY_MAX_BYTES {
+            return Err(too_large());
+        }
+        let id = notification.id;
+        match notification.to {
+            Audience::User(to) => {
+                let message = NewMessage {
+                    id: &id,
+                    from: &sender.user,
+                    to: &to,
+                    entry: entry.as_bytes(),
+                    accepted_by: &self.replica,
+                };
+                let status = match self.broker.accept(&message).await? {
+                    Accepted::Stored => Status::None,
+                    Accepted::Repeated(status) => status,
+                    Accepted::Conflict => {
+                        let detail = "another message has this id already: give each one its own";
+                        return Err(Refusal::new(StatusCode::CONFLICT, "the id is taken", detail));
+                    }
+                    Accepted::Full => return Err(list_full()),
+                };
+                metrics::message_accepted(status != Status::None);
+                Ok((id, status))
+            }
+            Audience::Topic(topic) if self.may_read(Some(sender), &topic) => {
+                if self.broker.waiting().await? >= WAITING_MAX_ENTRIES {
+                    return Err(list_full());
+                }
+                self.broker.push(&[entry.into_bytes()]).await?;
+                metrics::accepted();
+                Ok((id, Status::None))
+            }
+            Audience::Topic(_) => {
+                Err(Refusal::new(StatusCode::FORBIDDEN, "the topic is not open to you", TOPIC_REFUSED))
+            }
+            _ => {
+                let detail =
+                    "people send to a user, or to a topic; an application with a key may send to all";
+                Err(Refusal::fields("nobody to send it to", vec![FieldError::new("to", detail)]))
+            }
+        }
+    }
+
+    /// Raises messages to a user, and says how many that changed. The rest were broadcasts, or further already.
+    pub(crate) async fn advance(&self, user: &str, ids: &[String], status: Status) -> Result<(), Refusal> {
+        let changed = self.broker.advance(user, ids, status, &self.replica).await?;
+        metrics::message_advanced(status, changed);
+        Ok(())
+    }
+
+    /// The message that a request names, for its sender, its addressee, and whoever has a key.
+    async fn message_for(&self, parts: &Parts, id: &str) -> Result<Message, Refusal> {
+        let nobody = || {
+            let detail = "messages between people are kept for 7 days, for their sender and their addressee";
+            Refusal::new(StatusCode::NOT_FOUND, "no such message", detail)
+        };
+        if !(1..=NAME_MAX_BYTES).contains(&id.len()) {
+            return Err(nobody());
+        }
+        let user = match self.identities.token_of(parts) {
+            Some(_) if authorize(&self.publishing, parts).is_ok() && self.has_key(parts) => None,
+            Some(token) => Some(self.identity(token).await?.user),
+            None => {
+                authorize(&self.publishing, parts)?;
+                None
+            }
+        };
+        let message = self.broker.message(id).await?.ok_or_else(nobody)?;
+        let is_theirs = user.is_none_or(|user| user == message.from || user == message.to);
+        if is_theirs { Ok(message) } else { Err(nobody()) }
+    }
+}
+
+/// `GET /api/notifications/{id}`: how far a message has come.
+pub(crate) async fn status(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let (parts, _) = request.into_parts();
+    let message = app.message_for(&parts, &id).await?;
+    let at: serde_json::Map<_, _> = message
+        .at_ms
+        .iter()
+        .map(|(status, at_ms)| (status.as_str().to_owned(), format_timestamp(*at_ms).into()))
+        .collect();
+    let Message { from, to, status, .. } = message;
+    Ok(Json(json!({ "id": id, "from": from, "to": { "user": to }, "status": status, "at": at })))
+}
+
+/// `GET /api/notifications/{id}/trace`: each step of a message, and why it has not come further.
+pub(crate) async fn trace(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let (parts, _) = request.into_parts();
+    let message = app.message_for(&parts, &id).await?;
+    Ok(Json(json!({
+        "id": id,
+        "status": message.status,
+        "steps": steps(&message),
+        "stopped": stopped(&message),
+    })))
+}
+
+fn steps(message: &Message) -> Vec<Value> {
+    let at = |status| message.at_ms.get(&status).map(|at_ms| format_timestamp(*at_ms));
+    let mut steps =
+        vec![json!({ "step": "accepted", "at": at(Status::None), "replica": message.accepted_by })];
+    if let Some(replica) = &message.claimed_by {
+        steps.push(json!({ "step": "claimed", "at": at(Status::Sent), "replica": replica }));
+    }
+    if let Some(routed) = message.routed {
+        let detail = format!("{routed} replicas had a connection of {} and heard of it", message.to);
+        steps.push(json!({ "step": "routed", "at": at(Status::Sent), "detail": detail }));
+    }
+    for writing in &message.writings {
+        let (at, connection) = (format_timestamp(writing.at_ms), &writing.connection);
+        steps.push(
+            json!({ "step": "written", "at": at, "replica": writing.replica, "connection": connection }),
+        );
+    }
+    if let Some(at) = at(Status::Delivered) {
+        steps.push(json!({ "step": "acknowledged", "at": at, "replica": message.acknowledged_by }));
+    }
+    if let Some(at) = at(Status::Read) {
+        steps.push(json!({ "step": "read", "at": at }));
+    }
+    steps
+}
+
+/// Where a message waits, in words; nothing once it was acknowledged.
+fn stopped(message: &Message) -> Option<String> {
+    let to = &message.to;
+    if message.status >= Status::Delivered {
+        return None;
+    }
+    Some(match (message.claimed_by.is_some(), message.routed, message.written) {
+        (false, ..) => "it waits in the list: no replica has claimed it yet".to_owned(),
+        (true, _, 1..) => format!("it was written to a connection of {to}, which has not acknowledged it"),
+        (true, Some(1..), 0) => {
+            format!(
+                "a replica heard of it, and has not written it: the connection of {to} is slow, or was just lost"
+            )
+        }
+        (true, ..) => format!("{to} had no connection anywhere; it waits in the history of {to}"),
+    })
+}
+
+/// Notes in the ledger to which connections messages were written, without holding up those connections.
+#[derive(Clone)]
+pub(crate) struct Written {
+    notes: mpsc::Sender<(Arc<str>, String)>,
+}
+
+impl Written {
+    /// And what is to be run for it.
+    pub(crate) fn new(broker: Broker, replica: Arc<str>) -> (Self, Noting) {
+        let (notes, inbox) = mpsc::channel(WRITTEN_MAX);
+        (Self { notes }, Noting { broker, replica, inbox })
+    }
+
+    pub(crate) fn note(&self, id: &Arc<str>, connection: &str) {
+        if self.notes.try_send((Arc::clone(id), connection.to_owned())).is_err() {
+            metrics::trace_dropped();
+        }
+    }
+}
+
+pub(crate) struct Noting {
+    broker: Broker,
+    replica: Arc<str>,
+    inbox: mpsc::Receiver<(Arc<str>, String)>,
+}
+
+impl Noting {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            let (id, connection) = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                note = self.inbox.recv() => match note {
+                    Some(note) => note,
+                    None => return Ok(()),
+                },
+            };
+            if self.broker.note_written(&id, &self.replica, &connection).await.is_err() {
+                metrics::trace_dropped();
+            }
+        }
+    }
+}

@@ -8,8 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use carillon_protocol::limits::NAME_MAX_BYTES;
-use carillon_protocol::{FieldError, format_timestamp};
+use carillon_protocol::{Audience, FieldError, format_timestamp};
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -78,9 +77,7 @@ async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Js
     let body = body.map_err(|_| fault(format!("the request has at most {BODY_MAX_BYTES} bytes")))?;
     let Body { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
     let user = user.trim();
-    if !(1..=NAME_MAX_BYTES).contains(&user.len()) {
-        return Err(fault(format!("a name of 1 to {NAME_MAX_BYTES} bytes")));
-    }
+    Audience::named("user", user).map_err(|error| fault(error.to_string()))?;
     let now_ms = crate::now_ms();
     let token = key.token(user, now_ms / 1_000);
     let expires_at = format_timestamp(now_ms + TOKEN_S * 1_000);

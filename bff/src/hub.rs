@@ -348,5 +348,7 @@ impl State {
 }
 
 #[cfg(test)]
+mod direct_tests;
+#[cfg(test)]
 #[path = "hub_tests.rs"]
 mod tests;

@@ -3,21 +3,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use carillon_broker::{Broker, Kind, Stored};
-use futures_util::FutureExt;
 
-use super::direct::DIRECT_MAX_FRAMES;
 use super::ring::{TAKE_MAX_BYTES, TAKE_MAX_FRAMES};
 use super::*;
 
-fn at(ms: u64) -> Position {
+pub(super) fn at(ms: u64) -> Position {
     Position { ms, n: 0 }
 }
 
-fn topic(name: &str) -> Audience {
+pub(super) fn topic(name: &str) -> Audience {
     Audience::Topic(name.to_owned())
 }
 
-fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> Event {
+pub(super) fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> Event {
     let stored = |(position, prev): &(u64, u64)| Stored {
         position: at(*position),
         prev: at(*prev),
@@ -32,22 +30,22 @@ fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> Event {
     })
 }
 
-fn subscribed(audiences: &[Audience], epoch: &str, tail: u64) -> Event {
+pub(super) fn subscribed(audiences: &[Audience], epoch: &str, tail: u64) -> Event {
     Event::Subscribed {
         audiences: audiences.to_vec(),
         tail: Cursor { epoch: epoch.to_owned(), position: at(tail) },
     }
 }
 
-fn hub() -> Hub {
+pub(super) fn hub() -> Hub {
     Hub::new(FanOut::All, Subscriptions::default())
 }
 
-fn join(hub: &Hub, audiences: &[Audience]) -> (ReaderId, Option<u64>) {
+pub(super) fn join(hub: &Hub, audiences: &[Audience]) -> (ReaderId, Option<u64>) {
     join_at(hub, audiences, &Arc::default())
 }
 
-fn join_at(hub: &Hub, audiences: &[Audience], notify: &Arc<Notify>) -> (ReaderId, Option<u64>) {
+pub(super) fn join_at(hub: &Hub, audiences: &[Audience], notify: &Arc<Notify>) -> (ReaderId, Option<u64>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let now = hub.join(id, audiences.into(), notify);
@@ -55,7 +53,7 @@ fn join_at(hub: &Hub, audiences: &[Audience], notify: &Arc<Notify>) -> (ReaderId
 }
 
 /// What a reader takes: positions, `Behind` as the position to read from, or nothing.
-fn take(hub: &Hub, id: ReaderId) -> Result<Vec<u64>, u64> {
+pub(super) fn take(hub: &Hub, id: ReaderId) -> Result<Vec<u64>, u64> {
     match hub.take(id) {
         Take::Frames(frames) => Ok(frames.iter().map(|frame| frame.position.ms).collect()),
         Take::Behind(cursor) => Err(cursor.position.ms),
@@ -65,11 +63,11 @@ fn take(hub: &Hub, id: ReaderId) -> Result<Vec<u64>, u64> {
 }
 
 /// What a heartbeat says.
-fn cursor(hub: &Hub, id: ReaderId) -> String {
+pub(super) fn cursor(hub: &Hub, id: ReaderId) -> String {
     hub.cursor(id).unwrap().to_string()
 }
 
-fn caught_up(hub: &Hub, id: ReaderId, epoch: &str, ms: u64) {
+pub(super) fn caught_up(hub: &Hub, id: ReaderId, epoch: &str, ms: u64) {
     hub.set_position(id, &Cursor { epoch: epoch.to_owned(), position: at(ms) });
 }
 
@@ -388,129 +386,4 @@ fn in_own_mode_a_reader_is_live_at_once_and_an_overtaken_one_goes_on_with_what_t
         hub.hear(&fanout(&everyone[0], "e", &[(ms, 0)]));
     }
     assert_eq!(take(&hub, id).unwrap()[0], 15);
-}
-
-fn direct(text: &str) -> Direct {
-    Direct::Frame(text.to_owned().into())
-}
-
-/// The frames outside of the sequence that a reader takes.
-fn take_direct(hub: &Hub, id: ReaderId) -> Vec<String> {
-    match hub.take(id) {
-        Take::Direct(frames, cursor) => frames.iter().map(|one| one.frame(&cursor).to_string()).collect(),
-        Take::Wait => vec![],
-        other => panic!("{other:?} was not expected"),
-    }
-}
-
-#[test]
-fn what_is_told_to_an_audience_reaches_its_readers_even_while_they_are_behind() {
-    let (hub, ann, ben) = (hub(), Audience::User("ann".into()), Audience::User("ben".into()));
-    let notify = Arc::default();
-    let (one, _) = join_at(&hub, from_ref(&ann), &notify);
-    let (two, _) = join(&hub, from_ref(&ann));
-    let (other, _) = join(&hub, &[ben]);
-    assert_eq!(hub.tell(&ann, &direct("first")), 2);
-    assert!(notify.notified().now_or_never().is_some(), "the reader was not woken");
-    hub.tell_reader(one, direct("second"));
-    assert_eq!(take_direct(&hub, one), ["first", "second"]);
-    assert_eq!(take_direct(&hub, two), ["first"]);
-    assert_eq!(take_direct(&hub, other), [""; 0]);
-    assert_eq!(take_direct(&hub, one), [""; 0], "taken once");
-    hub.leave(two);
-    assert_eq!(hub.tell(&ann, &direct("third")), 1);
-}
-
-#[test]
-fn a_reader_that_leaves_too_much_lying_is_closed_as_slow() {
-    let (hub, ann) = (hub(), Audience::User("ann".into()));
-    let (id, _) = join(&hub, from_ref(&ann));
-    for _ in 0..DIRECT_MAX_FRAMES {
-        hub.tell(&ann, &direct("x"));
-    }
-    assert_eq!(take_direct(&hub, id).len(), DIRECT_MAX_FRAMES);
-    for _ in 0..=DIRECT_MAX_FRAMES {
-        hub.tell(&ann, &direct("x"));
-    }
-    assert!(matches!(hub.take(id), Take::Close(CloseCode::SLOW)));
-}
-
-#[test]
-fn readers_are_shut_out_by_what_they_were_let_in_with() {
-    let (hub, ann) = (hub(), Audience::User("ann".into()));
-    let issued = |issued_at_s| Arc::new(Credential { user: "ann".into(), token_id: None, issued_at_s });
-    let ((old, _), (new, _), (nobody, _)) =
-        (join(&hub, from_ref(&ann)), join(&hub, &[ann]), join(&hub, &[Audience::Everyone]));
-    hub.admit(old, issued(10));
-    hub.admit(new, issued(11));
-    assert_eq!(hub.shut_out(|credential| credential.issued_at_s <= 10), 1);
-    assert!(matches!(hub.take(old), Take::Close(CloseCode::REFUSED)));
-    assert!(matches!(hub.take(new), Take::Wait));
-    assert!(matches!(hub.take(nobody), Take::Wait));
-}
-
-#[test]
-fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
-    let hub = hub();
-    let ((id, _), (other, _)) = (join(&hub, &[Audience::Everyone]), join(&hub, &[Audience::Everyone]));
-    hub.hear(&subscribed(&[Audience::Everyone], "e", 10));
-    caught_up(&hub, id, "e", 10);
-    caught_up(&hub, other, "e", 10);
-    let name = connection_id("bff-1-00beef", id);
-    let stored = Stored {
-        position: at(20),
-        prev: Position::ZERO,
-        kind: Kind::Notification,
-        raw: format!(
-            r#"{{"id":"a","body":"b","created_at":"2026-11-21T07:45:00Z","to":{{"connection":"{name}"}}}}"#
-        )
-        .into_bytes(),
-    };
-    hub.hear(&Event::Fanout(Fanout {
-        audience: Audience::Connection("bff-1-00beef".into()),
-        epoch: "e".into(),
-        claimed_by: "bff-2".into(),
-        entries: vec![stored],
-    }));
-    let frames = take_direct(&hub, id);
-    assert!(
-        frames[0].starts_with(r#"{"type":"notification","cursor":"e.10-0","claimed_by":"bff-2""#),
-        "{frames:?}"
-    );
-    assert_eq!(take_direct(&hub, other), [""; 0]);
-    assert_eq!(cursor(&hub, id), "e.20-0", "everything up to here was heard");
-}
-
-#[test]
-fn a_reader_may_take_up_an_audience_and_leave_it_in_mid_stream() {
-    let (hub, news) = (hub(), topic("news"));
-    let (id, _) = join(&hub, &[Audience::Everyone]);
-    hub.hear(&subscribed(&[Audience::Everyone], "e", 10));
-    caught_up(&hub, id, "e", 10);
-    hub.hear(&fanout(&Audience::Everyone, "e", &[(12, 0)]));
-    assert_eq!(take(&hub, id), Ok(vec![12]));
-    assert!(hub.subscribe(id, &news));
-    assert!(!hub.subscribe(id, &news), "it has it");
-    assert_eq!(take(&hub, id), Ok(vec![]), "nothing until it is heard");
-    hub.hear(&subscribed(from_ref(&news), "e", 15));
-    assert_eq!(take(&hub, id), Err(12), "what came meanwhile is in history");
-    caught_up(&hub, id, "e", 15);
-    hub.hear(&fanout(&news, "e", &[(16, 0)]));
-    assert_eq!(take(&hub, id), Ok(vec![16]));
-    assert!(hub.unsubscribe(id, &news));
-    assert!(!hub.unsubscribe(id, &news), "it has it no more");
-    hub.hear(&fanout(&news, "e", &[(17, 16)]));
-    hub.hear(&fanout(&Audience::Everyone, "e", &[(18, 12)]));
-    assert_eq!(take(&hub, id), Ok(vec![18]));
-}
-
-#[test]
-fn users_that_came_or_went_are_told_once() {
-    let (hub, ann) = (hub(), Audience::User("ann".into()));
-    let ((one, _), _) = (join(&hub, from_ref(&ann)), join(&hub, from_ref(&ann)));
-    assert_eq!(hub.users_changed(), [("ann".to_owned(), 2)]);
-    assert_eq!(hub.users_changed(), []);
-    hub.leave(one);
-    assert_eq!(hub.users_changed(), [("ann".to_owned(), 1)]);
-    assert_eq!(hub.users(), [("ann".to_owned(), 1)]);
 }

@@ -84,12 +84,13 @@ impl App {
     /// Whom a token speaks for, now.
     pub(crate) async fn identity(&self, token: &str) -> Result<Identity, Refusal> {
         let now_ms = (self.clock)();
-        let identity = self
-            .identities
-            .tokens
-            .verify(token, now_ms)
-            .await
-            .map_err(|error| Refusal::token(error.to_string()))?;
+        let identity = self.identities.tokens.verify(token, now_ms).await.map_err(|error| {
+            if error.is_temporary() {
+                let title = "the token cannot be checked";
+                return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string());
+            }
+            Refusal::token(error.to_string())
+        })?;
         match self.revocations.refuse(&credential(&identity)) {
             Some(false) => Ok(identity),
             Some(true) => Err(Refusal::token("the token was revoked: sign in again")),

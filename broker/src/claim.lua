@@ -43,6 +43,9 @@ local function route_to(to)
   if absent(to) or to == 'everyone' then return 'everyone' end
   if type(to) ~= 'table' then return nil, 'to: neither everyone nor an object' end
   local kind, value = next(to)
+  if kind == 'user' and type(value) == 'string' and string.sub(value, -6) == ':state' then
+    return nil, 'to: a user whose name ends in :state'
+  end
   if (age[kind] or kind == 'connection') and kind ~= 'everyone' and name(value) and next(to, kind) == nil then
     return kind .. ':' .. value
   end

@@ -24,6 +24,10 @@ pub enum Audience {
     Connection(String),
 }
 
+/// `notify:bob:state` is the channel of bob's state, so nobody may be called `bob:state`, whose own channel
+/// that would be.
+const STATE_SUFFIX: &str = ":state";
+
 /// Why a text names no audience.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudienceError(String);
@@ -43,12 +47,17 @@ impl Audience {
     /// An audience of `kind` with a `name` of 1 to [`NAME_MAX_BYTES`] bytes.
     ///
     /// # Errors
-    /// When the kind is unknown or the name is empty or too long.
+    /// When the kind is unknown or the name is empty or too long, and for a user whose name ends in `:state`.
     pub fn named(kind: &str, name: &str) -> Result<Self, AudienceError> {
         if name.is_empty() || name.len() > NAME_MAX_BYTES {
             return Err(AudienceError(format!(
                 "a {kind} has a name of 1 to {NAME_MAX_BYTES} bytes, this one has {}",
                 name.len()
+            )));
+        }
+        if kind == "user" && name.ends_with(STATE_SUFFIX) {
+            return Err(AudienceError(format!(
+                "a user's name does not end in '{STATE_SUFFIX}': the channel of that name tells another user of a new state"
             )));
         }
         let name = name.to_owned();
@@ -187,5 +196,10 @@ mod tests {
         }
         assert!(format!("user:{}", "x".repeat(129)).parse::<Audience>().is_err());
         assert!("nobody".parse::<Audience>().is_err());
+        for (text, is_name) in
+            [("user:bob:state", false), ("user::state", false), ("user:state", true), ("topic:a:state", true)]
+        {
+            assert_eq!(text.parse::<Audience>().is_ok(), is_name, "{text}");
+        }
     }
 }

@@ -1,3 +1,4 @@
+use carillon_protocol::Audience;
 use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
 use serde_json::{Map, Value};
 
@@ -65,8 +66,8 @@ impl Checks {
             Some(Value::Number(user)) if user.is_i64() || user.is_u64() => user.to_string(),
             Some(_) => return Err(wrong(&self.user_claim, "a string, or an integer of at most 64 bits")),
         };
-        if user.is_empty() || user.len() > NAME_MAX_BYTES {
-            return Err(wrong(&self.user_claim, "1 to 128 bytes long"));
+        if Audience::named("user", &user).is_err() {
+            return Err(wrong(&self.user_claim, "1 to 128 bytes long, and not end in ':state'"));
         }
         Ok(user)
     }

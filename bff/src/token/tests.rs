@@ -229,6 +229,8 @@ fn a_token_says_who_and_what_for() {
         (&secret(), json!({ "user_id": "x".repeat(129) }), None),
         (&secret(), json!({ "user_id": "é".repeat(65) }), None),
         (&secret(), json!({ "user_id": "" }), None),
+        (&secret(), json!({ "user_id": "state" }), Some("state")),
+        (&secret(), json!({ "user_id": "bob:state" }), None),
         (&secret(), json!({ "user_id": 1.5 }), None),
         (&secret(), json!({ "user_id": 1e20 }), None),
         (&secret(), json!({ "user_id": null }), None),

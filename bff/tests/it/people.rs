@@ -128,6 +128,17 @@ async fn a_token_that_is_not_good_is_refused_before_the_upgrade_with_a_reason() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_whose_key_cannot_be_had_right_now_is_to_be_tried_again() {
+    let world = World::new();
+    let nobody = format!("http://127.0.0.1:{}/keys", carillon_harness::free_port());
+    let bff = Bff::spawn("bff-1", &world.redis.url(), &["--jwks-url", &nobody]);
+    bff.until_ready().await;
+    let token = Signer::p256().token(&json!({"user_id": "ann", "exp": now_ms() / 1_000 + 60}));
+    let (status, problem) = refused(&format!("{}?token={token}", bff.ws())).await;
+    assert_eq!((status, &problem["title"]), (503, &json!("the token cannot be checked")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_another_origin_may_not_connect() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];

@@ -116,6 +116,7 @@ async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Be
         ("invalid", r#"{"to":{"user":42},"body":"b"}"#.to_owned()),
         ("invalid", r#"{"to":{"everyone":"x"},"body":"b"}"#.to_owned()),
         ("invalid", format!(r#"{{"to":{{"user":"{name}"}},"body":"b"}}"#)),
+        ("invalid", r#"{"to":{"user":"bob:state"},"body":"b"}"#.to_owned()),
         ("too_large", "x".repeat(ENTRY_MAX_BYTES + 1)),
     ];
     let mut entries: Vec<&str> = refused.iter().map(|(_, raw)| raw.as_str()).collect();

@@ -77,3 +77,35 @@ pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(2);
 pub(crate) const SUBSCRIBE_MAX_AUDIENCES: usize = 300;
 /// Messages that the in-memory engine holds for one listener before it cuts it, as Redis does.
 pub(crate) const MEMORY_LISTENER_MAX_MESSAGES: usize = 4_096;
+
+/// Jobs that wait or run at most.
+pub const JOBS_MAX: usize = 10_000;
+/// Jobs of one owner that are listed; older ones are found by their id.
+pub const JOBS_LISTED_MAX: usize = 20;
+/// Longest id of a job, so that the ids of its reports are names too.
+pub const JOB_ID_MAX_BYTES: usize = 100;
+/// Longest name of a job, in Unicode scalar values.
+pub const JOB_NAME_MAX_CHARS: usize = 120;
+/// Longest input of a job.
+pub const JOB_INPUT_MAX_BYTES: usize = 8 * 1024;
+/// Longest result of a job.
+pub const JOB_RESULT_MAX_BYTES: usize = 8 * 1024;
+/// A job is forgotten this long after its last change.
+pub const JOB_KEEP_MS: u64 = 24 * HOUR_MS;
+/// A worker that has said nothing for this long has lost its job.
+pub const JOB_LEASE_MS: u64 = 15_000;
+/// How often a job is begun at most.
+pub const JOB_ATTEMPTS_MAX: u32 = 3;
+/// The pause after the first failed attempt; it doubles with each.
+pub const JOB_PAUSE_MS: u64 = 1_000;
+/// Jobs that one look for work gives up or forgets at most.
+pub const JOB_LOOKS_MAX: u64 = 64;
+
+/// Messages that wait to leave for the application at most.
+pub const OUTBOX_MAX: usize = 10_000;
+/// Messages of one session or user that wait at most, so that none of them fills the outbox alone.
+pub const OUTBOX_LINE_MAX: usize = 100;
+/// A replica that has said nothing about a message for this long has lost it.
+pub const OUTBOX_LEASE_MS: u64 = 15_000;
+/// How often a message is tried at most.
+pub const OUTBOX_ATTEMPTS_MAX: u32 = 10;

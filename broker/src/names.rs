@@ -118,6 +118,31 @@ impl Names {
         format!("{}{user}:state", self.users)
     }
 
+    /// A sorted set: the ids of jobs, by the moment at which each is due.
+    #[must_use]
+    pub fn jobs(&self) -> String {
+        format!("{}jobs", self.prefix())
+    }
+
+    /// A hash: one job.
+    #[must_use]
+    pub fn job(&self, id: &str) -> String {
+        format!("{}job:{id}", self.prefix())
+    }
+
+    /// A sorted set: the lines of the outbox, by the moment at which each is due. A line is a list under
+    /// this name, a colon and the line.
+    #[must_use]
+    pub fn outbox(&self) -> String {
+        format!("{}outbox", self.prefix())
+    }
+
+    /// A hash: the outbox' `messages` or `attempts` by id.
+    #[must_use]
+    pub fn outbox_part(&self, part: &str) -> String {
+        format!("{}:{part}", self.outbox())
+    }
+
     /// The audience of a fan-out channel.
     pub(crate) fn audience_of(&self, channel: &str) -> Option<Audience> {
         channel.strip_prefix(&self.prefix())?.strip_prefix("fanout:")?.parse().ok()

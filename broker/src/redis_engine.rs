@@ -38,6 +38,10 @@ impl RedisEngine {
         self.link.client()
     }
 
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
     pub(crate) fn names(&self) -> &Names {
         &self.names
     }

@@ -257,7 +257,7 @@ async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say
     for round in 0..100 {
         match random.u8(..4) {
             0 => faults.cut_subscribers(),
-            1 => faults.lose_next_claim_reply(),
+            1 => faults.lose_next_reply(),
             _ => {}
         }
         broker.push(&[entry(round, &Audience::Everyone)]).await.unwrap();

@@ -20,8 +20,8 @@ impl Faults {
         self.0.listeners().clear();
     }
 
-    /// The next claim is carried out and its answer is lost.
-    pub fn lose_next_claim_reply(&self) {
+    /// The next claim, or step of a queue, is carried out and its answer is lost.
+    pub fn lose_next_reply(&self) {
         self.0.lose_reply.store(true, Ordering::SeqCst);
     }
 

@@ -3,6 +3,7 @@
 
 mod faults;
 mod listen;
+mod queues;
 pub(crate) mod store;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,11 +73,23 @@ impl MemoryEngine {
             store.list.extend(entries.iter().cloned());
             store.list.len() as u64
         };
+        self.wake();
+        Ok(waiting)
+    }
+
+    fn wake(&self) {
         // Whoever hears a wake-up first is likely to win the race, so each time it is another one.
         let turn = |listeners: &mut [Listener]| listeners.rotate_left(listeners.len().min(1));
         turn(&mut self.listeners());
         self.send(&Event::Wake, |_| true);
-        Ok(waiting)
+    }
+
+    /// The answer, unless a test has it lost.
+    fn answer<T>(&self, answer: T) -> Result<T, BrokerError> {
+        if self.lose_reply.swap(false, Ordering::SeqCst) {
+            return Err(BrokerError::Away("done, but the answer was lost".to_owned()));
+        }
+        Ok(answer)
     }
 
     pub(crate) fn waiting(&self) -> Result<u64, BrokerError> {
@@ -127,10 +140,7 @@ impl MemoryEngine {
         }
         self.publish(&store, step.fanouts);
         drop(store);
-        if self.lose_reply.swap(false, Ordering::SeqCst) {
-            return Err(BrokerError::Away("done, but the answer was lost".to_owned()));
-        }
-        Ok(batch)
+        self.answer(batch)
     }
 
     fn listeners_of(&self, audience: &Audience) -> u64 {

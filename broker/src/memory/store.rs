@@ -3,11 +3,13 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use carillon_protocol::{Audience, Position};
 
 use crate::history::Part;
+use crate::jobs::memory::Jobs;
 use crate::ledger::Ledger;
 use crate::limits::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, HISTORY_MAX_ENTRIES,
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, history_age_ms,
 };
+use crate::outbox::memory::Outbox;
 use crate::presence::memory::People;
 use crate::{Dead, FanOut, Fanout, Kind, State, Stored, heard_as};
 
@@ -30,6 +32,8 @@ pub(crate) struct Store {
     pub(crate) session_key: Option<[u8; 32]>,
     /// Each with the millisecond in which it is free again.
     pub(crate) used: BTreeMap<String, u64>,
+    pub(super) jobs: Jobs,
+    pub(super) outbox: Outbox,
 }
 
 #[derive(Clone, Default)]
@@ -64,6 +68,8 @@ impl Store {
             revocations: BTreeMap::new(),
             session_key: None,
             used: BTreeMap::new(),
+            jobs: Jobs::default(),
+            outbox: Outbox::default(),
         }
     }
 

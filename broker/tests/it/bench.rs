@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,7 @@ pub(crate) struct Bench {
 
 enum Lever {
     Redis { proxy: Proxy, names: Names },
-    Memory(Faults),
+    Memory { faults: Faults, passed_ms: Arc<AtomicU64> },
 }
 
 impl Bench {
@@ -32,37 +33,69 @@ impl Bench {
     }
 
     pub(crate) fn memory() -> Self {
-        let now =
-            || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let passed_ms = Arc::new(AtomicU64::new(0));
+        let passed = Arc::clone(&passed_ms);
+        let now = move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+            u64::try_from(now).unwrap() + passed.load(Ordering::SeqCst)
+        };
         let (broker, faults) = Broker::memory(Arc::new(now));
-        Self { broker, lever: Lever::Memory(faults) }
+        Self { broker, lever: Lever::Memory { faults, passed_ms } }
     }
 
     /// Ends every connection.
     pub(crate) fn cut(&self) {
         match &self.lever {
             Lever::Redis { proxy, .. } => proxy.cut(),
-            Lever::Memory(faults) => faults.cut_subscribers(),
+            Lever::Memory { faults, .. } => faults.cut_subscribers(),
         }
     }
 
     /// Claims, so that the claim is carried out and its answer is lost.
     pub(crate) async fn claim_and_lose_the_reply(&self) {
+        let claim = self.lose_the_reply_of(self.broker.claim("lost", FanOut::All)).await;
+        assert!(matches!(claim, Err(BrokerError::Away(_))));
+    }
+
+    /// Has something carried out and its answer lost.
+    pub(crate) async fn lose_the_reply_of<T>(&self, exchange: impl Future<Output = T>) -> T {
         match &self.lever {
             Lever::Redis { proxy, .. } => {
                 self.tail().await;
                 proxy.lose_replies_after(0);
                 let lost = proxy.lost_bytes();
                 // The connection is cut once the answer is on its way, and not before.
-                let (claim, ()) = tokio::join!(self.broker.claim("lost", FanOut::All), async {
+                let (answer, ()) = tokio::join!(exchange, async {
                     eventually("a lost answer", DEADLINE, async || proxy.lost_bytes() > lost).await;
                     proxy.pass();
                 });
-                assert!(matches!(claim, Err(BrokerError::Away(_))));
+                answer
             }
-            Lever::Memory(faults) => {
-                faults.lose_next_claim_reply();
-                assert!(matches!(self.broker.claim("lost", FanOut::All).await, Err(BrokerError::Away(_))));
+            Lever::Memory { faults, .. } => {
+                faults.lose_next_reply();
+                exchange.await
+            }
+        }
+    }
+
+    /// Moves everything that is due or expires so much nearer.
+    pub(crate) fn pass_time(&self, milliseconds: u64) {
+        match &self.lever {
+            Lever::Redis { names, .. } => {
+                let pass = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+                    local left = redis.call('PTTL', key)
+                    if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[2]) end
+                    if redis.call('TYPE', key).ok == 'zset' then
+                        for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+                            redis.call('ZINCRBY', key, -ARGV[2] * 1000, member)
+                        end
+                    end
+                end";
+                let all = format!("{}*", names.prefix().replace(['{', '}'], "?"));
+                SERVER.run(&["EVAL", pass, "0", &all, &milliseconds.to_string()]);
+            }
+            Lever::Memory { passed_ms, .. } => {
+                passed_ms.fetch_add(milliseconds, Ordering::SeqCst);
             }
         }
     }
@@ -73,14 +106,14 @@ impl Bench {
                 proxy.refuse();
                 proxy.cut();
             }
-            Lever::Memory(faults) => faults.go_away(),
+            Lever::Memory { faults, .. } => faults.go_away(),
         }
     }
 
     pub(crate) fn come_back(&self) {
         match &self.lever {
             Lever::Redis { proxy, .. } => proxy.pass(),
-            Lever::Memory(faults) => faults.come_back(),
+            Lever::Memory { faults, .. } => faults.come_back(),
         }
     }
 
@@ -90,7 +123,7 @@ impl Bench {
             Lever::Redis { names, .. } => {
                 SERVER.run(&["XTRIM", &names.history(audience), "MAXLEN", &keep.to_string()])
             }
-            Lever::Memory(faults) => faults.trim(audience, keep),
+            Lever::Memory { faults, .. } => faults.trim(audience, keep),
         }
     }
 
@@ -103,7 +136,7 @@ impl Bench {
                 SERVER.run(&["DEL", &names.list]);
                 proxy.cut();
             }
-            Lever::Memory(faults) => faults.forget(),
+            Lever::Memory { faults, .. } => faults.forget(),
         }
     }
 

@@ -5,9 +5,11 @@ mod bench;
 mod claiming;
 mod history;
 mod hostile;
+mod jobs;
 mod ledger;
 mod listening;
 mod outage;
+mod outbox;
 mod presence;
 mod random;
 mod redis_only;
@@ -15,6 +17,7 @@ mod replay;
 mod revocations;
 mod state;
 mod tls;
+mod workers;
 
 /// Makes a test of each function, once for each engine.
 #[macro_export]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carillon_broker::{
-    Accepted, Beat, Broker, BrokerError, Dead, Event, FanOut, Names, NewMessage, Revocation, State,
-    Subscriptions,
+    Accepted, Beat, Broker, BrokerError, Dead, Event, FanOut, Held, JobStatus, Names, NewJob, NewMessage,
+    Revocation, State, Subscriptions,
 };
 use carillon_harness::{RedisServer, eventually, free_port, need};
 use carillon_protocol::{Audience, Cursor, Position, Status};
@@ -22,7 +22,7 @@ const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* ~notif
     +lpush +lindex +ltrim +llen +hmget +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange \
     +xinfo|stream +time +info +eval +evalsha +script|load +hgetall +exists +hdel +hlen +hincrby +hsetnx +set \
     +get +del +smembers +spop +srem +zadd +zrange +zrangebyscore +zrem +zcard +zscore +zremrangebyscore \
-    +config|get";
+    +hget +hexists +lrange +lpop +rpush +config|get";
 /// Rights that are there for a warning in the log, or for a version of redis-rs that asks otherwise.
 const SPARE: [&str; 2] = ["+config|get", "+eval"];
 
@@ -133,7 +133,8 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
             Dead { reason: "test".into(), detail: "test".into(), claimed_by: "bff-1".into(), raw: vec![1] };
         broker.bury(&dead).await?;
         assert!(broker.dead().await?.contains(&dead));
-        people(broker).await
+        people(broker).await?;
+        queues(broker).await
     };
     tokio::select! {
         () = listening => panic!("a listener never ends"),
@@ -177,6 +178,32 @@ async fn people(broker: &Broker) -> Result<(), BrokerError> {
     assert_eq!(broker.presence(&users).await?.iter().map(|one| one.connections).collect::<Vec<_>>(), [0, 1]);
     beat("a", 10_000, &[(users[1].clone(), 0)]).await?;
     beat("a", 0, &[]).await?;
+    Ok(())
+}
+
+/// What is kept until somebody has done it.
+async fn queues(broker: &Broker) -> Result<(), BrokerError> {
+    let one = Audience::User("one".into());
+    let (id, name, input) = ("j".to_owned(), "a job".to_owned(), "{}".to_owned());
+    let job = NewJob { id, owner: one.clone(), to: one.clone(), name, input };
+    for _ in 0..2 {
+        broker.enqueue_job(&job).await.map_err(|error| BrokerError::Refused(error.to_string()))?;
+    }
+    assert_eq!(broker.take_job("bff-1").await?.job.map(|job| job.attempt), Some(1));
+    assert_eq!(broker.report_job("j", 1, 50).await?, Held::Yes);
+    assert_eq!(broker.finish_job("j", 1, "1").await?, Held::Yes);
+    assert_eq!(broker.job("j").await?.map(|job| job.status), Some(JobStatus::Done));
+    assert_eq!(broker.jobs_of(&one).await?.len(), 1);
+    for message in ["a", "a", "b"] {
+        let sent = broker.send_out(&one, message, message.as_bytes()).await;
+        sent.map_err(|error| BrokerError::Refused(error.to_string()))?;
+    }
+    let first = broker.take_outgoing("bff-1", 10).await?.outgoing.remove(0);
+    assert_eq!(broker.postpone_outgoing(&first, 0).await?, Held::Yes);
+    let first = broker.take_outgoing("bff-1", 10).await?.outgoing.remove(0);
+    assert_eq!(broker.outgoing_done(&first).await?, Held::Yes);
+    let second = broker.take_outgoing("bff-1", 10).await?.outgoing.remove(0);
+    assert_eq!(broker.give_up_outgoing(&second, "bff-1", "a test").await?, Held::Yes);
     Ok(())
 }
 

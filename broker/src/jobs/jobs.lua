@@ -1,0 +1,153 @@
+-- The queue of jobs. One script with six verbs, so that a worker in any language needs this file and a
+-- Redis client, and nothing else: docs/jobs.md is its manual.
+--
+-- The queue is one sorted set of ids, each by the moment at which it is due. A new job is due now; one that
+-- was taken is due when its lease is over, and one that failed when its pause is over. So the queue, the
+-- leases and the retries are one thing, and the job that has been due longest is always the next.
+-- Moments are in microseconds, so that two jobs of one millisecond keep their order.
+--
+-- KEYS  1 the queue, whose name ends in 'jobs'  2 the list of notifications
+-- ARGV  1 verb  2 wake-up channel  3 milliseconds that a job is kept after its last change, and then
+--       enqueue  4 id  5 owner  6 to, as JSON  7 name  8 input, as JSON  9 jobs in the queue  10 jobs listed for an owner
+--       take     4 worker  5 milliseconds of the lease  6 attempts  7 jobs looked at
+--       report   4 id  5 attempt  6 progress  7 milliseconds of the lease
+--       done     4 id  5 attempt  6 result, as JSON  7 bytes of a result
+--       fail     4 id  5 attempt  6 reason, as JSON  7 bytes of a result  8 attempts  9 milliseconds of the pause
+--       list     4 owner
+
+local queue, list = KEYS[1], KEYS[2]
+local verb, channel, keep = ARGV[1], ARGV[2], ARGV[3]
+local prefix = string.match(queue, '^(.*)jobs$')
+local time = redis.call('TIME')
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = math.floor(now_us / 1000)
+
+local function key(id)
+  return prefix .. 'job:' .. id
+end
+
+local function after(milliseconds)
+  return now_us + tonumber(milliseconds) * 1000
+end
+
+-- The notification that tells how a job stands. Its id counts the changes of the job. 'to' and 'result' are
+-- put in as the JSON they are, since cjson would not give them back as they came.
+local function tell(id)
+  local job = redis.call('HMGET', key(id), 'to', 'name', 'status', 'progress', 'result')
+  local n = redis.call('HINCRBY', key(id), 'reports', 1) - 1
+  local to, name, status, progress, result = job[1], job[2], job[3], job[4], job[5] or 'null'
+  local severity = ({ done = 'success', failed = 'error' })[status] or 'info'
+  local body = status == 'running' and progress .. ' %' or status
+  redis.call('LPUSH', list, table.concat({
+    '{"id":', cjson.encode('job:' .. id .. ':' .. n), ',"collapse_key":', cjson.encode('job:' .. id),
+    ',"to":', to, ',"title":', cjson.encode(name), ',"body":"', body, '","severity":"', severity,
+    '","data":{"job":{"id":', cjson.encode(id), ',"status":"', status, '","progress":', progress, ',"result":', result, '}}}',
+  }))
+  -- A wake-up is a hint: one that Redis refuses must not stop what was written.
+  redis.pcall('PUBLISH', channel, 'new')
+end
+
+-- Writes what is new of a job and when it is due again, if ever, and tells of it.
+local function change(id, due, ...)
+  redis.call('HSET', key(id), 'updated_at', now, ...)
+  redis.call('PEXPIRE', key(id), keep)
+  if due then redis.call('ZADD', queue, due, id) else redis.call('ZREM', queue, id) end
+  tell(id)
+end
+
+-- A result that is no JSON, or a large one, would make the report unreadable.
+local function result_of(text, max_bytes)
+  if #text > tonumber(max_bytes) then error('a result has at most ' .. max_bytes .. ' bytes, this has ' .. #text) end
+  cjson.decode(text)
+  return text
+end
+
+-- Whether this attempt at a job is the one that counts, and how the job stands.
+local function attempt_counts(id, attempt)
+  local job = redis.call('HMGET', key(id), 'attempt', 'status', 'progress')
+  return job[1] == attempt, job[2], tonumber(job[3])
+end
+
+local verbs = {}
+
+function verbs.enqueue()
+  local id, owner = ARGV[4], ARGV[5]
+  local is = redis.call('HGET', key(id), 'owner')
+  if is and is ~= owner then return { 'conflict', {} } end
+  if is then return { 'repeated', redis.call('HGETALL', key(id)) } end
+  if redis.call('ZCARD', queue) >= tonumber(ARGV[9]) then return { 'full', {} } end
+  redis.call('HSET', key(id), 'id', id, 'owner', owner, 'to', ARGV[6], 'name', ARGV[7], 'input', ARGV[8],
+    'progress', 0, 'attempt', 0, 'created_at', now)
+  local listed = queue .. ':' .. owner
+  redis.call('LPUSH', listed, id)
+  redis.call('LTRIM', listed, 0, tonumber(ARGV[10]) - 1)
+  redis.call('PEXPIRE', listed, keep)
+  change(id, now_us, 'status', 'queued')
+  return { 'queued', redis.call('HGETALL', key(id)) }
+end
+
+function verbs.take()
+  local worker, lease, attempts, looks = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+  local given_up = 0
+  for _ = 1, looks do
+    local id = redis.call('ZRANGEBYSCORE', queue, '-inf', now_us, 'LIMIT', 0, 1)[1]
+    if not id then break end
+    local attempt = tonumber(redis.call('HGET', key(id), 'attempt'))
+    if not attempt then
+      redis.call('ZREM', queue, id)
+    elseif attempt >= attempts then
+      change(id, nil, 'status', 'failed', 'result', cjson.encode('no worker came to its end in ' .. attempts .. ' attempts'))
+      given_up = given_up + 1
+    else
+      redis.call('HDEL', key(id), 'result')
+      change(id, after(lease), 'status', 'running', 'progress', 0, 'attempt', attempt + 1, 'worker', worker)
+      return { given_up, redis.call('HGETALL', key(id)) }
+    end
+  end
+  return { given_up, {} }
+end
+
+-- A report that says nothing new only renews the lease, so that repeating one is harmless.
+function verbs.report()
+  local id, progress, lease = ARGV[4], math.max(0, math.min(100, math.floor(tonumber(ARGV[6])))), ARGV[7]
+  local counts, status, before = attempt_counts(id, ARGV[5])
+  if not counts or status ~= 'running' then return 0 end
+  if progress > before then
+    change(id, after(lease), 'progress', progress)
+  else
+    redis.call('ZADD', queue, after(lease), id)
+    redis.call('PEXPIRE', key(id), keep)
+  end
+  return 1
+end
+
+function verbs.done()
+  local id, result = ARGV[4], result_of(ARGV[6], ARGV[7])
+  local counts, status = attempt_counts(id, ARGV[5])
+  if not counts then return 0 end
+  if status == 'running' then change(id, nil, 'status', 'done', 'progress', 100, 'result', result) end
+  return (status == 'running' or status == 'done') and 1 or 0
+end
+
+function verbs.fail()
+  local id, attempt, reason, attempts = ARGV[4], ARGV[5], result_of(ARGV[6], ARGV[7]), tonumber(ARGV[8])
+  local counts, status = attempt_counts(id, attempt)
+  if not counts or status == 'done' then return 0 end
+  if status == 'running' and tonumber(attempt) >= attempts then
+    change(id, nil, 'status', 'failed', 'result', reason)
+  elseif status == 'running' then
+    change(id, after(ARGV[9]), 'status', 'queued', 'result', reason)
+  end
+  return 1
+end
+
+function verbs.list()
+  local jobs = {}
+  for _, id in ipairs(redis.call('LRANGE', queue .. ':' .. ARGV[4], 0, -1)) do
+    local job = redis.call('HGETALL', key(id))
+    if #job > 0 then jobs[#jobs + 1] = job end
+  end
+  return jobs
+end
+
+return verbs[verb]()

@@ -1,0 +1,397 @@
+use std::collections::BTreeSet;
+
+use carillon_broker::limits::{
+    JOB_ATTEMPTS_MAX, JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX,
+    JOBS_MAX,
+};
+use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, JobStatus, NewJob};
+use carillon_protocol::{Audience, Entry, Notification, Position, Severity};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, claimed};
+use crate::on_both_engines;
+
+on_both_engines!(
+    a_job_goes_from_its_owner_to_a_worker_and_comes_back_with_a_result,
+    every_change_is_told_once_in_order_to_whom_the_owner_named,
+    enqueuing_again_is_harmless_for_its_owner_and_refused_to_others,
+    a_full_queue_refuses_and_has_room_again_when_a_job_ends,
+    the_one_that_has_been_due_longest_is_next,
+    racing_workers_take_each_job_once,
+    a_worker_that_falls_silent_loses_its_job_and_another_ends_it,
+    a_report_renews_the_lease_and_progress_never_falls,
+    a_job_whose_workers_all_fall_silent_is_given_up,
+    a_failed_attempt_is_tried_again_after_a_pause_that_grows,
+    what_is_said_twice_after_a_lost_reply_has_one_effect,
+    the_newest_are_listed_for_each_owner,
+    a_job_is_forgotten_a_day_after_its_last_change,
+    what_breaks_a_limit_is_refused_before_it_is_stored,
+    an_enqueued_job_wakes_whoever_listens,
+);
+
+fn user(name: &str) -> Audience {
+    Audience::User(name.to_owned())
+}
+
+fn new(id: &str) -> NewJob {
+    NewJob {
+        id: id.to_owned(),
+        owner: user("ann"),
+        to: user("ann"),
+        name: "Report".to_owned(),
+        input: r#"{"steps":3}"#.to_owned(),
+    }
+}
+
+impl Bench {
+    async fn enqueue(&self, id: &str) -> Job {
+        self.broker.enqueue_job(&new(id)).await.unwrap()
+    }
+
+    async fn take(&self, worker: &str) -> Option<Job> {
+        self.settled(async || self.broker.take_job(worker).await).await.job
+    }
+
+    /// Takes what must be there.
+    async fn work(&self, worker: &str) -> (String, u32) {
+        let job = self.take(worker).await.expect("a job");
+        assert_eq!((job.status, job.progress), (JobStatus::Running, 0));
+        (job.new.id, job.attempt)
+    }
+
+    async fn stands(&self, id: &str) -> Job {
+        self.settled(async || self.broker.job(id).await).await.expect("the job")
+    }
+
+    /// What was told since the last time, as status and progress.
+    async fn told(&self) -> Vec<(String, u64)> {
+        let reports = self.reports().await;
+        let job = |report: &Value| {
+            let job = &report["data"]["job"];
+            (job["status"].as_str().unwrap().to_owned(), job["progress"].as_u64().unwrap())
+        };
+        reports.iter().map(job).collect()
+    }
+
+    async fn reports(&self) -> Vec<Value> {
+        claimed(&self.drain("bff").await).iter().map(|raw| serde_json::from_str(raw).unwrap()).collect()
+    }
+}
+
+fn at(status: &str, progress: u64) -> (String, u64) {
+    (status.to_owned(), progress)
+}
+
+async fn a_job_goes_from_its_owner_to_a_worker_and_comes_back_with_a_result(bench: Bench) {
+    assert_eq!(bench.take("w").await, None);
+    let queued = bench.enqueue("a").await;
+    assert_eq!((queued.status, queued.progress, queued.attempt), (JobStatus::Queued, 0, 0));
+    assert_eq!((&queued.new, &queued.result), (&new("a"), &None));
+    assert!(queued.created_ms > 0 && queued.updated_ms == queued.created_ms);
+
+    let taken = bench.take("w").await.unwrap();
+    assert_eq!((taken.new, taken.status, taken.attempt), (new("a"), JobStatus::Running, 1));
+    assert_eq!(bench.take("v").await, None, "nobody else gets it");
+    assert_eq!(bench.broker.report_job("a", 1, 60).await.unwrap(), Held::Yes);
+    assert_eq!(bench.stands("a").await.progress, 60);
+    // In the worker's own bytes, which a Lua number would not keep.
+    let result = r#"{"rows":9007199254740993,"rate":1.10,"none":[]}"#;
+    assert_eq!(bench.broker.finish_job("a", 1, result).await.unwrap(), Held::Yes);
+    let done = bench.stands("a").await;
+    assert_eq!((done.status, done.progress, done.result.as_deref()), (JobStatus::Done, 100, Some(result)));
+    assert!(done.updated_ms >= done.created_ms && done.created_ms == queued.created_ms);
+    assert_eq!(bench.take("w").await, None, "it is over");
+    assert_eq!(bench.broker.job("b").await.unwrap(), None);
+}
+
+async fn every_change_is_told_once_in_order_to_whom_the_owner_named(bench: Bench) {
+    let to = Audience::Session("s/é".into());
+    let name = "A \"name\" / with \n everything 50 %";
+    let job = NewJob { to: to.clone(), name: name.into(), ..new("a:\"1\"") };
+    bench.broker.enqueue_job(&job).await.unwrap();
+    let (id, attempt) = bench.work("w").await;
+    bench.broker.report_job(&id, attempt, 60).await.unwrap();
+    bench.broker.finish_job(&id, attempt, "[1.10]").await.unwrap();
+    let entries = claimed(&bench.drain("bff").await);
+    let severities = [Severity::Info, Severity::Info, Severity::Info, Severity::Success];
+    let bodies = ["queued", "0 %", "60 %", "done"];
+    let data = [("queued", 0), ("running", 0), ("running", 60), ("done", 100)];
+    assert_eq!(entries.len(), 4);
+    for (n, raw) in entries.iter().enumerate() {
+        assert!(
+            Entry::read(raw.as_bytes(), Position::ZERO).is_ok(),
+            "the strict reading lets it pass: {raw}"
+        );
+        let told: Notification = serde_json::from_str(raw).unwrap();
+        assert_eq!(told.id, format!("job:{id}:{n}"));
+        assert_eq!(told.collapse_key, Some(format!("job:{id}")));
+        assert_eq!((&told.to, told.title.as_str(), told.from), (&to, name, None));
+        assert_eq!((told.severity, told.body.as_str()), (severities[n], bodies[n]));
+        let result = if n == 3 { "[1.10]" } else { "null" };
+        let (status, progress) = data[n];
+        let is: Value = serde_json::from_str(told.data.as_ref().unwrap().get()).unwrap();
+        let result_is: Value = serde_json::from_str(result).unwrap();
+        assert_eq!(
+            is,
+            json!({ "job": { "id": id, "status": status, "progress": progress, "result": result_is } })
+        );
+        assert!(raw.contains(&format!(r#""result":{result}"#)), "its own bytes: {raw}");
+    }
+}
+
+async fn enqueuing_again_is_harmless_for_its_owner_and_refused_to_others(bench: Bench) {
+    let first = bench.enqueue("a").await;
+    let other_name = NewJob { name: "Another".into(), ..new("a") };
+    assert_eq!(bench.broker.enqueue_job(&other_name).await.unwrap(), first, "as it stands");
+    let stranger = NewJob { owner: user("bob"), ..new("a") };
+    assert!(matches!(bench.broker.enqueue_job(&stranger).await, Err(EnqueueError::Conflict)));
+    bench.work("w").await;
+    assert_eq!(bench.enqueue("a").await.status, JobStatus::Running);
+    bench.broker.finish_job("a", 1, "1").await.unwrap();
+    assert_eq!(bench.enqueue("a").await.status, JobStatus::Done);
+    assert_eq!(bench.take("w").await, None, "a job that is over does not begin again");
+    assert_eq!(bench.told().await.len(), 3, "and nothing was told of it");
+    assert!(bench.broker.jobs_of(&user("bob")).await.unwrap().is_empty());
+}
+
+async fn a_full_queue_refuses_and_has_room_again_when_a_job_ends(bench: Bench) {
+    // The first is taken, and counts until it ends.
+    bench.enqueue("first").await;
+    bench.work("w").await;
+    let all: Vec<_> = (1..JOBS_MAX).map(|n| new(&n.to_string())).collect();
+    for jobs in all.chunks(500) {
+        let enqueued = futures_util::future::join_all(jobs.iter().map(|job| bench.broker.enqueue_job(job)));
+        assert!(enqueued.await.iter().all(Result::is_ok));
+    }
+    assert!(matches!(bench.broker.enqueue_job(&new("more")).await, Err(EnqueueError::Full)));
+    assert!(bench.broker.enqueue_job(&new("7")).await.is_ok(), "what is there already is no more");
+    bench.broker.finish_job("first", 1, "1").await.unwrap();
+    bench.enqueue("more").await;
+    assert!(matches!(bench.broker.enqueue_job(&new("still more")).await, Err(EnqueueError::Full)));
+}
+
+async fn the_one_that_has_been_due_longest_is_next(bench: Bench) {
+    // Not in the order of their names, and several in one millisecond.
+    let ids = ["c", "a", "b", "z", "m"];
+    for id in ids {
+        bench.enqueue(id).await;
+    }
+    for id in ids {
+        assert_eq!(bench.work("w").await.0, id);
+    }
+    let burst: Vec<_> = (0..50).map(|n| new(&format!("{}-{n}", 97 * n % 50))).collect();
+    futures_util::future::join_all(burst.iter().map(|job| bench.broker.enqueue_job(job))).await;
+    for job in &burst {
+        let (id, attempt) = bench.work("w").await;
+        assert_eq!(id, job.id);
+        bench.broker.finish_job(&id, attempt, "1").await.unwrap();
+    }
+    bench.enqueue("later").await;
+    bench.pass_time(JOB_LEASE_MS);
+    let mut again = vec![];
+    for _ in 0..6 {
+        again.push(bench.work("w").await.0);
+    }
+    assert_eq!(again, ["later", "c", "a", "b", "z", "m"], "the leases ended after it was enqueued");
+}
+
+async fn racing_workers_take_each_job_once(bench: Bench) {
+    let ids: Vec<_> = (0..1_000).map(|n| n.to_string()).collect();
+    let jobs: Vec<_> = ids.iter().map(|id| new(id)).collect();
+    for jobs in jobs.chunks(200) {
+        futures_util::future::join_all(jobs.iter().map(|job| bench.broker.enqueue_job(job))).await;
+    }
+    let worker = async |name: &str| {
+        let mut done = vec![];
+        while let Some(job) = bench.take(name).await {
+            assert_eq!(job.attempt, 1);
+            assert_eq!(bench.broker.report_job(&job.new.id, 1, 50).await.unwrap(), Held::Yes);
+            assert_eq!(bench.broker.finish_job(&job.new.id, 1, "1").await.unwrap(), Held::Yes);
+            done.push(job.new.id);
+            tokio::task::yield_now().await;
+        }
+        done
+    };
+    let (a, b) = tokio::join!(worker("a"), worker("b"));
+    assert!(!a.is_empty() && !b.is_empty(), "both had some: {} and {}", a.len(), b.len());
+    let done = [a, b].concat();
+    assert_eq!(done.len(), 1_000, "each once");
+    assert_eq!(done.iter().collect::<BTreeSet<_>>(), ids.iter().collect());
+    let told = bench.told().await;
+    assert_eq!(told.len(), 4_000);
+    assert_eq!(told.iter().filter(|one| **one == at("done", 100)).count(), 1_000);
+}
+
+async fn a_worker_that_falls_silent_loses_its_job_and_another_ends_it(bench: Bench) {
+    bench.enqueue("a").await;
+    bench.work("killed").await;
+    bench.broker.report_job("a", 1, 60).await.unwrap();
+    bench.pass_time(JOB_LEASE_MS - 5_000);
+    assert_eq!(bench.take("other").await, None, "the lease still runs");
+    bench.pass_time(5_000);
+    assert_eq!(bench.work("other").await, ("a".into(), 2));
+    // The first one was only slow, and hears it from whatever it says.
+    assert_eq!(bench.broker.report_job("a", 1, 90).await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.finish_job("a", 1, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.fail_job("a", 1, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.stands("a").await.progress, 0, "nor had it an effect");
+    assert_eq!(bench.broker.finish_job("a", 2, "2").await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.finish_job("a", 1, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
+    assert_eq!(
+        bench.told().await,
+        [at("queued", 0), at("running", 0), at("running", 60), at("running", 0), at("done", 100)]
+    );
+}
+
+async fn a_report_renews_the_lease_and_progress_never_falls(bench: Bench) {
+    bench.enqueue("a").await;
+    bench.work("w").await;
+    // A slow worker, of which nobody takes the job, has not lost it.
+    for (progress, stands) in [(10, 10), (10, 10), (5, 10), (200, 100)] {
+        bench.pass_time(JOB_LEASE_MS - 5_000);
+        assert_eq!(bench.broker.report_job("a", 1, progress).await.unwrap(), Held::Yes);
+        assert_eq!(bench.stands("a").await.progress, stands);
+        assert_eq!(bench.take("other").await, None);
+    }
+    bench.pass_time(JOB_LEASE_MS);
+    assert_eq!(bench.broker.report_job("a", 1, 100).await.unwrap(), Held::Yes);
+    assert_eq!(bench.take("other").await, None);
+    assert_eq!(
+        bench.told().await,
+        [at("queued", 0), at("running", 0), at("running", 10), at("running", 100)]
+    );
+}
+
+async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
+    bench.enqueue("a").await;
+    bench.enqueue("b").await;
+    for attempt in 1..=JOB_ATTEMPTS_MAX {
+        assert_eq!(bench.work("w").await, ("a".into(), attempt));
+        bench.broker.finish_job("b", 1, "1").await.unwrap();
+        assert_eq!(bench.take("w").await.is_some(), attempt == 1, "the other one");
+        bench.broker.finish_job("b", 1, "1").await.unwrap();
+        bench.pass_time(JOB_LEASE_MS);
+    }
+    bench.enqueue("c").await;
+    let taken = bench.broker.take_job("w").await.unwrap();
+    assert_eq!((taken.given_up, taken.job.map(|job| job.new.id)), (1, Some("c".into())), "in one look");
+    let job = bench.stands("a").await;
+    assert_eq!(job.status, JobStatus::Failed);
+    assert!(job.result.unwrap().contains("3 attempts"));
+    assert_eq!(bench.broker.finish_job("a", JOB_ATTEMPTS_MAX, "1").await.unwrap(), Held::Lost);
+    let last = bench.reports().await;
+    let last = last.iter().rfind(|report| report["data"]["job"]["id"] == "a").unwrap();
+    assert_eq!((&last["severity"], &last["body"]), (&json!("error"), &json!("failed")));
+}
+
+async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) {
+    bench.enqueue("a").await;
+    for (attempt, pause_ms) in [(1, JOB_PAUSE_MS), (2, 2 * JOB_PAUSE_MS)] {
+        assert_eq!(bench.work("w").await, ("a".into(), attempt));
+        assert_eq!(bench.broker.fail_job("a", attempt, r#""no disk""#).await.unwrap(), Held::Yes);
+        let job = bench.stands("a").await;
+        assert_eq!((job.status, job.result.as_deref()), (JobStatus::Queued, Some(r#""no disk""#)));
+        assert_eq!(bench.broker.report_job("a", attempt, 90).await.unwrap(), Held::Lost, "it gave it back");
+        bench.pass_time(pause_ms - 500);
+        assert_eq!(bench.take("w").await, None);
+        bench.pass_time(500);
+    }
+    let job = bench.take("w").await.unwrap();
+    assert_eq!(job.result, None, "a new attempt has no result");
+    assert_eq!(bench.broker.fail_job("a", 3, r#""no disk""#).await.unwrap(), Held::Yes);
+    let job = bench.stands("a").await;
+    assert_eq!((job.status, job.result.as_deref()), (JobStatus::Failed, Some(r#""no disk""#)));
+    bench.pass_time(JOB_LEASE_MS * 10);
+    assert_eq!(bench.take("w").await, None);
+}
+
+async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {
+    let (job, broker) = (new("a"), &bench.broker);
+    let lost = bench.lose_the_reply_of(broker.enqueue_job(&job)).await;
+    assert!(matches!(lost, Err(EnqueueError::Broker(BrokerError::Away(_)))), "{lost:?}");
+    bench.settled(async || broker.tail().await).await;
+    bench.enqueue("a").await;
+    assert!(bench.lose_the_reply_of(broker.take_job("w")).await.is_err());
+    assert_eq!(bench.take("w").await, None, "it is held, by someone who does not know");
+    bench.pass_time(JOB_LEASE_MS);
+    assert_eq!(bench.work("w").await, ("a".into(), 2));
+    assert!(bench.lose_the_reply_of(broker.report_job("a", 2, 40)).await.is_err());
+    assert_eq!(bench.settled(async || broker.report_job("a", 2, 40).await).await, Held::Yes);
+    assert!(bench.lose_the_reply_of(broker.fail_job("a", 2, "1")).await.is_err());
+    assert_eq!(bench.settled(async || broker.fail_job("a", 2, "1").await).await, Held::Yes);
+    bench.pass_time(4 * JOB_PAUSE_MS);
+    assert_eq!(bench.work("w").await, ("a".into(), 3));
+    assert!(bench.lose_the_reply_of(broker.finish_job("a", 3, "2")).await.is_err());
+    assert_eq!(bench.settled(async || broker.finish_job("a", 3, "2").await).await, Held::Yes);
+    assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
+    let told: Vec<_> = bench.told().await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(told, ["queued", "running", "running", "running", "queued", "running", "done"]);
+}
+
+async fn the_newest_are_listed_for_each_owner(bench: Bench) {
+    let ids: Vec<_> = (0..JOBS_LISTED_MAX + 3).map(|n| n.to_string()).collect();
+    for id in &ids {
+        bench.enqueue(id).await;
+    }
+    let other = NewJob { owner: Audience::Session("ann".into()), ..new("other") };
+    bench.broker.enqueue_job(&other).await.unwrap();
+    bench.work("w").await;
+    let listed = bench.broker.jobs_of(&user("ann")).await.unwrap();
+    let found: Vec<_> = listed.iter().map(|job| &job.new.id).collect();
+    assert_eq!(found, ids.iter().rev().take(JOBS_LISTED_MAX).collect::<Vec<_>>());
+    assert_eq!(bench.stands("0").await.status, JobStatus::Running, "an older one is found by its id");
+    let session = bench.broker.jobs_of(&other.owner).await.unwrap();
+    assert_eq!(session.len(), 1);
+    assert_eq!(session[0].new, other);
+}
+
+async fn a_job_is_forgotten_a_day_after_its_last_change(bench: Bench) {
+    bench.enqueue("done").await;
+    bench.enqueue("waits").await;
+    bench.work("w").await;
+    bench.pass_time(JOB_KEEP_MS / 2);
+    bench.broker.finish_job("done", 1, "1").await.unwrap();
+    bench.pass_time(JOB_KEEP_MS / 2);
+    assert_eq!(bench.broker.job("waits").await.unwrap(), None);
+    assert_eq!(bench.stands("done").await.status, JobStatus::Done);
+    assert_eq!(bench.take("w").await, None, "its place in the queue is gone too");
+    bench.pass_time(JOB_KEEP_MS / 2);
+    assert_eq!(bench.broker.job("done").await.unwrap(), None);
+    assert!(bench.broker.jobs_of(&user("ann")).await.unwrap().is_empty());
+    assert_eq!(bench.enqueue("done").await.status, JobStatus::Queued, "the id is free again");
+    assert_eq!(bench.work("w").await, ("done".into(), 1));
+}
+
+async fn what_breaks_a_limit_is_refused_before_it_is_stored(bench: Bench) {
+    let long = |len: usize| "x".repeat(len);
+    for job in [
+        NewJob { id: String::new(), ..new("a") },
+        NewJob { id: long(101), ..new("a") },
+        NewJob { name: String::new(), ..new("a") },
+        NewJob { name: "é".repeat(121), ..new("a") },
+        NewJob { input: long(8 * 1024 + 1), ..new("a") },
+    ] {
+        assert!(matches!(bench.broker.enqueue_job(&job).await, Err(EnqueueError::Invalid(_))), "{job:?}");
+    }
+    let longest = NewJob { name: "\"".repeat(120), ..new(&long(100)) };
+    bench.broker.enqueue_job(&longest).await.unwrap();
+    let (id, attempt) = bench.work("w").await;
+    let large = format!("\"{}\"", long(JOB_RESULT_MAX_BYTES));
+    for result in ["", "{", "1,2", "nul", large.as_str()] {
+        let refused = bench.broker.finish_job(&id, attempt, result).await;
+        assert!(matches!(refused, Err(BrokerError::Refused(_))), "{result}");
+    }
+    let large = format!("\"{}\"", "\\\"".repeat(JOB_RESULT_MAX_BYTES / 2 - 1));
+    bench.broker.finish_job(&id, attempt, &large).await.unwrap();
+    let entries = claimed(&bench.drain("bff").await);
+    let read = |raw: &String| Entry::read(raw.as_bytes(), Position::ZERO);
+    assert!(entries.len() == 3 && entries.iter().all(|raw| read(raw).is_ok()), "the largest can be read");
+}
+
+async fn an_enqueued_job_wakes_whoever_listens(bench: Bench) {
+    let ear = bench.listen();
+    ear.until("the connection", |events| events.contains(&Event::Up)).await;
+    bench.enqueue("a").await;
+    ear.until("the wake-up", |events| events.contains(&Event::Wake)).await;
+}

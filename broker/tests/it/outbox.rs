@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+
+use carillon_broker::limits::{
+    DEAD_RAW_MAX_BYTES, OUTBOX_ATTEMPTS_MAX, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX,
+};
+use carillon_broker::{BrokerError, Held, OutboxError, Outgoing, UNDELIVERABLE};
+use carillon_protocol::Audience;
+
+use crate::bench::{Bench, text};
+use crate::on_both_engines;
+
+on_both_engines!(
+    messages_of_a_line_leave_in_their_order_one_at_a_time,
+    lines_know_nothing_of_each_other,
+    a_message_that_waits_is_not_added_twice,
+    a_full_outbox_and_a_full_line_refuse_and_have_room_again,
+    a_postponed_message_holds_its_line_until_it_is_due,
+    a_replica_that_falls_silent_loses_its_messages_and_another_sends_them,
+    what_is_given_up_is_in_the_dead_list_and_its_line_goes_on,
+    a_message_that_silences_every_replica_is_given_up,
+    racing_replicas_send_each_message_once_and_each_line_in_order,
+    a_lost_reply_loses_no_message,
+);
+
+fn line(name: &str) -> Audience {
+    Audience::Session(name.to_owned())
+}
+
+impl Bench {
+    async fn send_out(&self, name: &str, id: &str) {
+        self.broker.send_out(&line(name), id, format!("message {id}").as_bytes()).await.unwrap();
+    }
+
+    async fn outgoing(&self, lines: usize) -> Vec<Outgoing> {
+        self.settled(async || self.broker.take_outgoing("bff", lines).await).await.outgoing
+    }
+
+    /// Takes what is due, as its ids and attempts.
+    async fn due(&self) -> Vec<(String, u32)> {
+        self.outgoing(10).await.into_iter().map(|of| (of.id, of.attempt)).collect()
+    }
+
+    async fn done(&self, of: &Outgoing) -> Held {
+        self.settled(async || self.broker.outgoing_done(of).await).await
+    }
+}
+
+fn due(ids: &[&str]) -> Vec<(String, u32)> {
+    ids.iter().map(|id| ((*id).to_owned(), 1)).collect()
+}
+
+async fn messages_of_a_line_leave_in_their_order_one_at_a_time(bench: Bench) {
+    assert_eq!(bench.due().await, []);
+    for id in ["c", "a", "b"] {
+        bench.send_out("x", id).await;
+    }
+    for id in ["c", "a", "b"] {
+        let taken = bench.outgoing(10).await;
+        let [of] = taken.as_slice() else { panic!("one at a time: {taken:?}") };
+        assert_eq!((&of.line, of.id.as_str(), of.attempt), (&line("x"), id, 1));
+        assert_eq!(text(&of.message), format!("message {id}"));
+        assert_eq!(bench.due().await, [], "the next waits for it");
+        assert_eq!(bench.done(of).await, Held::Yes);
+        assert_eq!(bench.done(of).await, Held::Lost, "only once");
+    }
+    assert_eq!(bench.due().await, []);
+    bench.send_out("x", "c").await;
+    assert_eq!(bench.due().await, due(&["c"]), "what is done is forgotten");
+}
+
+async fn lines_know_nothing_of_each_other(bench: Bench) {
+    for (name, id) in [("z", "z1"), ("y", "y1"), ("z", "z2"), ("x", "x1"), ("y", "y2")] {
+        bench.send_out(name, id).await;
+    }
+    let two = bench.outgoing(2).await;
+    assert_eq!(two.iter().map(|of| of.id.as_str()).collect::<Vec<_>>(), ["z1", "y1"], "the first to wait");
+    assert_eq!(bench.due().await, due(&["x1"]), "none of those that are held");
+    bench.done(&two[1]).await;
+    assert_eq!(bench.due().await, due(&["y2"]), "while the first of another line is still on its way");
+}
+
+async fn a_message_that_waits_is_not_added_twice(bench: Bench) {
+    bench.send_out("x", "a").await;
+    bench.send_out("x", "a").await;
+    let taken = bench.outgoing(10).await;
+    bench.send_out("x", "a").await;
+    bench.done(&taken[0]).await;
+    assert_eq!(bench.due().await, []);
+}
+
+async fn a_full_outbox_and_a_full_line_refuse_and_have_room_again(bench: Bench) {
+    let send = async |line_of: usize, id: usize| {
+        bench.broker.send_out(&line(&line_of.to_string()), &id.to_string(), b"m").await
+    };
+    for name in 0..OUTBOX_MAX / OUTBOX_LINE_MAX {
+        let ids = name * OUTBOX_LINE_MAX..(name + 1) * OUTBOX_LINE_MAX;
+        let sent = futures_util::future::join_all(ids.map(|id| send(name, id))).await;
+        assert!(sent.iter().all(Result::is_ok));
+        if name == 0 {
+            assert!(matches!(send(0, OUTBOX_MAX).await, Err(OutboxError::LineFull)));
+            assert!(send(0, 7).await.is_ok(), "what waits already is no more");
+        }
+    }
+    assert!(matches!(send(OUTBOX_MAX, OUTBOX_MAX).await, Err(OutboxError::Full)), "of a new line too");
+    let first = bench.outgoing(1).await;
+    bench.done(&first[0]).await;
+    send(OUTBOX_MAX, OUTBOX_MAX).await.unwrap();
+    assert!(matches!(send(0, OUTBOX_MAX + 1).await, Err(OutboxError::Full)));
+}
+
+async fn a_postponed_message_holds_its_line_until_it_is_due(bench: Bench) {
+    for (name, id) in [("x", "a"), ("x", "b"), ("y", "c")] {
+        bench.send_out(name, id).await;
+    }
+    let taken = bench.outgoing(10).await;
+    assert_eq!(bench.broker.postpone_outgoing(&taken[0], 60_000).await.unwrap(), Held::Yes);
+    bench.done(&taken[1]).await;
+    bench.pass_time(50_000);
+    assert_eq!(bench.due().await, [], "longer than a lease");
+    bench.pass_time(10_000);
+    let again = bench.outgoing(10).await;
+    assert_eq!((again[0].id.as_str(), again[0].attempt), ("a", 2));
+    assert_eq!(bench.broker.postpone_outgoing(&taken[0], 0).await.unwrap(), Held::Lost, "an old attempt");
+    assert_eq!(bench.due().await, []);
+    bench.done(&again[0]).await;
+    assert_eq!(bench.due().await, due(&["b"]), "the count is the message's own");
+}
+
+async fn a_replica_that_falls_silent_loses_its_messages_and_another_sends_them(bench: Bench) {
+    for (name, id) in [("x", "a"), ("x", "b"), ("y", "c")] {
+        bench.send_out(name, id).await;
+    }
+    let killed = bench.outgoing(10).await;
+    bench.pass_time(OUTBOX_LEASE_MS - 5_000);
+    assert_eq!(bench.due().await, []);
+    bench.pass_time(5_000);
+    let other = bench.outgoing(10).await;
+    let again: Vec<_> = other.iter().map(|of| (of.id.as_str(), of.attempt)).collect();
+    assert_eq!(again, [("a", 2), ("c", 2)], "the same messages in the same order");
+    // The first one was only slow.
+    assert_eq!(bench.done(&killed[0]).await, Held::Lost);
+    assert_eq!(bench.broker.give_up_outgoing(&killed[0], "bff", "d").await.unwrap(), Held::Lost);
+    assert_eq!(bench.due().await, []);
+    assert_eq!(bench.done(&other[0]).await, Held::Yes);
+    assert_eq!(bench.done(&killed[0]).await, Held::Lost, "nor does it take the next one's place");
+    assert_eq!(bench.due().await, due(&["b"]));
+}
+
+async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench) {
+    let (long, raw) = ("y".repeat(2 * DEAD_RAW_MAX_BYTES), "{\"type\":\"message\"} \u{0} é");
+    bench.broker.send_out(&line("x"), "a", raw.as_bytes()).await.unwrap();
+    bench.broker.send_out(&line("x"), "b", long.as_bytes()).await.unwrap();
+    bench.send_out("x", "c").await;
+    for detail in ["the application answered 400", "the application answered 413"] {
+        let taken = bench.outgoing(10).await;
+        assert_eq!(bench.broker.give_up_outgoing(&taken[0], "bff-7", detail).await.unwrap(), Held::Yes);
+    }
+    let dead = bench.broker.dead().await.unwrap();
+    let found: Vec<_> = dead.iter().map(|dead| (dead.detail.as_str(), text(&dead.raw))).collect();
+    assert_eq!(
+        found,
+        [
+            ("the application answered 400", raw.to_owned()),
+            ("the application answered 413", long[..DEAD_RAW_MAX_BYTES].to_owned())
+        ]
+    );
+    assert!(dead.iter().all(|dead| dead.reason == UNDELIVERABLE && dead.claimed_by == "bff-7"));
+    assert_eq!(bench.due().await, due(&["c"]));
+}
+
+async fn a_message_that_silences_every_replica_is_given_up(bench: Bench) {
+    bench.send_out("x", "a").await;
+    bench.send_out("x", "b").await;
+    for attempt in 1..=OUTBOX_ATTEMPTS_MAX {
+        assert_eq!(bench.due().await, [("a".to_owned(), attempt)]);
+        bench.pass_time(OUTBOX_LEASE_MS);
+    }
+    let taken = bench.broker.take_outgoing("bff-2", 10).await.unwrap();
+    assert_eq!((taken.outgoing, taken.given_up), (vec![], 1));
+    let dead = bench.broker.dead().await.unwrap();
+    assert_eq!((dead[0].reason.as_str(), dead[0].claimed_by.as_str()), (UNDELIVERABLE, "bff-2"));
+    assert!(dead[0].detail.starts_with("10 attempts"), "{}", dead[0].detail);
+    assert_eq!(bench.due().await, due(&["b"]));
+}
+
+async fn racing_replicas_send_each_message_once_and_each_line_in_order(bench: Bench) {
+    for n in 0..20 {
+        let ids = (0..10).map(|name| (name.to_string(), format!("{name}-{n}")));
+        let sending: Vec<_> = ids.collect();
+        futures_util::future::join_all(sending.iter().map(|(name, id)| bench.send_out(name, id))).await;
+    }
+    let arrived = std::sync::Mutex::new(BTreeMap::<Audience, Vec<String>>::new());
+    let replica = async || {
+        let mut count = 0;
+        loop {
+            let taken = bench.outgoing(3).await;
+            if taken.is_empty() && arrived.lock().unwrap().values().map(Vec::len).sum::<usize>() == 200 {
+                return count;
+            }
+            for of in taken {
+                arrived.lock().unwrap().entry(of.line.clone()).or_default().push(of.id.clone());
+                assert_eq!(bench.done(&of).await, Held::Yes);
+                count += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (a, b) = tokio::join!(replica(), replica());
+    assert!(a > 0 && b > 0 && a + b == 200, "{a} and {b}");
+    for (line, ids) in arrived.into_inner().unwrap() {
+        let name = line.name().unwrap();
+        assert_eq!(ids, (0..20).map(|n| format!("{name}-{n}")).collect::<Vec<_>>());
+    }
+}
+
+async fn a_lost_reply_loses_no_message(bench: Bench) {
+    let (broker, x) = (&bench.broker, line("x"));
+    let lost = bench.lose_the_reply_of(broker.send_out(&x, "a", b"m")).await;
+    assert!(matches!(lost, Err(OutboxError::Broker(BrokerError::Away(_)))));
+    bench.settled(async || broker.tail().await).await;
+    bench.send_out("x", "a").await;
+    bench.send_out("x", "b").await;
+    assert!(bench.lose_the_reply_of(broker.take_outgoing("bff", 10)).await.is_err());
+    assert_eq!(bench.due().await, []);
+    bench.pass_time(OUTBOX_LEASE_MS);
+    let taken = bench.outgoing(10).await;
+    assert_eq!((taken[0].id.as_str(), taken[0].attempt), ("a", 2));
+    assert!(bench.lose_the_reply_of(broker.outgoing_done(&taken[0])).await.is_err());
+    assert_eq!(bench.done(&taken[0]).await, Held::Lost, "it is done already");
+    assert_eq!(bench.due().await, due(&["b"]));
+}

@@ -1,0 +1,112 @@
+//! The manual for workers in other languages, held to its word.
+
+use std::process::Command;
+
+use carillon_broker::{Broker, JobStatus, Names, NewJob};
+use carillon_harness::RedisServer;
+use carillon_protocol::Audience;
+
+#[tokio::test]
+async fn the_shell_worker_of_the_manual_does_a_job() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let manual = std::fs::read_to_string(format!("{root}/docs/jobs.md")).unwrap();
+    let script = manual.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let worker = || {
+        let worker = Command::new("bash")
+            .args(["-euc", script])
+            .current_dir(root)
+            .env("REDIS_URL", server.url())
+            .output()
+            .unwrap();
+        assert!(worker.status.success(), "{}", String::from_utf8_lossy(&worker.stderr));
+        String::from_utf8(worker.stdout).unwrap()
+    };
+    assert_eq!(worker(), "", "nothing to do");
+    let job = NewJob {
+        id: "42".into(),
+        owner: Audience::Session("s".into()),
+        to: Audience::Session("s".into()),
+        name: "Report".into(),
+        input: "{}".into(),
+    };
+    broker.enqueue_job(&job).await.unwrap();
+    assert_eq!(worker(), "1\n1\n", "both had an effect");
+    let done = broker.job("42").await.unwrap().unwrap();
+    assert_eq!((done.status, done.progress), (JobStatus::Done, 100));
+    assert_eq!(done.result.as_deref(), Some(r#"{"from":"the shell"}"#));
+    assert_eq!(broker.waiting().await.unwrap(), 4, "and each change was told");
+}
+
+#[tokio::test]
+async fn what_the_queues_keep_has_its_names_and_expires() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let owner = Audience::User("ann".into());
+    let job = NewJob {
+        id: "a".into(),
+        owner: owner.clone(),
+        to: owner.clone(),
+        name: "n".into(),
+        input: "{}".into(),
+    };
+    broker.enqueue_job(&job).await.unwrap();
+    broker.send_out(&owner, "m", b"{}").await.unwrap();
+    broker.take_outgoing("bff", 1).await.unwrap();
+    let hour = 60 * 60 * 1_000;
+    for (key, kind, expires) in [
+        ("jobs", "zset", false),
+        ("jobs:user:ann", "list", true),
+        ("job:a", "hash", true),
+        ("outbox", "zset", false),
+        ("outbox:messages", "hash", false),
+        ("outbox:attempts", "hash", false),
+        ("outbox:user:ann", "list", false),
+    ] {
+        let key = format!("{{Notification-List}}:{key}");
+        assert_eq!(server.cli(&["TYPE", &key]), kind, "{key}");
+        let left: i64 = server.cli(&["PTTL", &key]).parse().unwrap();
+        assert!(if expires { (23 * hour..=24 * hour).contains(&left) } else { left == -1 }, "{key}: {left}");
+    }
+    let before = server.cli(&["DBSIZE"]);
+    assert_eq!(before, "8", "and the list: {}", server.cli(&["KEYS", "*"]));
+}
+
+#[tokio::test]
+async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let owner = Audience::User("ann".into());
+    let job =
+        NewJob { id: "a".into(), owner: owner.clone(), to: owner, name: "n".into(), input: "{}".into() };
+    broker.enqueue_job(&job).await.unwrap();
+    broker.take_job("w").await.unwrap();
+    let before = (broker.job("a").await.unwrap(), broker.waiting().await.unwrap());
+    let large = format!("\"{}\"", "x".repeat(8_192));
+    let verbs: [&[&str]; 7] = [
+        &["done", "a", "1", "{", "8192"],
+        &["done", "a", "1", "1,2", "8192"],
+        &["done", "a", "1", "", "8192"],
+        &["done", "a", "1", &large, "8192"],
+        &["fail", "a", "1", "no JSON", "8192", "3", "1000"],
+        &["report", "a", "1", "much", "15000"],
+        &["invent"],
+    ];
+    for verb in verbs {
+        let port = server.port().to_string();
+        let mut args = vec!["-p", &port, "EVAL", include_str!("../../src/jobs/jobs.lua"), "2"];
+        args.extend([
+            "{Notification-List}:jobs",
+            "Notification-List",
+            verb[0],
+            "Notification-Channel",
+            "86400000",
+        ]);
+        args.extend(&verb[1..]);
+        let answer = Command::new("redis-cli").args(&args).output().unwrap().stdout;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("ERR"), "{verb:?}: {answer}");
+        assert_eq!((broker.job("a").await.unwrap(), broker.waiting().await.unwrap()), before, "{verb:?}");
+    }
+}

@@ -6,9 +6,9 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carillon_broker::{History, Kind, Recalled, Revocation};
+use carillon_broker::{History, Kind, Recalled, Revocation, Stored};
 use carillon_protocol::limits::{
-    ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
+    ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
 use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
 use serde_json::json;
@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 
 use crate::app::App;
 use crate::config::Publishing;
+use crate::limits::Publisher;
 use crate::metrics;
 use crate::reader::{Caller, query, since};
 use crate::reply::Refusal;
@@ -37,30 +38,45 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Jso
     let read = app.read_position(&caller).await?;
     let mut page = Page { items: Vec::new(), next: String::new(), gap: false, read };
     loop {
-        let history = app.broker.history(&audiences, &at, limit - page.items.len()).await?;
+        let history = app.feeds.history(&audiences, &at, limit - page.items.len()).await?;
         page.gap |= resumes && history.gap.is_some();
         let ended = history.ended;
-        at = take(history, limit, &mut page.items);
-        if ended || page.items.len() == limit {
+        let full;
+        (at, full) = take(history, limit, &mut page.items);
+        if ended || full {
             page.next = at.to_string();
             return Ok(Json(page));
         }
     }
 }
 
-/// Moves what fits from a read of history to a page, and says how far that came.
-fn take(history: History, limit: usize, items: &mut Vec<PageItem>) -> Cursor {
-    let is_notification = |recalled: &Recalled| recalled.stored.kind == Kind::Notification;
-    for recalled in history.entries.into_iter().filter(is_notification) {
-        let Ok(entry) = Entry::read(&recalled.stored.raw, recalled.stored.position) else { continue };
-        let Ok(notification) = RawValue::from_string(entry.json) else { continue };
-        let cursor = Cursor { position: recalled.stored.position, ..history.reached.clone() };
-        items.push(PageItem { cursor: cursor.to_string(), claimed_by: recalled.claimed_by, notification });
+/// Moves what fits from a read of history to a page. Says how far that came, and whether the page is full.
+fn take(history: History, limit: usize, items: &mut Vec<PageItem>) -> (Cursor, bool) {
+    let mut bytes: usize = items.iter().map(|item| item.notification.get().len()).sum();
+    let mut at = history.from;
+    for Recalled { claimed_by, stored, .. } in history.entries {
+        let cursor = Cursor { position: stored.position, ..history.reached.clone() };
+        if let Some(notification) = notification(&stored) {
+            bytes += notification.get().len();
+            if bytes > PAGE_MAX_BYTES && !items.is_empty() {
+                return (at, true);
+            }
+            items.push(PageItem { cursor: cursor.to_string(), claimed_by, notification });
+        }
+        at = cursor;
         if items.len() == limit {
-            return cursor;
+            return (at, true);
         }
     }
-    history.reached
+    (history.reached, false)
+}
+
+fn notification(stored: &Stored) -> Option<Box<RawValue>> {
+    let entry = match stored.kind {
+        Kind::Notification => Entry::read(&stored.raw, stored.position).ok()?,
+        _ => return None,
+    };
+    RawValue::from_string(entry.json).ok()
 }
 
 fn limit(parts: &Parts) -> Result<usize, Refusal> {
@@ -152,7 +168,9 @@ fn is_json(parts: &Parts) -> bool {
 impl App {
     /// Who publishes: a user, or, without one, an application that may say anything to anybody.
     async fn publisher(&self, parts: &Parts) -> Result<Option<Identity>, Refusal> {
-        if self.has_key(parts) {
+        let key = authorize(&self.publishing, parts);
+        if let Ok(Some(key)) = key {
+            self.limits.publish(&Publisher::Key(key))?;
             return Ok(None);
         }
         match self.identities.token_of(parts) {
@@ -160,13 +178,19 @@ impl App {
                 self.allow_origin(parts)?;
                 Ok(Some(self.identity(token).await?))
             }
-            _ => authorize(&self.publishing, parts).map(|()| None),
+            _ => {
+                key?;
+                self.limits
+                    .network(parts)
+                    .map_or(Ok(()), |network| self.limits.publish(&Publisher::Network(network)))?;
+                Ok(None)
+            }
         }
     }
 
     /// Whether a request has one of the keys.
     pub(crate) fn has_key(&self, parts: &Parts) -> bool {
-        matches!(&self.publishing, Publishing::Keys(_)) && authorize(&self.publishing, parts).is_ok()
+        matches!(authorize(&self.publishing, parts), Ok(Some(_)))
     }
 
     /// Up to where the signed-in user has read.
@@ -178,10 +202,10 @@ impl App {
     }
 }
 
-/// Whether a request has one of the keys, or none is needed.
-pub(crate) fn authorize(publishing: &Publishing, parts: &Parts) -> Result<(), Refusal> {
+/// The place of a request's key among the keys; `None` where none is needed.
+pub(crate) fn authorize(publishing: &Publishing, parts: &Parts) -> Result<Option<usize>, Refusal> {
     let keys = match publishing {
-        Publishing::Open => return Ok(()),
+        Publishing::Open => return Ok(None),
         Publishing::Keys(keys) => keys,
     };
     let value =
@@ -191,11 +215,12 @@ pub(crate) fn authorize(publishing: &Publishing, parts: &Parts) -> Result<(), Re
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, key)| key.trim());
     // Every key is compared, and in constant time: how long it takes tells nothing about them.
-    let matches = keys.iter().fold(false, |found, key| {
-        found | given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(key.as_bytes())))
+    let found = keys.iter().enumerate().fold(None, |found, (at, key)| {
+        let is_it = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(key.as_bytes())));
+        if is_it { Some(at) } else { found }
     });
-    if matches {
-        return Ok(());
+    if found.is_some() {
+        return Ok(found);
     }
     let detail = if keys.is_empty() {
         "publishing is off on an exposed address: start with API_KEY, or with ALLOW_PUBLISH=1"

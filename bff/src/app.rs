@@ -14,6 +14,7 @@ use crate::config::Publishing;
 use crate::feed::{Clock, Feed, Feeds, Output};
 use crate::hub::connection_id;
 use crate::identity::Identities;
+use crate::limits::Limits;
 use crate::messages::Written;
 use crate::reader::{Caller, credential};
 use crate::reply::Refusal;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) publishing: Publishing,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) identities: Identities,
     pub(crate) revocations: Arc<Revocations>,
     /// Seals sessions, with a key that is read when the first one comes.
@@ -73,7 +75,8 @@ impl App {
             let detail = "connect again: another replica takes over";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is going away", detail));
         }
-        let (feed, joined) = self.feeds.join(caller.reader(since)).await?;
+        let place = self.limits.admit(caller.user(), caller.network)?;
+        let (mut feed, joined) = self.feeds.join(caller.reader(since)).await?;
         if let Some(identity) = &caller.identity {
             let credential = credential(identity);
             // Looked at again now that a revocation finds the reader: one may have come between.
@@ -82,6 +85,7 @@ impl App {
                 return Err(Refusal::token("the token was revoked: sign in again"));
             }
         }
+        feed.hold(place);
         let welcome = Welcome {
             connection: connection_id(&self.run, feed.id()),
             replica: self.replica.to_string(),

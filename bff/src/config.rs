@@ -6,8 +6,11 @@ use clap::{Args, ValueEnum};
 
 use crate::demo::DemoKey;
 use crate::identity::IdentityOptions;
+use crate::limits::LimitOptions;
 use crate::port::Port;
+use crate::presence::PresenceOptions;
 use crate::profiles::ProfileOptions;
+use crate::server::Patience;
 
 /// Where readers connect, unless something else is said.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -49,6 +52,15 @@ pub struct Config {
     pub allow_publish: bool,
     #[command(flatten)]
     pub profiles: ProfileOptions,
+    /// How much one client may have
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// How long a peer is waited for
+    #[command(flatten)]
+    pub patience: Patience,
+    /// How long presence outlives what it is known by
+    #[command(flatten)]
+    pub presence: PresenceOptions,
 }
 
 /// `--fanout`

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::frame::Frame;
 use crate::hub::{Direct, Hub, ReaderId, Take};
+use crate::limits::Place;
 use crate::metrics;
 
 /// Pages of history that a replica reads at the same time at most: after a reconnect everyone is behind at once.
@@ -48,6 +49,7 @@ pub struct Feed {
     notify: Arc<Notify>,
     /// Read while joining, to be given out first.
     first: Output,
+    place: Option<Place>,
 }
 
 /// What a reader is told when it joins.
@@ -112,7 +114,7 @@ impl Feeds {
         let Reader { id, audiences, since } = reader;
         let notify = Arc::<Notify>::default();
         let now = self.hub.join(id, audiences, &notify);
-        let mut feed = Feed { feeds: Arc::clone(self), id, notify, first: Output::default() };
+        let mut feed = Feed { feeds: Arc::clone(self), id, notify, first: Output::default(), place: None };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -130,6 +132,22 @@ impl Feeds {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Reads on from a cursor, at most `limit` entries, when its turn comes among all who read here.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn history(
+        &self,
+        audiences: &[Audience],
+        since: &Cursor,
+        limit: usize,
+    ) -> Result<History, BrokerError> {
+        // The semaphore is never closed.
+        let _permit = self.reads.acquire().await;
+        metrics::history_read();
+        self.broker.history(audiences, since, limit).await
     }
 
     fn output(&self, frames: impl IntoIterator<Item = Arc<Frame>>) -> Output {
@@ -203,6 +221,11 @@ impl Feed {
         self.id
     }
 
+    /// Gives back the place within the limits when the reader leaves.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
     async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {
         let history = Box::pin(self.read(&since)).await?;
         let resume = if history.gap.is_some() { Resume::Gap } else { Resume::Complete };
@@ -211,10 +234,7 @@ impl Feed {
     }
 
     async fn read(&self, since: &Cursor) -> Result<History, BrokerError> {
-        // The semaphore is never closed.
-        let _permit = self.feeds.reads.acquire().await;
-        metrics::history_read();
-        self.feeds.broker.history(&self.feeds.hub.audiences(self.id), since, usize::MAX).await
+        self.feeds.history(&self.feeds.hub.audiences(self.id), since, usize::MAX).await
     }
 
     /// Turns a page of history into frames and moves the reader on.

@@ -51,6 +51,8 @@ pub struct Hub {
     fan_out: FanOut,
     subscriptions: Subscriptions,
     state: Mutex<State>,
+    /// Notified when a user's number of readers has changed.
+    user_changed: Notify,
 }
 
 #[derive(Default)]
@@ -85,7 +87,7 @@ impl Hub {
     /// A hub that keeps `subscriptions` in line with its readers.
     #[must_use]
     pub fn new(fan_out: FanOut, subscriptions: Subscriptions) -> Self {
-        Self { fan_out, subscriptions, state: Mutex::default() }
+        Self { fan_out, subscriptions, state: Mutex::default(), user_changed: Notify::new() }
     }
 
     /// Adds a reader, to be notified when there may be something to take, and says where "now" is;

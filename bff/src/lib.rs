@@ -11,17 +11,20 @@ mod frame;
 pub mod hub;
 pub mod identity;
 pub mod jwks;
+mod limits;
 mod messages;
 pub mod metrics;
 pub mod origin;
 mod outbound;
 mod port;
+mod presence;
 pub mod profiles;
 mod reader;
 mod relay;
 mod reply;
 mod revocations;
 pub mod seal;
+mod server;
 mod sessions;
 pub mod signature;
 mod sse;
@@ -35,8 +38,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
@@ -46,6 +49,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{Config, FanOutOption, Publishing};
+pub use limits::{LimitOptions, raise_open_files};
+pub use presence::PresenceOptions;
+pub use server::{Patience, serve};
 pub use viewer::viewer;
 
 use app::{App, Shared};
@@ -54,15 +60,13 @@ use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
+use limits::Limits;
 use messages::Written;
+use presence::Roll;
 use relay::Relay;
 use reply::Refusal;
 use revocations::Revocations;
 
-/// After the stop, readers have this long to be let go.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
-/// And what is then still open has this long before it is cut.
-const CUT_AFTER: Duration = Duration::from_secs(1);
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -81,11 +85,18 @@ pub struct Settings {
     pub demo: Option<DemoKey>,
     /// Where the built viewer is.
     pub static_dir: Option<PathBuf>,
+    /// How much one client may have.
+    pub limits: LimitOptions,
+    /// How long a peer is waited for.
+    pub patience: Patience,
+    /// How long presence outlives what it is known by.
+    pub presence: PresenceOptions,
 }
 
 /// A running replica.
 pub struct Replica {
     router: Router,
+    patience: Patience,
     stop: CancellationToken,
     readers: TaskTracker,
 }
@@ -102,7 +113,17 @@ impl Replica {
         readiness: &Readiness,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
-        let Settings { replica, fan_out, publishing, identities, demo, static_dir } = settings;
+        let Settings {
+            replica,
+            fan_out,
+            publishing,
+            identities,
+            demo,
+            static_dir,
+            limits,
+            patience,
+            presence,
+        } = settings;
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -140,11 +161,21 @@ impl Replica {
         tasks.spawn("traces", noting.run(tasks.stop().clone()));
 
         let readers = TaskTracker::new();
+        let roll = Roll {
+            broker: broker.clone(),
+            hub: Arc::clone(&hub),
+            run: run.clone(),
+            fan_out,
+            options: presence,
+            readers: readers.clone(),
+        };
+        tasks.spawn("presence", roll.run(tasks.stop().clone()));
         let app = App::new(Shared {
             replica,
             broker: broker.clone(),
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
+            limits: Limits::new(limits),
             identities,
             revocations,
             sealer: OnceCell::new(),
@@ -154,8 +185,8 @@ impl Replica {
             readers: readers.clone(),
             run,
         });
-        let router = router(app, demo, static_dir.map(|folder| viewer(&folder)).transpose()?);
-        Ok(Self { router, stop: tasks.stop().clone(), readers })
+        let router = router(app, demo, patience, static_dir.map(|folder| viewer(&folder)).transpose()?);
+        Ok(Self { router, patience, stop: tasks.stop().clone(), readers })
     }
 
     /// The routes of this replica, for a front door in the same process.
@@ -175,50 +206,21 @@ impl Replica {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        serve(listener, self.router, self.stop, self.readers).await
+        serve(listener, self.router, self.patience, self.stop, self.readers).await
     }
 }
 
-/// Serves a router until `stop`, and then until the last of `readers` is let go, but not for ever.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: CancellationToken,
-    readers: TaskTracker,
-) -> anyhow::Result<()> {
-    // Frames are small and wanted now: no waiting for more to send.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let drained = CancellationToken::new();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
-    let serving = serving.into_future();
-    tokio::pin!(serving);
-    let draining = async {
-        stop.cancelled().await;
-        readers.close();
-        let _ = tokio::time::timeout(DRAIN_DEADLINE, readers.wait()).await;
-        drained.cancel();
-        tokio::time::sleep(CUT_AFTER).await;
-    };
-    tokio::select! {
-        served = &mut serving => Ok(served?),
-        () = draining => Ok(()),
-    }
-}
-
-fn router(app: App, demo: Option<DemoKey>, viewer: Option<Router>) -> Router {
+fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Router>) -> Router {
     let routes = Router::new()
-        .route("/ws", get(ws::upgrade))
-        .route("/sse", get(sse::stream))
         .route("/api/notifications", get(api::list).post(api::publish))
         .route("/api/notifications/{id}", get(messages::status))
         .route("/api/notifications/{id}/trace", get(messages::trace))
         .route("/api/sessions", post(sessions::open))
         .route("/api/revocations", post(api::revoke))
+        // All above is answered in time. What follows lasts.
+        .layer(from_fn_with_state(patience.request_timeout, server::in_time))
+        .route("/ws", get(ws::upgrade))
+        .route("/sse", get(sse::stream))
         .with_state(app)
         .merge(demo.map(demo::router).unwrap_or_default());
     match viewer {

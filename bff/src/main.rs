@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
-use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, metrics, serve};
+use carillon_bff::{Config, Patience, Replica, STOP_DEADLINE, Settings, metrics, raise_open_files, serve};
 use carillon_broker::{Broker, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
 use clap::{Parser, Subcommand};
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 async fn replica(config: Config) -> anyhow::Result<()> {
     init_logs();
     config.profiles.sample_heap();
+    raise_open_files();
     let recorder = PrometheusBuilder::new().install_recorder()?;
     metrics::describe();
     let broker = Broker::redis(&config.redis_url, Names::default())?;
@@ -58,17 +59,24 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         demo: config.demo()?,
         publishing: config.publishing(listen),
         static_dir: config.static_dir,
+        limits: config.limits,
+        patience: config.patience,
+        presence: config.presence,
     };
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
     let draining = readiness.clone();
     let probes = admin(readiness, move || recorder.render());
     // The probes answer until the last reader is let go.
-    tasks.spawn("admin port", serve(admin_listener, probes, tasks.stop().clone(), replica.readers()));
+    let probes = serve(admin_listener, probes, Patience::default(), tasks.stop().clone(), replica.readers());
+    tasks.spawn("admin port", probes);
     if let Some(at) = config.profiles.listen() {
         let listener = bind("profiles", at, "--pprof-port").await?;
         let profiles = profiles(&config.profiles);
-        tasks.spawn("profiles' port", serve(listener, profiles, tasks.stop().clone(), replica.readers()));
+        tasks.spawn(
+            "profiles' port",
+            serve(listener, profiles, Patience::default(), tasks.stop().clone(), replica.readers()),
+        );
     }
     tasks.spawn("readers' port", replica.serve(listener));
     broker.check_policy().await;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{authorize, invalid, list_full, too_large};
 use crate::app::App;
+use crate::limits::Publisher;
 use crate::metrics;
 use crate::reader::TOPIC_REFUSED;
 use crate::reply::Refusal;
@@ -33,6 +34,7 @@ impl App {
         json: &str,
         new_id: Option<String>,
     ) -> Result<(String, Status), Refusal> {
+        self.limits.publish(&Publisher::User(sender.user.clone()))?;
         let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
         if entry.len() > ENTRY_MAX_BYTES {
             return Err(too_large());

@@ -24,7 +24,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_readers_refused_total", "readers refused before the upgrade, by status"),
     ("carillon_notifications_sent_total", "notifications written to readers, by transport"),
     ("carillon_notifications_expired_total", "notifications not sent, since they had expired"),
-    ("carillon_history_reads_total", "pages of history read to catch readers up"),
+    ("carillon_history_reads_total", "pages of history read"),
     ("carillon_gaps_total", "readers told that history does not reach back, by reason"),
     ("carillon_notifications_accepted_total", "notifications accepted over HTTP"),
     ("carillon_messages_heard_total", "messages of readers, by type"),
@@ -39,6 +39,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
+    ("carillon_beats_failed_total", "times that Redis could not be told who is online"),
+    ("carillon_limits_reached_total", "clients that reached a limit, by limit"),
 ];
 
 const WAITING: &str = "carillon_entries_waiting";
@@ -57,6 +59,34 @@ impl Transport {
         match self {
             Self::Ws => "ws",
             Self::Sse => "sse",
+        }
+    }
+}
+
+/// What a client may not have more of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    Readers,
+    ReadersPerUser,
+    ReadersPerAddress,
+    PublishesPerKey,
+    PublishesPerUser,
+    RequestTime,
+    Unread,
+    MessageBytes,
+}
+
+impl Limit {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Readers => "readers",
+            Self::ReadersPerUser => "readers_per_user",
+            Self::ReadersPerAddress => "readers_per_address",
+            Self::PublishesPerKey => "publishes_per_key",
+            Self::PublishesPerUser => "publishes_per_user",
+            Self::RequestTime => "request_time",
+            Self::Unread => "unread",
+            Self::MessageBytes => "message_bytes",
         }
     }
 }
@@ -188,4 +218,12 @@ pub(crate) fn acknowledged(ids: usize) {
 
 pub(crate) fn trace_dropped() {
     counter!("carillon_traces_dropped_total").increment(1);
+}
+
+pub(crate) fn limit_reached(limit: Limit) {
+    counter!("carillon_limits_reached_total", "limit" => limit.as_str()).increment(1);
+}
+
+pub(crate) fn beat_failed() {
+    counter!("carillon_beats_failed_total").increment(1);
 }

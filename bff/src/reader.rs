@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use carillon_broker::BrokerError;
 use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
 use carillon_protocol::{Audience, Cursor, FieldError};
+use ipnet::IpNet;
 
 use crate::app::App;
 use crate::feed::Reader;
@@ -25,6 +26,8 @@ pub(crate) struct Caller {
     pub(crate) session: Option<(Session, String)>,
     /// The topics that the request names, all of them permitted.
     topics: BTreeSet<String>,
+    /// What the client is counted by.
+    pub(crate) network: Option<IpNet>,
 }
 
 impl Caller {
@@ -71,7 +74,7 @@ impl App {
             None => None,
         };
         let topics = self.topics(parts, identity.as_ref())?;
-        Ok(Caller { identity, session, topics })
+        Ok(Caller { identity, session, topics, network: self.limits.network(parts) })
     }
 
     /// Browsers name the page that makes a request, and send cookies along whichever page that is.

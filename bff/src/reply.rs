@@ -5,7 +5,7 @@ use carillon_broker::BrokerError;
 use carillon_protocol::{FieldError, Problem};
 
 /// Seconds that a client is asked to wait while Redis is away or the list is full.
-const RETRY_AFTER_SECONDS: u16 = 1;
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 const TOKEN_REFUSED: &str = "the token is refused";
 
@@ -16,11 +16,12 @@ pub(crate) struct Refusal {
     title: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    retry_after_s: Option<u64>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), errors: Vec::new() }
+        Self { status, title, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
     }
 
     /// A 400 that names each field that is wrong.
@@ -41,6 +42,12 @@ impl Refusal {
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join(": ")
+    }
+
+    /// A 429 for a client that has had what it may have for now.
+    pub(crate) fn too_many(title: &'static str, detail: impl Into<String>, retry_after_s: u64) -> Self {
+        let retry_after_s = Some(retry_after_s);
+        Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, title, detail) }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -71,13 +78,14 @@ impl From<BrokerError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, title, detail, errors } = self;
+        let Self { status, title, detail, errors, retry_after_s } = self;
         let problem = Problem { status: status.as_u16(), title: title.to_owned(), detail, errors };
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        let away = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
+        if let Some(seconds) = retry_after_s.or(away) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3: a token that was sent and is not good is told apart from none.

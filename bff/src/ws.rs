@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::feed::{Feed, Output};
-use crate::metrics::{self, Transport};
+use crate::metrics::{self, Limit, Transport};
 use crate::reader::{Caller, since};
 use crate::reply::Refusal;
 use command::Allowance;
@@ -24,8 +24,10 @@ const READ_BUFFER_BYTES: usize = 1_024;
 const WRITE_BUFFER_BYTES: usize = 1_024;
 /// What may wait to be written; more than the largest frame.
 const WRITE_BUFFER_MAX_BYTES: usize = 4 * ENTRY_MAX_BYTES;
-/// The longest message from a client.
+/// The longest message from a client. A longer one is closed with a code that says so.
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
+/// What is read of a message at all: beyond it the connection is cut, with the rest of it unread.
+const MESSAGE_READ_MAX_BYTES: usize = 4 * MESSAGE_MAX_BYTES;
 /// A socket that takes nothing for this long is closed as slow.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A close frame that cannot be written in this time is not sent, nor its answer waited for any longer.
@@ -55,8 +57,8 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
-        .max_message_size(MESSAGE_MAX_BYTES)
-        .max_frame_size(MESSAGE_MAX_BYTES)
+        .max_message_size(MESSAGE_READ_MAX_BYTES)
+        .max_frame_size(MESSAGE_READ_MAX_BYTES)
         .on_upgrade(move |socket| {
             let expires = caller.identity.as_ref().map(|identity| app.instant(identity.expires_at_ms));
             let (heard, allowance, caller) = (Instant::now(), Allowance::new(), Box::new(caller));
@@ -147,6 +149,10 @@ impl Socket {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Binary(_))) => {
                 Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
+            }
+            Some(Ok(Message::Text(text))) if text.len() > MESSAGE_MAX_BYTES => {
+                metrics::limit_reached(Limit::MessageBytes);
+                Err(End::Close(CloseCode::TOO_LARGE, "a message has at most 64 KiB"))
             }
             Some(Ok(Message::Text(text))) => self.hear_text(&text).await,
         }

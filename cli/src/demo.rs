@@ -8,7 +8,10 @@ use axum::Router;
 use axum::http::StatusCode;
 use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
-use carillon_bff::{Publishing, Replica, STOP_DEADLINE, Settings, metrics, now_ms, serve, viewer};
+use carillon_bff::{
+    LimitOptions, Patience, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings, metrics, now_ms,
+    serve, viewer,
+};
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, stop_on_signals};
 use clap::Args;
@@ -67,6 +70,9 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             identities: identities.clone(),
             demo: Some(key.clone()),
             static_dir: options.static_dir.clone(),
+            limits: LimitOptions::default(),
+            patience: Patience::default(),
+            presence: PresenceOptions::default(),
         };
         let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
         behind.push(Behind::new(&name, replica.router())?);
@@ -75,10 +81,13 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
     }
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
-    tasks.spawn("front door", serve(ports.door, door, tasks.stop().clone(), held.clone()));
+    tasks.spawn(
+        "front door",
+        serve(ports.door, door, Patience::default(), tasks.stop().clone(), held.clone()),
+    );
     let draining = readiness.clone();
     let probes = admin(readiness, move || recorder.render());
-    tasks.spawn("admin port", serve(ports.admin, probes, tasks.stop().clone(), held));
+    tasks.spawn("admin port", serve(ports.admin, probes, Patience::default(), tasks.stop().clone(), held));
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;
     say(&banner);

@@ -181,6 +181,8 @@ fn each_starts_when_what_it_needs_is_healthy_and_has_time_to_end() {
     let grace = bff["stop_grace_period"].as_str().unwrap().trim_end_matches('s').parse::<u32>().unwrap();
     assert!(grace > 10, "a replica ends within ten seconds");
     assert_eq!(bff["healthcheck"]["test"], json!(["CMD", "bff", "check"]));
+    let proxies = bff["environment"]["TRUSTED_PROXIES"].as_str().unwrap();
+    assert!(proxies.contains("172.16.0.0/12"), "whoever comes through the front door counts as one client");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
+    /// A message that is longer than it may be (RFC 6455).
+    pub const TOO_LARGE: Self = Self(1009);
     /// The replica is going away; another takes over.
     pub const DRAIN: Self = Self(4000);
     /// The reader did not take what was written to it.

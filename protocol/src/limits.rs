@@ -21,6 +21,8 @@ pub const TOPICS_MAX: usize = 64;
 pub const PAGE_DEFAULT_ITEMS: usize = 100;
 /// Largest page of `GET /api/notifications`.
 pub const PAGE_MAX_ITEMS: usize = 1_000;
+/// Bytes of the notifications in one page at most; one always fits.
+pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// Entries that may wait in the list before `POST /api/notifications` answers 503.
 pub const WAITING_MAX_ENTRIES: u64 = 100_000;
 

@@ -48,7 +48,7 @@ impl Hub {
             Ring { floor: live_only.then_some(Position::ZERO), ..Ring::default() }
         });
         ring.readers.insert(id, Arc::clone(notify));
-        state.user_changed(audience);
+        self.note_user(state, audience);
     }
 
     pub(super) fn exit(&self, state: &mut State, audience: &Audience, id: ReaderId) {
@@ -61,6 +61,6 @@ impl Hub {
             state.refront(audience, front, None);
             self.subscriptions.remove(audience);
         }
-        state.user_changed(audience);
+        self.note_user(state, audience);
     }
 }

@@ -134,6 +134,20 @@ impl Hub {
         state.readers.values_mut().filter(meets).map(|reader| reader.shut(CloseCode::REFUSED)).count()
     }
 
+    /// Returns when a user's number of readers here has changed; at once when that was since the last call.
+    pub async fn user_came_or_went(&self) {
+        self.user_changed.notified().await;
+    }
+
+    pub(super) fn note_user(&self, state: &mut State, audience: &Audience) {
+        if let Audience::User(user) = audience {
+            if !state.users_changed.contains(user) {
+                state.users_changed.insert(user.clone());
+            }
+            self.user_changed.notify_one();
+        }
+    }
+
     /// Users whose number of readers here has changed since the last call, with that number.
     pub fn users_changed(&self) -> Vec<(String, usize)> {
         let mut state = self.state();
@@ -174,14 +188,6 @@ impl State {
                 }),
                 None => metrics::connection_gone(),
             }
-        }
-    }
-
-    pub(super) fn user_changed(&mut self, audience: &Audience) {
-        if let Audience::User(user) = audience
-            && !self.users_changed.contains(user)
-        {
-            self.users_changed.insert(user.clone());
         }
     }
 }

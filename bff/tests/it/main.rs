@@ -9,6 +9,7 @@ mod dead;
 mod door;
 mod feeds;
 mod frames;
+mod limits;
 mod measure;
 mod messages;
 mod metrics;

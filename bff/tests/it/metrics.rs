@@ -3,6 +3,7 @@
 use carillon_bff::metrics::ALL;
 use carillon_harness::{DialOptions, Reader, Socket, eventually, free_port};
 use carillon_protocol::ServerMessage;
+use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use serde_json::json;
 
 use crate::people::{KEY, PEOPLE, signed_in};
@@ -32,15 +33,17 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
         Socket::open(&format!("{}?since=other.1-0", bff.ws()), &DialOptions::default()).await.unwrap();
     socket.send("nonsense").await;
     socket.until_closed().await;
+    let mut socket = Socket::open(&bff.ws(), &DialOptions::default()).await.unwrap();
+    socket.send(&"x".repeat(ENTRY_MAX_BYTES + 1)).await;
+    socket.until_closed().await;
     what_people_do(&world, &bff).await;
     a_hole(&world, &reader).await;
     a_message_that_may_not_be_published(&world, &bff).await;
     world.redis.stop();
     bff.until_not_ready().await;
-    eventually("a claim fails", DEADLINE, async || {
-        bff.metric("carillon_claims_failed_total", "").await > 0.5
-    })
-    .await;
+    for what in ["carillon_claims_failed_total", "carillon_beats_failed_total"] {
+        eventually(what, DEADLINE, async || bff.metric(what, "").await > 0.5).await;
+    }
     check(&bff).await;
 }
 

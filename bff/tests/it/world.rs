@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_bff::identity::{Identities, IdentityOptions};
-use carillon_bff::{Publishing, Replica, Settings, now_ms};
+use carillon_bff::{LimitOptions, Patience, PresenceOptions, Publishing, Replica, Settings, now_ms};
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
 use carillon_service::{Readiness, Tasks};
@@ -149,6 +149,9 @@ pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
         identities: Identities::new(&IdentityOptions::default()).unwrap(),
         demo: None,
         static_dir: None,
+        limits: LimitOptions::default(),
+        patience: Patience::default(),
+        presence: PresenceOptions::default(),
     };
     let tasks = Tasks::default();
     let replica = Replica::start(settings, &broker, &Readiness::default(), &tasks).unwrap();

@@ -94,6 +94,7 @@ fn breaks() -> Vec<Break> {
     on(nginx, bff, "container/lifecycle", Value::Null, "no sleep before the stop");
     on(nginx, bff, "pod/terminationGracePeriodSeconds", json!(15), "grace period ends");
     on(nginx, bff, "/spec/strategy/rollingUpdate/maxUnavailable", json!(1), "takes a replica before");
+    on(nginx, ("ConfigMap", "bff"), "/data/TRUSTED_PROXIES", json!("192.0.2.0/24"), "counts as one client");
     on(nginx, bff, "/spec/replicas", json!(3), "undoes what the autoscaler chose");
     on(nginx, ("HorizontalPodAutoscaler", "bff"), "/spec/minReplicas", json!(1), "fewer than three");
     on(nginx, ("HorizontalPodAutoscaler", "bff"), "/spec/scaleTargetRef/name", json!("gone"), "nothing for it to scale");

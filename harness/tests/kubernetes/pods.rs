@@ -125,6 +125,10 @@ fn replica_faults(cluster: &Cluster, bff: &Value) -> impl Iterator<Item = String
         (bff["spec"]["replicas"].is_null(), "bff: each deploy undoes what the autoscaler chose"),
         (least >= 3 && most > least, "bff: fewer than three replicas, or no room for more"),
         (spread.contains(&"kubernetes.io/hostname"), "bff: replicas do not spread over nodes"),
+        (
+            text(&cluster.config("bff")["TRUSTED_PROXIES"]).contains("10.0.0.0/8"),
+            "bff: whoever comes through the ingress counts as one client",
+        ),
     ])
 }
 

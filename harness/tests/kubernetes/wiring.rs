@@ -206,11 +206,18 @@ fn redis_faults(cluster: &Cluster) -> Vec<String> {
     faults
 }
 
+/// The files of the replica that have options in them.
+fn bff_options() -> String {
+    let files = std::fs::read_dir(root().join("bff/src")).unwrap().map(|file| file.unwrap().path());
+    let texts = files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap());
+    texts.filter(|text| text.contains("#[derive(Args,")).collect()
+}
+
 /// Every variable that is set is an option of the program that reads it.
 fn option_faults(cluster: &Cluster) -> Vec<String> {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let programs = [
-        ("bff", read("bff/src/config.rs")),
+        ("bff", bff_options()),
         ("producer", read("producer/src/config.rs")),
         ("frontend", read("frontend/Caddyfile")),
     ];

@@ -1,0 +1,251 @@
+//! How much one client may have: readers at the same time, and publishes over time. Each limit is an option,
+//! and reaching it is counted.
+
+mod address;
+mod rate;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use clap::Args;
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use crate::metrics::{self, Limit};
+use crate::reply::Refusal;
+use address::{client, network};
+use rate::{Buckets, Rate};
+
+/// A client that has as many readers as it may is asked to wait for so many seconds: one of them has to leave.
+const READER_RETRY_SECONDS: u64 = 5;
+
+/// How much one replica takes. Each is an option and an environment variable.
+#[derive(Args, Clone, Debug)]
+pub struct LimitOptions {
+    /// Readers of this replica at the same time
+    #[arg(long, env, default_value_t = 10_000)]
+    pub readers_max: usize,
+    /// Readers of one user on this replica
+    #[arg(long, env, default_value_t = 100)]
+    pub readers_per_user_max: usize,
+    /// Readers from one address on this replica; an IPv6 address counts by its /64
+    #[arg(long, env, default_value_t = 1_000)]
+    pub readers_per_address_max: usize,
+    /// Publishes per second with one API key, in the long run
+    #[arg(long, env, default_value = "1000")]
+    pub publishes_per_key: NonZeroU32,
+    /// Publishes with one API key in a row
+    #[arg(long, env, default_value = "5000")]
+    pub publish_burst_per_key: NonZeroU32,
+    /// Publishes per second of one user, or where no key is needed one address, in the long run
+    #[arg(long, env, default_value = "10")]
+    pub publishes_per_user: NonZeroU32,
+    /// Publishes of one user or address in a row
+    #[arg(long, env, default_value = "100")]
+    pub publish_burst_per_user: NonZeroU32,
+    /// Networks of proxies whose X-Forwarded-For is believed, like 10.0.0.0/8, separated by commas
+    #[arg(long, env, value_delimiter = ',', value_parser = address::parse_network)]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for LimitOptions {
+    /// What the options are where nobody sets them.
+    fn default() -> Self {
+        let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self {
+            readers_max: 10_000,
+            readers_per_user_max: 100,
+            readers_per_address_max: 1_000,
+            publishes_per_key: number(1_000),
+            publish_burst_per_key: number(5_000),
+            publishes_per_user: number(10),
+            publish_burst_per_user: number(100),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// Who publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Publisher {
+    /// The holder of an API key, by its place among the keys.
+    Key(usize),
+    /// A signed-in user.
+    User(String),
+    /// Somebody, where no key is needed.
+    Network(IpNet),
+}
+
+/// The limits of a replica, and what counts against them now.
+pub(crate) struct Limits {
+    options: LimitOptions,
+    readers: Mutex<Readers>,
+    publishes: Mutex<Buckets<Publisher>>,
+}
+
+#[derive(Default)]
+struct Readers {
+    all: usize,
+    users: HashMap<String, usize>,
+    networks: HashMap<IpNet, usize>,
+}
+
+/// A reader's place within the limits. Dropping it gives it back.
+pub(crate) struct Place {
+    limits: Arc<Limits>,
+    user: Option<String>,
+    network: Option<IpNet>,
+}
+
+impl Limits {
+    pub(crate) fn new(options: LimitOptions) -> Arc<Self> {
+        Arc::new(Self { options, readers: Mutex::default(), publishes: Mutex::default() })
+    }
+
+    /// What the client that makes this request is counted by; `None` where it cannot be told apart.
+    pub(crate) fn network(&self, parts: &Parts) -> Option<IpNet> {
+        client(parts, &self.options.trusted_proxies).map(network)
+    }
+
+    /// Takes a place for a reader.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        user: Option<&str>,
+        network: Option<IpNet>,
+    ) -> Result<Place, Refusal> {
+        let LimitOptions { readers_max, readers_per_user_max, readers_per_address_max, .. } = self.options;
+        let mut readers = self.readers();
+        if readers.all >= readers_max {
+            metrics::limit_reached(Limit::Readers);
+            let detail = format!("it holds {readers_max} readers: another replica may have room");
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is full", detail));
+        }
+        let full = |limit, title, detail: String| {
+            metrics::limit_reached(limit);
+            Err(Refusal::too_many(title, detail, READER_RETRY_SECONDS))
+        };
+        if user.is_some_and(|user| count(&readers.users, user) >= readers_per_user_max) {
+            let detail = format!("a user has at most {readers_per_user_max} connections: close one first");
+            return full(Limit::ReadersPerUser, "too many connections of this user", detail);
+        }
+        if network.is_some_and(|network| count(&readers.networks, &network) >= readers_per_address_max) {
+            let detail =
+                format!("an address has at most {readers_per_address_max} connections: close one first");
+            return full(Limit::ReadersPerAddress, "too many connections from this address", detail);
+        }
+        readers.all += 1;
+        let user = user.map(str::to_owned);
+        user.iter().for_each(|user| *readers.users.entry(user.clone()).or_default() += 1);
+        network.iter().for_each(|network| *readers.networks.entry(*network).or_default() += 1);
+        drop(readers);
+        Ok(Place { limits: Arc::clone(self), user, network })
+    }
+
+    /// Counts one publish.
+    pub(crate) fn publish(&self, publisher: &Publisher) -> Result<(), Refusal> {
+        let options = &self.options;
+        let (limit, rate) = match publisher {
+            Publisher::Key(_) => {
+                (Limit::PublishesPerKey, Rate::new(options.publishes_per_key, options.publish_burst_per_key))
+            }
+            Publisher::User(_) | Publisher::Network(_) => (
+                Limit::PublishesPerUser,
+                Rate::new(options.publishes_per_user, options.publish_burst_per_user),
+            ),
+        };
+        let mut publishes = self.publishes.lock().unwrap_or_else(PoisonError::into_inner);
+        publishes.take(publisher, rate, Instant::now()).map_err(|wait| {
+            metrics::limit_reached(limit);
+            // Rounded up: whoever comes back then is let through.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let detail = format!("at most {rate}; try again in {seconds} s");
+            Refusal::too_many("too many notifications", detail, seconds)
+        })
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count<K: Hash + Eq + std::borrow::Borrow<Q>, Q: Hash + Eq + ?Sized>(
+    counts: &HashMap<K, usize>,
+    key: &Q,
+) -> usize {
+    counts.get(key).copied().unwrap_or_default()
+}
+
+/// Takes one away, and the whole entry with the last.
+fn release<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut readers = self.limits.readers();
+        readers.all -= 1;
+        if let Some(user) = self.user.take() {
+            release(&mut readers.users, user);
+        }
+        if let Some(network) = self.network {
+            release(&mut readers.networks, network);
+        }
+    }
+}
+
+/// Lets this process open as many files as the system allows, since each reader is one.
+pub fn raise_open_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "files that this process may open"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(address: &str) -> Option<IpNet> {
+        Some(address::parse_network(address).unwrap())
+    }
+
+    fn limits() -> Arc<Limits> {
+        Limits::new(LimitOptions {
+            readers_max: 4,
+            readers_per_user_max: 2,
+            readers_per_address_max: 3,
+            ..LimitOptions::default()
+        })
+    }
+
+    fn status(admitted: Result<Place, Refusal>) -> Option<u16> {
+        admitted.err().map(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn a_place_is_given_back_whoever_had_it() {
+        let limits = limits();
+        let (here, there) = (at("192.0.2.1"), at("192.0.2.2"));
+        let mut places = vec![];
+        for (user, from) in [(Some("eve"), here), (Some("eve"), here), (None, here)] {
+            places.push(limits.admit(user, from).ok().unwrap());
+        }
+        assert_eq!(status(limits.admit(Some("eve"), there)), Some(429), "the user's");
+        assert_eq!(status(limits.admit(Some("bob"), here)), Some(429), "the address'");
+        places.push(limits.admit(None, there).ok().unwrap());
+        assert_eq!(status(limits.admit(None, at("192.0.2.3"))), Some(503), "the replica's");
+        places.clear();
+        let readers = limits.readers();
+        assert_eq!((readers.all, readers.users.len(), readers.networks.len()), (0, 0, 0));
+    }
+}

@@ -21,6 +21,8 @@ use crate::limits::Publisher;
 use crate::metrics;
 use crate::reader::{Caller, query, since};
 use crate::reply::Refusal;
+use crate::signature::Verified;
+use crate::signing::is_signed;
 use crate::token::Identity;
 
 /// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
@@ -117,27 +119,36 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list.
+/// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list. A signature
+/// counts as a key.
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let sender = app.publisher(&parts).await?;
+    let is_signed = is_signed(&parts.headers) && !app.has_key(&parts);
+    let sender = if is_signed { None } else { app.publisher(&parts).await? };
     if !is_json(&parts) {
         let detail = "send a notification as application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail));
     }
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let signature = if is_signed { Some(app.verify(&parts, &body)?) } else { None };
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
         let (id, status) = app.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
         return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
     }
-    let (entry, notification) = ready_to_push(text, || uuid::Uuid::now_v7().to_string()).map_err(invalid)?;
+    // A webhook's repeated attempts are one notification.
+    let webhook_id = signature.as_ref().and_then(Verified::webhook_id);
+    let id = || webhook_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+    let (entry, notification) = ready_to_push(text, id).map_err(invalid)?;
     if entry.len() > ENTRY_MAX_BYTES {
         return Err(too_large());
     }
     if app.broker.waiting().await? >= WAITING_MAX_ENTRIES {
         return Err(list_full());
+    }
+    if let Some(signature) = &signature {
+        app.use_once(signature).await?;
     }
     app.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
@@ -223,7 +234,7 @@ pub(crate) fn authorize(publishing: &Publishing, parts: &Parts) -> Result<Option
         return Ok(found);
     }
     let detail = if keys.is_empty() {
-        "publishing is off on an exposed address: start with API_KEY, or with ALLOW_PUBLISH=1"
+        "no API_KEY is set here: start with one; to publish, a signature by WEBHOOK_SECRET or ALLOW_PUBLISH=1 will do"
     } else {
         "send Authorization: Bearer and one of the keys in API_KEY"
     };

@@ -20,6 +20,7 @@ use crate::reader::{Caller, credential};
 use crate::reply::Refusal;
 use crate::revocations::Revocations;
 use crate::seal::Sealer;
+use crate::signing::Signing;
 
 /// At the end, readers are let go one by one over this time, so that they do not all come back at once.
 const DRAIN_SPREAD: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) publishing: Publishing,
     pub(crate) limits: Arc<Limits>,
     pub(crate) identities: Identities,
+    pub(crate) signing: Signing,
     pub(crate) revocations: Arc<Revocations>,
     /// Seals sessions, with a key that is read when the first one comes.
     pub(crate) sealer: OnceCell<Sealer>,

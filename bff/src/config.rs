@@ -11,6 +11,7 @@ use crate::port::Port;
 use crate::presence::PresenceOptions;
 use crate::profiles::ProfileOptions;
 use crate::server::Patience;
+use crate::signing::{Signing, SigningOptions};
 
 /// Where readers connect, unless something else is said.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -47,6 +48,8 @@ pub struct Config {
     pub demo_sign_in: bool,
     #[command(flatten)]
     pub identity: IdentityOptions,
+    #[command(flatten)]
+    pub signing: SigningOptions,
     /// Lets anybody publish who reaches an exposed address
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
@@ -139,12 +142,14 @@ impl Config {
         }
     }
 
-    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys.
+    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys
+    /// or secrets to sign with.
     #[must_use]
-    pub fn publishing(&self, listen: SocketAddr) -> Publishing {
+    pub fn publishing(&self, listen: SocketAddr, signing: &Signing) -> Publishing {
         let keys: Vec<_> =
             self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
-        if keys.is_empty() && (self.allow_publish || listen.ip().is_loopback()) {
+        let only_us = listen.ip().is_loopback() && !signing.is_configured();
+        if keys.is_empty() && (self.allow_publish || only_us) {
             Publishing::Open
         } else {
             Publishing::Keys(keys)

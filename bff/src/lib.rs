@@ -27,6 +27,7 @@ pub mod seal;
 mod server;
 mod sessions;
 pub mod signature;
+pub mod signing;
 mod sse;
 pub mod token;
 mod viewer;
@@ -66,6 +67,7 @@ use presence::Roll;
 use relay::Relay;
 use reply::Refusal;
 use revocations::Revocations;
+use signing::Signing;
 
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -81,6 +83,8 @@ pub struct Settings {
     pub publishing: Publishing,
     /// How people prove who they are.
     pub identities: Identities,
+    /// How applications prove who they are.
+    pub signing: Signing,
     /// Lets anybody sign in as anybody.
     pub demo: Option<DemoKey>,
     /// Where the built viewer is.
@@ -118,6 +122,7 @@ impl Replica {
             fan_out,
             publishing,
             identities,
+            signing,
             demo,
             static_dir,
             limits,
@@ -177,6 +182,7 @@ impl Replica {
             publishing,
             limits: Limits::new(limits),
             identities,
+            signing,
             revocations,
             sealer: OnceCell::new(),
             written,

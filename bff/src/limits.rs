@@ -75,6 +75,8 @@ impl Default for LimitOptions {
 pub(crate) enum Publisher {
     /// The holder of an API key, by its place among the keys.
     Key(usize),
+    /// The applications that sign.
+    Signers,
     /// A signed-in user.
     User(String),
     /// Somebody, where no key is needed.
@@ -150,7 +152,7 @@ impl Limits {
     pub(crate) fn publish(&self, publisher: &Publisher) -> Result<(), Refusal> {
         let options = &self.options;
         let (limit, rate) = match publisher {
-            Publisher::Key(_) => {
+            Publisher::Key(_) | Publisher::Signers => {
                 (Limit::PublishesPerKey, Rate::new(options.publishes_per_key, options.publish_burst_per_key))
             }
             Publisher::User(_) | Publisher::Network(_) => (

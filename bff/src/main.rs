@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
+use carillon_bff::signing::Signing;
 use carillon_bff::{Config, Patience, Replica, STOP_DEADLINE, Settings, metrics, raise_open_files, serve};
 use carillon_broker::{Broker, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
@@ -52,12 +53,14 @@ async fn replica(config: Config) -> anyhow::Result<()> {
 
     let readiness = Readiness::default();
     let tasks = Tasks::new(stop_on_signals());
+    let signing = Signing::new(&config.signing)?;
     let settings = Settings {
         replica: config.replica_name()?,
         fan_out: config.fanout.into(),
         identities: Identities::new(&config.identity)?,
         demo: config.demo()?,
-        publishing: config.publishing(listen),
+        publishing: config.publishing(listen, &signing),
+        signing,
         static_dir: config.static_dir,
         limits: config.limits,
         patience: config.patience,

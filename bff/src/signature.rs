@@ -25,15 +25,24 @@ pub struct Verified {
     pub scheme: &'static str,
     /// What names the request: its `webhook-id` (1 to 128 bytes), or with APIAuth its signature.
     pub id: String,
+    /// When it was signed, in seconds since 1970.
+    pub signed_s: u64,
     /// For how long the same request could be verified again, on a machine whose clock is off too.
     pub keep: Duration,
 }
 
 impl Verified {
-    /// Names the request in the cache of those that have been seen. Two texts never name the same one.
+    /// The `webhook-id`, which all attempts at one webhook have.
+    #[must_use]
+    pub fn webhook_id(&self) -> Option<&str> {
+        (self.scheme == "webhook").then_some(self.id.as_str())
+    }
+
+    /// Names the attempt in the cache of those that have been seen. Two texts never name the same one. An
+    /// attempt that is repeated by who holds the secret is signed anew, and another.
     #[must_use]
     pub fn replay_key(&self) -> String {
-        format!("{}:{}", self.scheme, self.id)
+        format!("{}:{}:{}", self.scheme, self.id, self.signed_s)
     }
 }
 

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
+use carillon_bff::signing::Signing;
 use carillon_bff::{
     LimitOptions, Patience, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings, metrics, now_ms,
     serve, viewer,
@@ -68,6 +69,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             fan_out: FanOut::All,
             publishing: Publishing::Open,
             identities: identities.clone(),
+            signing: Signing::default(),
             demo: Some(key.clone()),
             static_dir: options.static_dir.clone(),
             limits: LimitOptions::default(),

@@ -156,11 +156,8 @@ impl ApiAuthSecrets {
         let (digest, signature) = authorization(required(headers, AUTHORIZATION, AUTHORIZATION_MAX_BYTES)?)?;
         let given = STANDARD.decode(signature).map_err(|_| SignatureError::Malformed(AUTHORIZATION))?;
         let date = required(headers, DATE, SMALL_MAX_BYTES)?;
-        check_time(
-            seconds(date).ok_or(SignatureError::Malformed(DATE))?,
-            now_ms / 1_000,
-            API_AUTH_TOLERANCE,
-        )?;
+        let signed_s = seconds(date).ok_or(SignatureError::Malformed(DATE))?;
+        check_time(signed_s, now_ms / 1_000, API_AUTH_TOLERANCE)?;
         let hash = content_hash(headers, body)?;
         let content_type = optional(headers, CONTENT_TYPE, CONTENT_TYPE_MAX_BYTES)?.unwrap_or_default();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -168,7 +165,7 @@ impl ApiAuthSecrets {
         let ours: Vec<_> = self.0.iter().map(|secret| tag(digest, secret, &text)).collect();
         matches(&[given], &ours)?;
         // Only one text decodes to these bytes, so the text names the request.
-        Ok(Verified { scheme: "apiauth", id: signature.to_owned(), keep: API_AUTH_TOLERANCE * 3 })
+        Ok(Verified { scheme: "apiauth", id: signature.to_owned(), signed_s, keep: API_AUTH_TOLERANCE * 3 })
     }
 }
 
@@ -315,7 +312,7 @@ mod tests {
             );
             let verified = ours().verify(&but(AUTHORIZATION, Some(expected)), BODY, NOW_MS).unwrap();
             let signature = expected.split_once(':').unwrap().1;
-            assert_eq!(verified.replay_key(), format!("apiauth:{signature}"));
+            assert_eq!(verified.replay_key(), format!("apiauth:{signature}:{}", NOW_MS / 1_000));
         }
         let spelled_out = SIGNATURE.replace("APIAuth", "APIAuth-HMAC-SHA1");
         assert!(ours().verify(&but(AUTHORIZATION, Some(&spelled_out)), BODY, NOW_MS).is_ok());

@@ -103,7 +103,7 @@ impl WebhookSecrets {
         let given = signatures(required(headers, SIGNATURE, SIGNATURE_MAX_BYTES)?)?;
         matches(&given, &self.tags(id, timestamp, body))?;
         // The window in which it verifies is twice the tolerance; the rest is for clocks that differ.
-        Ok(Verified { scheme: "webhook", id: id.to_owned(), keep: WEBHOOK_TOLERANCE * 3 })
+        Ok(Verified { scheme: "webhook", id: id.to_owned(), signed_s, keep: WEBHOOK_TOLERANCE * 3 })
     }
 
     /// What each secret makes of a request.
@@ -209,7 +209,8 @@ mod tests {
         assert_eq!(signatures, format!("{BY_SECOND} {BY_FIRST}"));
         for secrets in [FIRST, SECOND, &both, &format!("{LONGEST},{FIRST}")] {
             let verified = verify(secrets, &signatures).unwrap();
-            assert_eq!((verified.replay_key(), verified.keep.as_secs()), (format!("webhook:{MSG}"), 900));
+            let expected = (format!("webhook:{MSG}:{NOW_S}"), 900);
+            assert_eq!((verified.replay_key(), verified.keep.as_secs()), expected);
         }
         assert_eq!(verify(LONGEST, &signatures), Err(SignatureError::NoMatch));
     }

@@ -20,6 +20,7 @@ mod profiles;
 mod race;
 mod resume;
 mod shutdown;
+mod signed;
 mod slow;
 mod sse;
 mod sticky;

@@ -28,6 +28,8 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
         .body(body);
     assert_eq!(post.send().await.unwrap().status(), 202);
     reader.wait_for(2).await;
+    let unsigned = reqwest::Client::new().post(bff.http("/api/notifications")).header("webhook-id", "x");
+    assert_eq!(unsigned.json(&json!({})).send().await.unwrap().status(), 401);
     let _ = Socket::open(&format!("{}?since=x", bff.ws()), &DialOptions::default()).await.unwrap_err();
     let mut socket =
         Socket::open(&format!("{}?since=other.1-0", bff.ws()), &DialOptions::default()).await.unwrap();

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_bff::identity::{Identities, IdentityOptions};
+use carillon_bff::signing::Signing;
 use carillon_bff::{LimitOptions, Patience, PresenceOptions, Publishing, Replica, Settings, now_ms};
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
@@ -147,6 +148,7 @@ pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
         fan_out: FanOut::All,
         publishing: Publishing::Open,
         identities: Identities::new(&IdentityOptions::default()).unwrap(),
+        signing: Signing::default(),
         demo: None,
         static_dir: None,
         limits: LimitOptions::default(),

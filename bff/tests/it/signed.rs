@@ -1,0 +1,153 @@
+//! What another application signed is taken from it, once, and from nobody else.
+
+use axum::http::Method;
+use carillon_bff::now_ms;
+use carillon_bff::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
+use carillon_harness::Reader;
+use reqwest::Client;
+use serde_json::Value;
+
+use crate::people::KEY;
+use crate::world::{Bff, World, entry};
+
+const FIRST: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const SECOND: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const FOREIGN: &str = "whsec_Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+const LEGACY: &str = "the text that both ends have";
+const PATH: &str = "/api/notifications";
+const JSON: &str = "application/json";
+
+type Headers = [(&'static str, String); 3];
+
+fn webhook(secret: &str, id: &str, at_ms: u64, body: &str) -> Headers {
+    secret.parse::<WebhookSecrets>().unwrap().sign(id, at_ms, body.as_bytes()).unwrap()
+}
+
+fn api_auth(secret: &str, at_ms: u64, body: &str) -> Headers {
+    let request = Unsigned { method: &Method::POST, path: PATH, content_type: JSON, body: body.as_bytes() };
+    let secrets: ApiAuthSecrets = secret.parse().unwrap();
+    secrets.sign(Digest::Sha1, "concierge", request, at_ms).unwrap()
+}
+
+/// Status, and the body as JSON.
+async fn post(bff: &Bff, headers: &Headers, body: &str) -> (u16, Value) {
+    let request = Client::new().post(bff.http(PATH)).header("content-type", JSON).body(body.to_owned());
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+async fn accepted(bff: &Bff, headers: &Headers, body: &str) -> String {
+    let (status, body) = post(bff, headers, body).await;
+    assert_eq!(status, 202, "{body}");
+    body["id"].as_str().unwrap().to_owned()
+}
+
+async fn refused(bff: &Bff, headers: &Headers, body: &str, word: &str) {
+    let (status, problem) = post(bff, headers, body).await;
+    assert_eq!((status, &problem["title"]), (401, &"the signature is refused".into()), "{word}: {problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(word), "{word}: {detail}");
+}
+
+async fn two(world: &World, args: &[&str]) -> [Bff; 2] {
+    let bffs = ["bff-1", "bff-2"].map(|name| Bff::spawn(name, &world.redis.url(), args));
+    for bff in &bffs {
+        bff.until_ready().await;
+    }
+    bffs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_counts_as_a_key_once_on_all_replicas_while_it_is_fresh() {
+    let world = World::new();
+    let [here, there] = two(&world, &["--webhook-secret", &format!("{FIRST},{SECOND}")]).await;
+    let reader = Reader::connect(&there.ws()).await;
+    let (now_ms, body) = (now_ms(), r#"{"body":"signed"}"#);
+
+    let signed = webhook(FIRST, "msg_1", now_ms, body);
+    assert_eq!(accepted(&here, &signed, body).await, "msg_1");
+    refused(&there, &signed, body, "used before").await;
+    refused(&here, &signed, body, "used before").await;
+    // The sender, who had no answer, tries again: taken, with the same answer, and shown no second time.
+    let again = webhook(FIRST, "msg_1", now_ms + 1_000, body);
+    assert_eq!(accepted(&there, &again, body).await, "msg_1");
+
+    let fresh = webhook(FIRST, "msg_2", now_ms, body);
+    refused(&here, &fresh, r#"{"body":"Signed"}"#, "does not match").await;
+    let mut renamed = fresh.clone();
+    renamed[0].1 = "msg_3".to_owned();
+    refused(&here, &renamed, body, "does not match").await;
+    refused(&here, &webhook(FOREIGN, "msg_2", now_ms, body), body, "does not match").await;
+    refused(&here, &webhook(FIRST, "msg_2", now_ms - 330_000, body), body, "ago").await;
+    refused(&here, &webhook(FIRST, "msg_2", now_ms + 330_000, body), body, "in the future").await;
+    // None of these refusals used the good one up, nor does a body that is no notification.
+    let bad = webhook(FIRST, "msg_2", now_ms, "{}");
+    assert_eq!(post(&here, &bad, "{}").await.0, 400);
+    accepted(&here, &fresh, body).await;
+    // Its secret is changed: the old one and the new one are good, and so is both at once.
+    accepted(&there, &webhook(SECOND, "msg_4", now_ms, body), body).await;
+    let both = format!("{FOREIGN},{SECOND}");
+    accepted(&there, &webhook(&both, "msg_5", now_ms, body), body).await;
+
+    accepted(&here, &webhook(FIRST, "msg_6", now_ms, &entry("own")), &entry("own")).await;
+    let ids: Vec<_> = reader.wait_for(5).await.into_iter().map(|one| one.id).collect();
+    assert_eq!(ids, ["msg_1", "msg_2", "msg_4", "msg_5", "own"]);
+    assert!(here.metric("carillon_signatures_refused_total", "reason=\"no_match\"").await > 2.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_auth_signature_counts_once_where_it_is_configured() {
+    let world = World::new();
+    let secrets = format!("another text of sixteen bytes,{LEGACY}");
+    let [here, there] = two(&world, &["--apiauth-secret", &secrets]).await;
+    let reader = Reader::connect(&there.ws()).await;
+    let (now_ms, body) = (now_ms(), entry("legacy"));
+
+    let signed = api_auth(LEGACY, now_ms, &body);
+    assert_eq!(accepted(&here, &signed, &body).await, "legacy");
+    refused(&there, &signed, &body, "used before").await;
+    refused(&here, &signed, &body, "used before").await;
+    // The access id is not signed: another one makes no other request of it.
+    let mut renamed = signed.clone();
+    renamed[0].1 = renamed[0].1.replace("concierge", "somebody");
+    refused(&there, &renamed, &body, "used before").await;
+
+    let body = entry("second");
+    let fresh = api_auth(LEGACY, now_ms, &body);
+    refused(&here, &fresh, &entry("Second"), "content hash").await;
+    refused(&here, &api_auth("a text that nobody else has", now_ms, &body), &body, "does not match").await;
+    refused(&here, &api_auth(LEGACY, now_ms - 930_000, &body), &body, "ago").await;
+    refused(&here, &api_auth(LEGACY, now_ms + 930_000, &body), &body, "in the future").await;
+    // A body with a hash of its own, under a signature of another.
+    let mut moved = fresh.clone();
+    moved[2] = api_auth(LEGACY, now_ms, &entry("third"))[2].clone();
+    refused(&here, &moved, &entry("third"), "does not match").await;
+    accepted(&there, &fresh, &body).await;
+    let ids: Vec<_> = reader.wait_for(2).await.into_iter().map(|one| one.id).collect();
+    assert_eq!(ids, ["legacy", "second"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_that_cannot_be_checked_is_refused_and_a_secret_closes_the_open_door() {
+    let world = World::new();
+    let (now_ms, body) = (now_ms(), entry("a"));
+    let (webhook, api_auth) = (webhook(FIRST, "a", now_ms, &body), api_auth(LEGACY, now_ms, &body));
+    // Anybody may publish here, and still whoever signs is told that nobody looked.
+    let open = world.bff("bff-1").await;
+    refused(&open, &webhook, &body, "WEBHOOK_SECRET").await;
+    refused(&open, &api_auth, &body, "APIAUTH_SECRET").await;
+    // Without a signature there is nothing left to get in by, on loopback too.
+    let closed = Bff::spawn("bff-2", &world.redis.url(), &["--webhook-secret", FIRST]);
+    closed.until_ready().await;
+    refused(&closed, &api_auth, &body, "APIAUTH_SECRET").await;
+    let unsigned = Client::new().post(closed.http(PATH)).header("content-type", JSON).body(body.clone());
+    assert_eq!(unsigned.send().await.unwrap().status(), 401);
+    accepted(&closed, &webhook, &body).await;
+    // Who has a key needs no signature, whatever other headers a sender adds.
+    let keyed = Bff::spawn("bff-3", &world.redis.url(), &["--api-key", KEY]);
+    keyed.until_ready().await;
+    let request = Client::new().post(keyed.http(PATH)).bearer_auth(KEY).header("webhook-id", "a");
+    let answer = request.header("content-type", JSON).body(body).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+}

@@ -4,6 +4,7 @@
 mod api;
 mod app;
 mod config;
+mod cors;
 pub mod demo;
 mod dispatch;
 pub mod feed;
@@ -217,6 +218,7 @@ impl Replica {
 }
 
 fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Router>) -> Router {
+    let cors = cors::cors(&app.identities.origins);
     let routes = Router::new()
         .route("/api/notifications", get(api::list).post(api::publish))
         .route("/api/notifications/{id}", get(messages::status))
@@ -229,12 +231,16 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/sse", get(sse::stream))
         .with_state(app)
         .merge(demo.map(demo::router).unwrap_or_default());
-    match viewer {
+    let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),
         None => routes.fallback(async || {
             let detail = "this replica serves /ws, /sse and /api/notifications, and the viewer where it is given --static-dir";
             Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
         }),
+    };
+    match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
     }
 }
 

@@ -5,6 +5,7 @@ mod api;
 mod browser;
 mod compose;
 mod corpus;
+mod cors;
 mod dead;
 mod door;
 mod feeds;

@@ -225,6 +225,8 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/api/notifications/{id}/trace", get(messages::trace))
         .route("/api/sessions", post(sessions::open))
         .route("/api/revocations", post(api::revoke))
+        .route("/api/presence", get(presence::many))
+        .route("/api/presence/{user}", get(presence::one))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
         .route("/ws", get(ws::upgrade))

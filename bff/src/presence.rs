@@ -1,5 +1,7 @@
 //! Tells the broker who of this replica's users came or went, and answers who is online.
 
+mod asked;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::hub::Hub;
 use crate::metrics;
 use crate::server::DRAIN_DEADLINE;
+
+pub(crate) use asked::{many, one};
 
 /// The lease is renewed this often while it lasts.
 const BEATS_IN_A_LEASE: u32 = 3;

@@ -38,7 +38,8 @@ pub struct Beaten {
     pub held: bool,
     /// Whether more is to be done at once: beat again.
     pub more: bool,
-    /// When the next user is to be reported as gone, from now.
+    /// When the next user may have to be reported as gone, from now: one who left, or those of another run if
+    /// it stays silent.
     pub due: Option<Duration>,
 }
 
@@ -49,7 +50,8 @@ pub struct Presence {
     pub user: String,
     /// Connections on all replicas.
     pub connections: usize,
-    /// Since when the user is online, in milliseconds since 1970. Short absences don't end it.
+    /// Since when the user is online, in milliseconds since 1970, until the leave is reported. Short absences
+    /// don't end it.
     pub since_ms: Option<u64>,
 }
 

@@ -17,6 +17,7 @@ mod metrics;
 mod outage;
 mod own;
 mod people;
+mod presence;
 mod profiles;
 mod race;
 mod resume;

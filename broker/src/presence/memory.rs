@@ -105,6 +105,17 @@ impl People {
         }
         due
     }
+
+    /// When there is something to do without anybody's coming or going, from now.
+    fn next_look(&self, beat: &Beat<'_>, now_ms: u64) -> Option<Duration> {
+        let is_calm = self.calm_until_ms > now_ms;
+        let calm = is_calm.then_some(self.calm_until_ms);
+        let others = self.runs.iter().filter(|(name, _)| !is_calm && *name != beat.run);
+        let ends = others.map(|(_, run)| run.lease_until_ms).filter(|until_ms| *until_ms > now_ms);
+        let leaves = self.leaving.values().map(|at_ms| at_ms + milliseconds(beat.grace));
+        let next_ms = calm.into_iter().chain(ends).chain(leaves).min()?;
+        Some(Duration::from_millis(next_ms.saturating_sub(now_ms).max(1)))
+    }
 }
 
 fn report(store: &mut Store, step: &mut Step<'_>, user: &str, online: bool, at_ms: u64) {
@@ -133,9 +144,7 @@ impl MemoryEngine {
         for (user, at_ms) in store.people.due(beat.grace, now_ms) {
             report(&mut store, &mut step, &user, false, at_ms);
         }
-        let next = store.people.leaving.values().min();
-        let due = next
-            .map(|at_ms| Duration::from_millis((at_ms + milliseconds(beat.grace)).saturating_sub(now_ms)));
+        let due = store.people.next_look(beat, now_ms);
         let epoch = store.epoch.clone();
         self.publish(&store, step.fanouts);
         Ok(Beaten { epoch, held, more, due })

@@ -59,10 +59,23 @@ for i = 12, #ARGV, 2 do
   end
 end
 
+-- When there is something to do without anybody's coming or going, in milliseconds from now.
+local soonest = -1
+local function look_in(milliseconds)
+  milliseconds = math.max(1, milliseconds)
+  if soonest < 0 or milliseconds < soonest then soonest = milliseconds end
+end
+
 local left = most
-if redis.call('EXISTS', calm) == 0 then
+local calm_for = redis.call('PTTL', calm)
+if calm_for >= 0 then
+  look_in(calm_for)
+else
   for _, other in ipairs(redis.call('SMEMBERS', runs)) do
-    if redis.call('EXISTS', lease_of(other)) == 0 then
+    local held_for = redis.call('PTTL', lease_of(other))
+    if held_for >= 0 then
+      if other ~= run then look_in(held_for) end
+    else
       local gone = left > 0 and redis.call('SPOP', users_of(other), left) or {}
       -- They went when the run fell silent, which is longer ago than the wait for a leave.
       for _, user in ipairs(gone) do take_out(user, other, now - grace) end
@@ -81,5 +94,5 @@ end
 if next(tails) then finish() end
 
 local first_leave = redis.call('ZRANGE', leaving, 0, 0, 'WITHSCORES')[2]
-local next_due = first_leave and math.max(0, tonumber(first_leave) + grace - now) or -1
-return { epoch, known and 1 or 0, left <= 0 and 1 or 0, next_due, faults }
+if first_leave then look_in(tonumber(first_leave) + grace - now) end
+return { epoch, known and 1 or 0, left <= 0 and 1 or 0, soonest, faults }

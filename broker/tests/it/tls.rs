@@ -19,7 +19,7 @@ const PASSWORD: &str = "a password";
 /// What the user of a replica needs, as docs/kubernetes.md has it.
 const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* ~notify:* resetchannels \
     &Notification-Channel &{Notification-List}:* &notify:* -@all +ping +subscribe +unsubscribe +publish \
-    +lpush +lindex +ltrim +llen +hmget +hset +sadd +sismember +scard +unlink +pexpire +xadd +xtrim +xrange \
+    +lpush +lindex +ltrim +llen +hmget +hset +sadd +sismember +scard +unlink +pexpire +pttl +xadd +xtrim +xrange \
     +xinfo|stream +time +info +eval +evalsha +script|load +hgetall +exists +hdel +hlen +hincrby +hsetnx +set \
     +get +del +smembers +spop +srem +zadd +zrange +zrangebyscore +zrem +zcard +zscore +zremrangebyscore \
     +hget +hexists +lrange +lpop +rpush +config|get";

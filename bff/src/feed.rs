@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::frame::Frame;
 use crate::hub::{Direct, Hub, ReaderId, Take};
 use crate::limits::Place;
-use crate::metrics;
+use crate::metrics::{self, Limit};
 
 /// Pages of history that a replica reads at the same time at most: after a reconnect everyone is behind at once.
 const HISTORY_READS_MAX: usize = 32;
@@ -144,8 +144,14 @@ impl Feeds {
         since: &Cursor,
         limit: usize,
     ) -> Result<History, BrokerError> {
-        // The semaphore is never closed.
-        let _permit = self.reads.acquire().await;
+        let _permit = match self.reads.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                metrics::limit_reached(Limit::HistoryReads);
+                // The semaphore is never closed.
+                self.reads.acquire().await.ok()
+            }
+        };
         metrics::history_read();
         self.broker.history(audiences, since, limit).await
     }

@@ -75,6 +75,9 @@ pub(crate) enum Limit {
     RequestTime,
     Unread,
     MessageBytes,
+    Messages,
+    Topics,
+    HistoryReads,
 }
 
 impl Limit {
@@ -88,6 +91,9 @@ impl Limit {
             Self::RequestTime => "request_time",
             Self::Unread => "unread",
             Self::MessageBytes => "message_bytes",
+            Self::Messages => "messages",
+            Self::Topics => "topics",
+            Self::HistoryReads => "history_reads",
         }
     }
 }

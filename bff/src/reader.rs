@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::app::App;
 use crate::feed::Reader;
 use crate::hub::Credential;
+use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
 use crate::seal::{SealError, Sealer, Session};
 use crate::token::{Identity, TopicPattern};
@@ -132,6 +133,7 @@ impl App {
     fn topics(&self, parts: &Parts, identity: Option<&Identity>) -> Result<BTreeSet<String>, Refusal> {
         let topics: BTreeSet<String> = queries(parts, "topic").collect();
         if topics.len() > TOPICS_MAX {
+            metrics::limit_reached(Limit::Topics);
             let detail = format!("{} topics", topics.len());
             let fault = FieldError { limit: Some(TOPICS_MAX as u64), ..FieldError::new("topic", detail) };
             return Err(Refusal::fields("too many topics", vec![fault]));

@@ -12,7 +12,7 @@ use carillon_protocol::{
 use tokio::time::Instant;
 
 use super::{End, Socket};
-use crate::metrics;
+use crate::metrics::{self, Limit};
 use crate::reader::{TOPIC_REFUSED, credential};
 use crate::reply::Refusal;
 
@@ -47,6 +47,7 @@ impl Allowance {
 impl Socket {
     pub(super) async fn hear_text(&mut self, text: &str) -> Result<(), End> {
         if !self.allowance.take() {
+            metrics::limit_reached(Limit::Messages);
             let detail =
                 format!("at most {MESSAGES_PER_SECOND} messages a second, {BURST_MAX_MESSAGES} in a row");
             self.say(&ServerMessage::error("rate_limited", detail, None)).await?;
@@ -90,6 +91,7 @@ impl Socket {
             return self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await;
         }
         if topics(&hub.audiences(self.feed.id())).count() >= TOPICS_MAX {
+            metrics::limit_reached(Limit::Topics);
             let detail = format!("a reader has at most {TOPICS_MAX} topics: leave one first");
             return self.refuse("too_many_topics", &detail, Some(topic)).await;
         }

@@ -26,7 +26,7 @@ async fn connect(bff: &Bff) -> TcpStream {
     TcpStream::connect(("127.0.0.1", bff.port())).await.unwrap()
 }
 
-async fn until_counted(bff: &Bff, limit: &str) {
+pub(crate) async fn until_counted(bff: &Bff, limit: &str) {
     let labels = format!(r#"limit="{limit}""#);
     eventually(&format!("{limit} is counted"), DEADLINE, async || {
         bff.metric("carillon_limits_reached_total", &labels).await > 0.5

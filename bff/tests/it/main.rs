@@ -24,6 +24,7 @@ mod resume;
 mod shutdown;
 mod signed;
 mod slow;
+mod speaking;
 mod sse;
 mod sticky;
 mod viewer;

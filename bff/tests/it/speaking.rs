@@ -1,0 +1,192 @@
+//! What one reader may say, and one user publish.
+
+use carillon_harness::{DialOptions, Proxy, Socket, eventually};
+use carillon_protocol::limits::TOPICS_MAX;
+use carillon_protocol::{CloseCode, ServerMessage, Status};
+use futures_util::future::join_all;
+use reqwest::header;
+use serde_json::{Value, json};
+
+use crate::limits::until_counted;
+use crate::people::{KEY, PEOPLE, SECRET, signed_in, token, token_with};
+use crate::world::{Bff, DEADLINE, World, entry};
+
+async fn bff(world: &World, options: &[&str]) -> Bff {
+    let bff = Bff::spawn("bff-1", &world.redis.url(), &[&PEOPLE[..], options].concat());
+    bff.until_ready().await;
+    bff
+}
+
+async fn open(url: &str) -> Socket {
+    let mut socket = Socket::open(url, &DialOptions::default()).await.unwrap();
+    socket.text().await;
+    socket
+}
+
+/// Sends to zed, who is away; so nothing but the answer comes.
+async fn send(socket: &mut Socket, id: &str) -> ServerMessage {
+    let notification = json!({ "id": id, "to": { "user": "zed" }, "body": "b" });
+    socket.send(&json!({ "type": "send", "notification": notification }).to_string()).await;
+    loop {
+        let message = ServerMessage::parse(&socket.text().await).unwrap();
+        match &message {
+            ServerMessage::Error { .. } | ServerMessage::Status { status: Status::None, .. } => {
+                return message;
+            }
+            // How far an earlier one has come.
+            _ => {}
+        }
+    }
+}
+
+async fn post(bff: &Bff, bearer: &str) -> reqwest::Response {
+    let request = reqwest::Client::new().post(bff.http("/api/notifications")).bearer_auth(bearer);
+    request.json(&json!({ "to": { "user": "zed" }, "body": "b" })).send().await.unwrap()
+}
+
+fn subscribe(topic: &str) -> String {
+    json!({ "type": "subscribe", "topic": topic }).to_string()
+}
+
+#[tokio::test]
+async fn a_user_publishes_so_much_by_whichever_way_and_another_is_not_disturbed() {
+    let world = World::new();
+    let bff = bff(&world, &["--publishes-per-user", "1", "--publish-burst-per-user", "3"]).await;
+    let mut ann = open(&signed_in(&bff, "ann")).await;
+    assert!(matches!(send(&mut ann, "one").await, ServerMessage::Status { .. }));
+    // Whatever time this takes, it takes more from the bucket than comes back.
+    let mut refused = None;
+    for _ in 0..40 {
+        let answer = post(&bff, &token("ann")).await;
+        if answer.status() != 202 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("an end");
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()[header::RETRY_AFTER]),
+        (429, &"1".parse().unwrap())
+    );
+    assert_eq!(refused.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["title"], "too many notifications");
+    until_counted(&bff, "publishes_per_user").await;
+    assert_eq!(post(&bff, &token("ben")).await.status(), 202, "each has their own");
+    assert_eq!(post(&bff, KEY).await.status(), 202);
+    eventually("it may again", DEADLINE, async || post(&bff, &token("ann")).await.status() == 202).await;
+}
+
+#[tokio::test]
+async fn a_user_who_sends_too_much_is_told_so_and_may_go_on_later() {
+    let world = World::new();
+    let bff = bff(&world, &["--publishes-per-user", "1", "--publish-burst-per-user", "2"]).await;
+    let mut ann = open(&signed_in(&bff, "ann")).await;
+    let mut refused = None;
+    for n in 0..30 {
+        if let ServerMessage::Error { code, about, detail } = send(&mut ann, &n.to_string()).await {
+            refused = Some((n, code, about, detail));
+            break;
+        }
+    }
+    let (n, code, about, detail) = refused.expect("an end");
+    assert_eq!((code.as_str(), about), ("rate_limited", Some(n.to_string())));
+    assert!(n >= 2 && detail.contains("at most 1 a second, 2 in a row"), "{n} {detail}");
+    until_counted(&bff, "publishes_per_user").await;
+    // The same message is let through when it is said again.
+    eventually("it may again", DEADLINE, async || {
+        let mut other = open(&signed_in(&bff, "ann")).await;
+        matches!(send(&mut other, &n.to_string()).await, ServerMessage::Status { .. })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_who_says_too_much_is_told_so_and_closed() {
+    let world = World::new();
+    let bff = bff(&world, &[]).await;
+    let mut socket = open(&bff.ws()).await;
+    let mut other = open(&bff.ws()).await;
+    for _ in 0..1_000 {
+        socket.send(r#"{"type":"unheard of"}"#).await;
+    }
+    let (texts, code) = socket.until_closed().await;
+    assert_eq!(code, Some(CloseCode::LIMIT));
+    let last = ServerMessage::parse(texts.last().unwrap()).unwrap();
+    assert!(matches!(last, ServerMessage::Error { code, .. } if code == "rate_limited"));
+    until_counted(&bff, "messages").await;
+    other.send(r#"{"type":"ping"}"#).await;
+    assert!(other.text().await.contains("heartbeat"));
+}
+
+#[tokio::test]
+async fn a_reader_has_so_many_topics_and_may_leave_one_for_another() {
+    let world = World::new();
+    let bff = bff(&world, &[]).await;
+    let token = token_with(SECRET, json!({ "user_id": "ann", "topics": ["t*"] }));
+    let topics = |count: usize| (0..count).map(|n| format!("&topic=t{n}")).collect::<String>();
+    let url = |count| format!("{}?token={token}{}", bff.ws(), topics(count));
+    let mut socket = open(&url(TOPICS_MAX - 1)).await;
+    let refused = async |socket: &mut Socket, topic: &str| {
+        socket.send(&subscribe(topic)).await;
+        socket.send(r#"{"type":"ping"}"#).await;
+        match ServerMessage::parse(&socket.text().await).unwrap() {
+            ServerMessage::Error { code, about, .. } => {
+                socket.text().await;
+                assert_eq!((code.as_str(), about.as_deref()), ("too_many_topics", Some(topic)));
+                true
+            }
+            _ => false,
+        }
+    };
+    assert!(!refused(&mut socket, "t-last").await);
+    assert!(refused(&mut socket, "t-more").await);
+    until_counted(&bff, "topics").await;
+    socket.send(r#"{"type":"unsubscribe","topic":"t0"}"#).await;
+    assert!(!refused(&mut socket, "t-more").await);
+    let page = bff.http(&format!("/api/notifications?token={token}{}", topics(TOPICS_MAX + 1)));
+    let answer = reqwest::get(page).await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(answer.json::<Value>().await.unwrap()["errors"][0]["limit"], TOPICS_MAX);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_pages_of_history_are_read_at_a_time_and_the_others_wait() {
+    const READS_MAX: usize = 32;
+    let world = World::new();
+    let proxy = Proxy::start(world.redis.addr()).await;
+    let bff = Bff::spawn("bff-1", &format!("redis://{}", proxy.addr()), &[]);
+    bff.until_ready().await;
+    world.push([entry("one")]).await;
+    let mut since = String::new();
+    eventually("it is claimed", DEADLINE, async || {
+        let page: Value = reqwest::get(bff.http("/api/notifications")).await.unwrap().json().await.unwrap();
+        since = page["next"].as_str().unwrap().to_owned();
+        !page["items"].as_array().unwrap().is_empty()
+    })
+    .await;
+    let page = bff.http(&format!("/api/notifications?since={since}"));
+    let waited = async || bff.metric("carillon_limits_reached_total", r#"limit="history_reads""#).await;
+    let ask = async |count: usize| {
+        // Redis takes what it is asked, and is silent.
+        proxy.black_hole();
+        let asked = join_all((0..count).map(|_| reqwest::get(page.clone())));
+        let (answers, ()) = tokio::join!(asked, async {
+            if count > READS_MAX {
+                eventually("the others wait", DEADLINE, async || waited().await > 0.5).await;
+            }
+            proxy.pass();
+        });
+        // Those that were under way may have been given up; nobody waits for ever.
+        assert!(
+            answers.iter().all(|answer| [200, 503].contains(&answer.as_ref().unwrap().status().as_u16()))
+        );
+        eventually("pages again", DEADLINE, async || {
+            reqwest::get(page.clone()).await.unwrap().status() == 200
+        })
+        .await;
+    };
+    ask(READS_MAX).await;
+    assert!(waited().await < 0.5, "there is room for so many");
+    ask(READS_MAX + 8).await;
+}

@@ -1,11 +1,11 @@
 //! Who somebody is, and that everybody gets what is theirs and nothing else.
 
 use carillon_bff::now_ms;
-use carillon_harness::{DialOptions, Reader, ReaderOptions, Refused, Signer, Socket};
+use carillon_harness::{DialOptions, Reader, ReaderOptions, Refused, Signer, Socket, eventually};
 use carillon_protocol::{CloseCode, ServerMessage};
 use serde_json::{Value, json};
 
-use crate::world::{Bff, World, entry};
+use crate::world::{Bff, DEADLINE, World, entry};
 
 pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes";
 pub(crate) const KEY: &str = "key-of-the-tests";
@@ -238,6 +238,49 @@ async fn a_session_survives_a_refresh_on_another_replica_and_is_not_to_be_guesse
     for guess in [id.to_owned(), String::from_utf8(touched).unwrap(), "x".repeat(98)] {
         let (status, _) = refused(&format!("{}?session={guess}", bffs[0].ws())).await;
         assert_eq!(status, 401, "{guess}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_close_of_an_old_socket_never_unseats_a_new_one_of_its_session() {
+    let world = World::new();
+    let bffs = people(&world, 2).await;
+    let mut first = open(&format!("{}?session=new", bffs[0].ws())).await;
+    let session = welcome(&mut first).await.session.unwrap();
+    let answer = reqwest::Client::new().post(bffs[0].http("/api/sessions"));
+    let opened: Value =
+        answer.header("carillon-session", &session).send().await.unwrap().json().await.unwrap();
+    let id = opened["id"].as_str().unwrap();
+    // The page was loaded again, twice, while the first socket is not known to be gone; and in another tab.
+    let urls = [&bffs[0], &bffs[0], &bffs[1]].map(|bff| format!("{}?session={session}", bff.ws()));
+    let new = Reader::connect(&urls[0]).await;
+    let mut second = open(&urls[1]).await;
+    welcome(&mut second).await;
+    let tab = Reader::connect(&urls[2]).await;
+    let mut expected = Vec::new();
+    let mut heard_by_all = async |n: usize| {
+        expected.push(format!("n-{n}"));
+        world.push([to(json!({"session": id}), &format!("n-{n}"))]).await;
+        for reader in [&new, &tab] {
+            reader.wait_for(n).await;
+            assert_eq!(reader.record().ids(), expected);
+        }
+    };
+    heard_by_all(1).await;
+    // Those before it go late, one with a close frame and one without.
+    let open_sockets = async || {
+        let joined = bffs[0].metric("carillon_readers_joined_total", "").await;
+        joined - bffs[0].metric("carillon_readers_left_total", "").await
+    };
+    first.close().await;
+    eventually("the first is gone", DEADLINE, async || open_sockets().await < 2.5).await;
+    heard_by_all(2).await;
+    second.cut();
+    eventually("the second is gone", DEADLINE, async || open_sockets().await < 1.5).await;
+    heard_by_all(3).await;
+    for reader in [&new, &tab] {
+        let record = reader.record();
+        assert_eq!((record.welcomes.len(), record.closes.len(), record.repeated), (1, 0, 0));
     }
 }
 

@@ -125,10 +125,7 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     let (parts, body) = request.into_parts();
     let is_signed = is_signed(&parts.headers) && !app.has_key(&parts);
     let sender = if is_signed { None } else { app.publisher(&parts).await? };
-    if !is_json(&parts) {
-        let detail = "send a notification as application/json";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail));
-    }
+    require_json(&parts, "send a notification as application/json")?;
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
     let signature = if is_signed { Some(app.verify(&parts, &body)?) } else { None };
     let text =
@@ -170,10 +167,15 @@ pub(crate) fn too_large() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
 }
 
-fn is_json(parts: &Parts) -> bool {
+/// Refuses what does not say that it is JSON: a form of a foreign page cannot say so.
+pub(crate) fn require_json(parts: &Parts, detail: &str) -> Result<(), Refusal> {
     let value =
         parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail))
 }
 
 impl App {

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use carillon_broker::Broker;
 use carillon_protocol::limits::HEARTBEAT_MS;
 use carillon_protocol::{Cursor, Welcome};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) sealer: OnceCell<Sealer>,
     /// Notes to which connections messages were written.
     pub(crate) written: Written,
+    /// Notified when a job was put into the queue.
+    pub(crate) jobs: Arc<Notify>,
     /// Milliseconds since 1970.
     pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.

@@ -53,6 +53,9 @@ pub struct Config {
     /// Lets anybody publish who reaches an exposed address
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
+    /// Leaves the jobs of the queue to workers elsewhere: docs/jobs.md
+    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_worker: bool,
     #[command(flatten)]
     pub profiles: ProfileOptions,
     /// How much one client may have

@@ -11,6 +11,7 @@ pub mod feed;
 mod frame;
 pub mod hub;
 pub mod identity;
+mod jobs;
 pub mod jwks;
 mod limits;
 mod messages;
@@ -32,6 +33,7 @@ pub mod signing;
 mod sse;
 pub mod token;
 mod viewer;
+mod worker;
 mod ws;
 
 use std::path::PathBuf;
@@ -88,6 +90,8 @@ pub struct Settings {
     pub signing: Signing,
     /// Lets anybody sign in as anybody.
     pub demo: Option<DemoKey>,
+    /// Whether it does jobs itself.
+    pub does_jobs: bool,
     /// Where the built viewer is.
     pub static_dir: Option<PathBuf>,
     /// How much one client may have.
@@ -125,6 +129,7 @@ impl Replica {
             identities,
             signing,
             demo,
+            does_jobs,
             static_dir,
             limits,
             patience,
@@ -166,6 +171,11 @@ impl Replica {
         let (written, noting) = Written::new(broker.clone(), Arc::clone(&replica));
         tasks.spawn("traces", noting.run(tasks.stop().clone()));
 
+        let jobs = Arc::<Notify>::default();
+        if does_jobs {
+            worker::spawn(tasks, broker, &replica, &jobs);
+        }
+
         let readers = TaskTracker::new();
         let roll = Roll {
             broker: broker.clone(),
@@ -187,6 +197,7 @@ impl Replica {
             revocations,
             sealer: OnceCell::new(),
             written,
+            jobs,
             clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),
@@ -224,6 +235,8 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/api/notifications/{id}", get(messages::status))
         .route("/api/notifications/{id}/trace", get(messages::trace))
         .route("/api/sessions", post(sessions::open))
+        .route("/api/jobs", get(jobs::list).post(jobs::start))
+        .route("/api/jobs/{id}", get(jobs::one))
         .route("/api/revocations", post(api::revoke))
         .route("/api/presence", get(presence::many))
         .route("/api/presence/{user}", get(presence::one))

@@ -61,6 +61,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         demo: config.demo()?,
         publishing: config.publishing(listen, &signing),
         signing,
+        does_jobs: !config.no_worker,
         static_dir: config.static_dir,
         limits: config.limits,
         patience: config.patience,

@@ -37,6 +37,14 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_people_messages_repeated_total", "messages between people that were stored before"),
     ("carillon_people_messages_advanced_total", "messages between people that came further, by status"),
     ("carillon_acknowledgements_total", "ids of notifications that readers said they show"),
+    ("carillon_jobs_accepted_total", "jobs put into the queue, repeats included"),
+    ("carillon_jobs_refused_total", "jobs that were not put into the queue, by reason"),
+    ("carillon_jobs_taken_total", "attempts at jobs that this replica began"),
+    (
+        "carillon_jobs_ended_total",
+        "attempts at jobs that ended here: done, failed, lost to another worker, or unsaid, since Redis was away",
+    ),
+    ("carillon_jobs_given_up_total", "jobs whose last worker fell silent"),
     ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
@@ -237,4 +245,26 @@ pub(crate) fn limit_reached(limit: Limit) {
 
 pub(crate) fn beat_failed() {
     counter!("carillon_beats_failed_total").increment(1);
+}
+
+pub(crate) fn job_accepted() {
+    counter!("carillon_jobs_accepted_total").increment(1);
+}
+
+pub(crate) fn job_refused(reason: &'static str) {
+    counter!("carillon_jobs_refused_total", "reason" => reason).increment(1);
+}
+
+pub(crate) fn job_taken() {
+    counter!("carillon_jobs_taken_total").increment(1);
+}
+
+pub(crate) fn job_ended(how: &'static str) {
+    counter!("carillon_jobs_ended_total", "how" => how).increment(1);
+}
+
+pub(crate) fn jobs_given_up(jobs: u64) {
+    if jobs > 0 {
+        counter!("carillon_jobs_given_up_total").increment(jobs);
+    }
 }

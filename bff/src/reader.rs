@@ -34,10 +34,19 @@ pub(crate) struct Caller {
 impl Caller {
     /// Everyone may read what is for everyone; the rest takes proof.
     pub(crate) fn audiences(&self) -> Arc<[Audience]> {
-        let user = self.identity.iter().map(|identity| Audience::User(identity.user.clone()));
-        let session = self.session.iter().map(|(session, _)| Audience::Session(session.id.to_string()));
+        let own = self.own_user().into_iter().chain(self.own_session());
         let topics = self.topics.iter().cloned().map(Audience::Topic);
-        [Audience::Everyone].into_iter().chain(user).chain(session).chain(topics).collect()
+        [Audience::Everyone].into_iter().chain(own).chain(topics).collect()
+    }
+
+    /// The signed-in user, as an audience.
+    pub(crate) fn own_user(&self) -> Option<Audience> {
+        self.identity.as_ref().map(|identity| Audience::User(identity.user.clone()))
+    }
+
+    /// The session, as an audience.
+    pub(crate) fn own_session(&self) -> Option<Audience> {
+        self.session.as_ref().map(|(session, _)| Audience::Session(session.id.to_string()))
     }
 
     /// A reader of all that the caller may and wants to read.

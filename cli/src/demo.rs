@@ -71,6 +71,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             identities: identities.clone(),
             signing: Signing::default(),
             demo: Some(key.clone()),
+            does_jobs: true,
             static_dir: options.static_dir.clone(),
             limits: LimitOptions::default(),
             patience: Patience::default(),

@@ -10,6 +10,7 @@ mod dead;
 mod door;
 mod feeds;
 mod frames;
+mod jobs;
 mod limits;
 mod measure;
 mod messages;

@@ -6,7 +6,7 @@ use carillon_protocol::ServerMessage;
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use serde_json::json;
 
-use crate::people::{KEY, PEOPLE, signed_in};
+use crate::people::{KEY, PEOPLE, SECRET, signed_in, token_with};
 use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,6 +39,7 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     socket.send(&"x".repeat(ENTRY_MAX_BYTES + 1)).await;
     socket.until_closed().await;
     what_people_do(&world, &bff).await;
+    what_jobs_do(&world, &bff).await;
     a_hole(&world, &reader).await;
     a_message_that_may_not_be_published(&world, &bff).await;
     world.redis.stop();
@@ -85,6 +86,25 @@ async fn what_people_do(world: &World, bff: &Bff) {
     }
     let overflows = async || bff.metric("carillon_direct_overflows_total", "").await > 0.5;
     eventually("an overflow", DEADLINE, overflows).await;
+}
+
+/// One is done, one is another's, and one was held three times by workers that fell silent.
+async fn what_jobs_do(world: &World, bff: &Bff) {
+    let silent = "{Notification-List}:job:silent";
+    let (to, name) = (r#"{"user":"ann"}"#, "a job");
+    let fields = ["id", "silent", "owner", "user:ann", "to", to, "name", name, "input", "{}", "attempt", "3"];
+    let left = ["progress", "0", "status", "running", "created_at", "0"];
+    world.redis.run(&[&["HSET", silent][..], &fields, &left].concat());
+    world.redis.run(&["ZADD", "{Notification-List}:jobs", "0", "silent"]);
+    let token = token_with(SECRET, json!({"user_id": "cem"}));
+    let post = |id: &str| {
+        let request = reqwest::Client::new().post(bff.http("/api/jobs")).bearer_auth(&token);
+        request.json(&json!({"id": id, "steps": 1})).send()
+    };
+    assert_eq!(post("j").await.unwrap().status(), 202);
+    assert_eq!(post("silent").await.unwrap().status(), 409);
+    let ended = async || bff.metric("carillon_jobs_ended_total", "done").await > 0.5;
+    eventually("a job that is done", DEADLINE, ended).await;
 }
 
 /// Two entries come into history, and only the second is published.

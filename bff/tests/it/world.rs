@@ -150,6 +150,7 @@ pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
         identities: Identities::new(&IdentityOptions::default()).unwrap(),
         signing: Signing::default(),
         demo: None,
+        does_jobs: true,
         static_dir: None,
         limits: LimitOptions::default(),
         patience: Patience::default(),

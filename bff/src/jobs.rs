@@ -1,0 +1,221 @@
+//! `POST /api/jobs`, `GET /api/jobs` and `GET /api/jobs/{id}`: work in the background that somebody starts and
+//! whose reports reach them wherever they are by then. Who does the work is in `worker`.
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carillon_broker::limits::{JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_LISTED_MAX, JOBS_MAX};
+use carillon_broker::{EnqueueError, Job, NewJob};
+use carillon_protocol::{Audience, FieldError, format_timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::api::require_json;
+use crate::app::App;
+use crate::limits::Publisher;
+use crate::metrics;
+use crate::reader::Caller;
+use crate::reply::Refusal;
+
+/// Longest request body, in bytes.
+const BODY_MAX_BYTES: usize = 4 * 1024;
+/// Steps of a job.
+const STEPS_DEFAULT: u32 = 10;
+const STEPS_MAX: u32 = 100;
+const NAME_DEFAULT: &str = "Background job";
+
+/// What a worker needs to know of a job.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Input {
+    pub(crate) steps: u32,
+}
+
+/// The body of a `POST`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    id: Option<String>,
+    name: Option<String>,
+    steps: Option<u32>,
+    notify: Option<Notify>,
+}
+
+/// Who is told how a job stands.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Notify {
+    Session,
+    User,
+    Connection(String),
+}
+
+/// `POST /api/jobs`: 202 once the job is in the queue. Saying it again with the same id starts nothing.
+pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let caller = app.owner(&parts).await?;
+    require_json(&parts, "send a job as application/json")?;
+    let body = to_bytes(body, BODY_MAX_BYTES).await.map_err(|_| {
+        let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    })?;
+    let asked: Asked =
+        serde_json::from_slice(&body).map_err(|error| invalid(FieldError::new("", error.to_string())))?;
+    let new = new_job(asked, &caller).map_err(invalid)?;
+    let publisher = match caller.user() {
+        Some(user) => Some(Publisher::User(user.to_owned())),
+        None => app.limits.network(&parts).map(Publisher::Network),
+    };
+    publisher.map_or(Ok(()), |publisher| app.limits.publish(&publisher))?;
+    let Job { new, status, .. } = match app.broker.enqueue_job(&new).await {
+        Ok(job) => job,
+        Err(error) => app.not_enqueued(&caller, &new.id, error).await?,
+    };
+    metrics::job_accepted();
+    app.jobs.notify_one();
+    let place = [(header::LOCATION, format!("/api/jobs/{}", new.id))];
+    let answer = json!({ "id": new.id, "status": status.as_str(), "to": new.to });
+    Ok((StatusCode::ACCEPTED, place, Json(answer)).into_response())
+}
+
+fn new_job(asked: Asked, caller: &Caller) -> Result<NewJob, FieldError> {
+    let Asked { id, name, steps, notify } = asked;
+    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    // The id is a part of a path.
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) || !id.bytes().all(is_sign) {
+        let detail = format!("1 to {JOB_ID_MAX_BYTES} letters, digits, dashes and underscores");
+        return Err(FieldError { limit: Some(JOB_ID_MAX_BYTES as u64), ..FieldError::new("id", detail) });
+    }
+    let name = name.unwrap_or_else(|| NAME_DEFAULT.to_owned());
+    if !(1..=JOB_NAME_MAX_CHARS).contains(&name.chars().count()) {
+        let detail = format!("1 to {JOB_NAME_MAX_CHARS} characters");
+        return Err(FieldError { limit: Some(JOB_NAME_MAX_CHARS as u64), ..FieldError::new("name", detail) });
+    }
+    let steps = steps.unwrap_or(STEPS_DEFAULT);
+    if !(1..=STEPS_MAX).contains(&steps) {
+        let detail = format!("a number from 1 to {STEPS_MAX}");
+        return Err(FieldError { limit: Some(STEPS_MAX.into()), ..FieldError::new("steps", detail) });
+    }
+    let (session, user) = (caller.own_session(), caller.own_user());
+    let missing = |what: &str| FieldError::new("notify", format!("the request names no {what}"));
+    let to = match notify {
+        Some(Notify::Session) => session.clone().ok_or_else(|| missing("session"))?,
+        Some(Notify::User) => user.clone().ok_or_else(|| missing("user"))?,
+        Some(Notify::Connection(id)) => Audience::named("connection", &id)
+            .map_err(|error| FieldError::new("notify", error.to_string()))?,
+        None => session.clone().or_else(|| user.clone()).ok_or_else(|| missing("session"))?,
+    };
+    let owner = user.or(session).ok_or_else(|| missing("session"))?;
+    let input = serde_json::json!(Input { steps }).to_string();
+    Ok(NewJob { id, owner, to, name, input })
+}
+
+fn invalid(fault: FieldError) -> Refusal {
+    Refusal::fields("this is no job", vec![fault])
+}
+
+/// A job as its owner sees it.
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    name: String,
+    status: &'static str,
+    progress: u8,
+    /// In the worker's own bytes.
+    result: Option<Box<RawValue>>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<Job> for Shown {
+    fn from(job: Job) -> Self {
+        Self {
+            id: job.new.id,
+            name: job.new.name,
+            status: job.status.as_str(),
+            progress: job.progress,
+            result: job.result.and_then(|json| RawValue::from_string(json).ok()),
+            created_at: format_timestamp(job.created_ms),
+            updated_at: format_timestamp(job.updated_ms),
+        }
+    }
+}
+
+/// `GET /api/jobs/{id}`, for its owner.
+pub(crate) async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (parts, _) = request.into_parts();
+    let caller = app.owner(&parts).await?;
+    match app.job_of(&caller, &id).await? {
+        Some(job) => Ok(Json(Shown::from(job)).into_response()),
+        None => {
+            let detail = "jobs are kept for 24 hours after their last change, for whoever started them";
+            Err(Refusal::new(StatusCode::NOT_FOUND, "no such job", detail))
+        }
+    }
+}
+
+/// `GET /api/jobs`: the caller's, newest first.
+pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, _) = request.into_parts();
+    let caller = app.owner(&parts).await?;
+    let mut jobs = Vec::new();
+    for owner in caller.own_user().into_iter().chain(caller.own_session()) {
+        jobs.extend(app.broker.jobs_of(&owner).await?);
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.created_ms));
+    let jobs: Vec<_> = jobs.into_iter().take(JOBS_LISTED_MAX).map(Shown::from).collect();
+    Ok(Json(json!({ "jobs": jobs })).into_response())
+}
+
+impl App {
+    /// Somebody who can be recognized again: a session or a user.
+    async fn owner(&self, parts: &Parts) -> Result<Caller, Refusal> {
+        let caller = self.caller(parts).await?;
+        if caller.own_user().or_else(|| caller.own_session()).is_none() {
+            let detail = "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
+        }
+        Ok(caller)
+    }
+
+    /// A job, if it is the caller's.
+    async fn job_of(&self, caller: &Caller, id: &str) -> Result<Option<Job>, Refusal> {
+        if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) {
+            return Ok(None);
+        }
+        let own = [caller.own_user(), caller.own_session()];
+        let is_own = |job: &Job| own.iter().flatten().any(|owner| *owner == job.new.owner);
+        Ok(self.broker.job(id).await?.filter(is_own))
+    }
+
+    /// What a job that was not enqueued is answered with. One that its session started before its user
+    /// signed in is still theirs.
+    async fn not_enqueued(&self, caller: &Caller, id: &str, error: EnqueueError) -> Result<Job, Refusal> {
+        let refusal = match error {
+            EnqueueError::Conflict => match self.job_of(caller, id).await? {
+                Some(job) => return Ok(job),
+                None => {
+                    metrics::job_refused("conflict");
+                    let detail = "another job has this id already: give each one its own";
+                    Refusal::new(StatusCode::CONFLICT, "the id is taken", detail)
+                }
+            },
+            EnqueueError::Full => {
+                metrics::job_refused("full");
+                let detail = format!("{JOBS_MAX} jobs wait or run; try again shortly");
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the queue of jobs is full", detail)
+            }
+            EnqueueError::Invalid(detail) => invalid(FieldError::new("", detail)),
+            EnqueueError::Broker(error) => error.into(),
+        };
+        Err(refusal)
+    }
+}

@@ -2,6 +2,7 @@
 //! replicas and a real Redis.
 
 mod access;
+mod chat;
 mod chrome;
 mod failover;
 mod offline;

@@ -7,7 +7,7 @@ use crate::door::Door;
 use crate::world::entry;
 
 /// One browser at a time: with several, small machines are busy with nothing but drawing.
-static TURN: Mutex<()> = Mutex::const_new(());
+pub(super) static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Everything that a browser test plays on. The page goes first.
 pub(crate) struct Stage {

@@ -8,6 +8,7 @@
 
 mod audiences;
 mod direct;
+mod programs;
 mod ring;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use crate::frame::Frame;
 use crate::metrics;
 use direct::Mailbox;
 pub use direct::{Credential, Direct, connection_id};
+pub use programs::Whom;
 use ring::{Ring, frames_after, highest_floor};
 
 /// Frames in one ring at most.
@@ -53,6 +55,8 @@ pub struct Hub {
     state: Mutex<State>,
     /// Notified when a user's number of readers has changed.
     user_changed: Notify,
+    /// Notified when the state of a user is to be read.
+    state_due: Notify,
 }
 
 #[derive(Default)]
@@ -65,6 +69,8 @@ struct State {
     readers: HashMap<ReaderId, Reader>,
     /// Users whose number of readers here has changed since that was last asked.
     users_changed: BTreeSet<String>,
+    /// Users with a reader here whose state is to be read.
+    states_due: BTreeMap<String, Whom>,
     /// The ring of each oldest frame, to find the one that gives. Positions are unique, whatever the audience.
     fronts: BTreeMap<Position, Audience>,
     /// Bytes of all frames in the rings.
@@ -76,6 +82,8 @@ struct Reader {
     notify: Arc<Notify>,
     /// What waits outside of the sequence. Most readers have nothing, and pay for nothing.
     mailbox: Option<Box<Mailbox>>,
+    /// It has not had the state of its user yet.
+    wants_state: bool,
     credential: Option<Arc<Credential>>,
     epoch: Arc<str>,
     position: Position,
@@ -87,7 +95,8 @@ impl Hub {
     /// A hub that keeps `subscriptions` in line with its readers.
     #[must_use]
     pub fn new(fan_out: FanOut, subscriptions: Subscriptions) -> Self {
-        Self { fan_out, subscriptions, state: Mutex::default(), user_changed: Notify::new() }
+        let (user_changed, state_due) = (Notify::new(), Notify::new());
+        Self { fan_out, subscriptions, state: Mutex::default(), user_changed, state_due }
     }
 
     /// Adds a reader, to be notified when there may be something to take, and says where "now" is;
@@ -100,8 +109,17 @@ impl Hub {
         let now = state.now(&audiences);
         let (epoch, position) = (Arc::clone(&state.epoch), now.unwrap_or_default());
         let notify = Arc::clone(notify);
-        let reader =
-            Reader { audiences, notify, mailbox: None, credential: None, epoch, position, rewind: None };
+        self.greet(&mut state, &audiences);
+        let reader = Reader {
+            audiences,
+            notify,
+            mailbox: None,
+            wants_state: true,
+            credential: None,
+            epoch,
+            position,
+            rewind: None,
+        };
         state.readers.insert(id, reader);
         now.map(|position| state.cursor(position))
     }

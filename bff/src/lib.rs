@@ -31,6 +31,7 @@ mod sessions;
 pub mod signature;
 pub mod signing;
 mod sse;
+mod states;
 pub mod token;
 mod viewer;
 mod worker;
@@ -71,6 +72,7 @@ use relay::Relay;
 use reply::Refusal;
 use revocations::Revocations;
 use signing::Signing;
+use states::States;
 
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -158,6 +160,8 @@ impl Replica {
         let watch =
             Arc::clone(&revocations).run(broker.clone(), Arc::clone(&hub), known, tasks.stop().clone());
         tasks.spawn("revocations", watch);
+        let states = States { broker: broker.clone(), hub: Arc::clone(&hub) };
+        tasks.spawn("states", states.run(tasks.stop().clone()));
         tasks.spawn("relay", relay.run(tasks.stop().clone()));
         let dispatch = Dispatch {
             broker: broker.clone(),

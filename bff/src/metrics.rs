@@ -47,6 +47,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_jobs_given_up_total", "jobs whose last worker fell silent"),
     ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
+    ("carillon_states_read_total", "states of users that were read, to be told to their readers"),
+    ("carillon_states_failed_total", "states of users that could not be read, and were not told"),
+    ("carillon_raw_heard_total", "payloads for users that other programs published"),
+    ("carillon_raw_dropped_total", "payloads for users that were too large, and not passed on"),
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
     ("carillon_beats_failed_total", "times that Redis could not be told who is online"),
     ("carillon_limits_reached_total", "clients that reached a limit, by limit"),
@@ -189,6 +193,22 @@ pub(crate) fn accepted() {
 
 pub(crate) fn direct_overflowed() {
     counter!("carillon_direct_overflows_total").increment(1);
+}
+
+pub(crate) fn state_read() {
+    counter!("carillon_states_read_total").increment(1);
+}
+
+pub(crate) fn state_failed() {
+    counter!("carillon_states_failed_total").increment(1);
+}
+
+pub(crate) fn raw_heard() {
+    counter!("carillon_raw_heard_total").increment(1);
+}
+
+pub(crate) fn raw_dropped() {
+    counter!("carillon_raw_dropped_total").increment(1);
 }
 
 pub(crate) fn connection_gone() {

@@ -33,6 +33,7 @@ impl Relay {
                 wake.notify_one();
             }
             revocations.hear(&event, &hub);
+            hub.hear_programs(&event);
             // Readers of their own replica hear the dispatcher alone, and need no connection to stay live.
             if fan_out == FanOut::All {
                 hub.hear(&event);

@@ -22,8 +22,8 @@ use command::Allowance;
 const READ_BUFFER_BYTES: usize = 1_024;
 /// Frames are gathered up to here before they are written.
 const WRITE_BUFFER_BYTES: usize = 1_024;
-/// What may wait to be written; more than the largest frame.
-const WRITE_BUFFER_MAX_BYTES: usize = 4 * ENTRY_MAX_BYTES;
+/// What may wait to be written; more than the largest frame, where each byte may have become a `\u0000`.
+const WRITE_BUFFER_MAX_BYTES: usize = 8 * ENTRY_MAX_BYTES;
 /// The longest message from a client. A longer one is closed with a code that says so.
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
 /// What is read of a message at all: beyond it the connection is cut, with the rest of it unread.

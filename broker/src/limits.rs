@@ -60,6 +60,8 @@ pub const USED_KEY_MAX_KEEP: Duration = Duration::from_secs(7 * 86_400);
 
 /// Bytes of the names and values of a user's state at most.
 pub const STATE_MAX_BYTES: usize = 64 * 1024;
+/// Bytes that are said to a user at once at most.
+pub const RAW_MAX_BYTES: usize = 64 * 1024;
 
 /// A connection to Redis that is not up after this is tried again.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

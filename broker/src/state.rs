@@ -7,7 +7,7 @@ use carillon_protocol::Audience;
 use redis::Script;
 
 use crate::event::Generations;
-use crate::limits::STATE_MAX_BYTES;
+use crate::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
 use crate::memory::MemoryEngine;
 use crate::redis_engine::RedisEngine;
 use crate::{Broker, BrokerError, Engine, Event};
@@ -37,8 +37,12 @@ impl Broker {
     /// Hands bytes to all who listen for a user now.
     ///
     /// # Errors
-    /// When Redis is away or refuses.
+    /// When Redis is away or refuses, and for more than [`RAW_MAX_BYTES`].
     pub async fn publish_raw(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
+        if data.len() > RAW_MAX_BYTES {
+            let bytes = data.len();
+            return Err(BrokerError::Refused(format!("{bytes} bytes to say, at most {RAW_MAX_BYTES}")));
+        }
         engine!(self, engine => engine.publish_to_user(user, data))
     }
 }

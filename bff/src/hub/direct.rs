@@ -13,7 +13,9 @@ use super::{Hub, Reader, ReaderId, State, Take};
 use crate::metrics;
 
 /// Direct frames that wait for one reader at most, beyond which it is closed as slow.
-pub(super) const DIRECT_MAX_FRAMES: usize = 64;
+pub(super) const DIRECT_MAX_FRAMES: usize = 512;
+/// And their bytes. One that is larger waits alone.
+pub(super) const DIRECT_MAX_BYTES: usize = 512 * 1024;
 
 /// Something for a reader's connection alone.
 #[derive(Clone, Debug)]
@@ -53,6 +55,16 @@ impl Direct {
     }
 }
 
+impl Direct {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(text) | Self::State(text) => text.len(),
+            Self::Raw { payload, frame } => payload.len() + frame.len(),
+            Self::Notification { entry, .. } => entry.json.len(),
+        }
+    }
+}
+
 /// What a reader was let in with, so that it can be shut out again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
@@ -68,6 +80,7 @@ pub struct Credential {
 #[derive(Default)]
 pub(super) struct Mailbox {
     waiting: Vec<Direct>,
+    bytes: usize,
     close: Option<CloseCode>,
 }
 
@@ -79,18 +92,33 @@ impl Mailbox {
             None => Take::Direct(self.waiting, cursor),
         }
     }
+
+    /// Says whether there was room.
+    fn put(&mut self, direct: Direct) -> bool {
+        if matches!(direct, Direct::State(_)) {
+            // A state takes the place of an older one that nobody has seen.
+            let old = self.waiting.iter().position(|waits| matches!(waits, Direct::State(_)));
+            self.bytes -= old.map_or(0, |old| self.waiting.remove(old).bytes());
+        }
+        let bytes = self.bytes + direct.bytes();
+        let is_room = self.waiting.len() < DIRECT_MAX_FRAMES && bytes <= DIRECT_MAX_BYTES;
+        if is_room || self.waiting.is_empty() {
+            self.bytes = bytes;
+            self.waiting.push(direct);
+            return true;
+        }
+        false
+    }
 }
 
 impl Reader {
-    fn post(&mut self, direct: Direct) {
-        let mailbox = self.mailbox.get_or_insert_default();
-        if mailbox.waiting.len() >= DIRECT_MAX_FRAMES {
+    pub(super) fn post(&mut self, direct: Direct) {
+        if self.mailbox.get_or_insert_default().put(direct) {
+            self.notify.notify_one();
+        } else {
             metrics::direct_overflowed();
             self.shut(CloseCode::SLOW);
-            return;
         }
-        mailbox.waiting.push(direct);
-        self.notify.notify_one();
     }
 
     fn shut(&mut self, code: CloseCode) {

@@ -20,6 +20,8 @@ pub(super) struct Ring {
     pub(super) floor: Option<Position>,
     /// The last position heard of this audience; `None` while that is not known.
     pub(super) heard: Option<Position>,
+    /// For a user: what other programs say is heard.
+    pub(super) programs_heard: bool,
     pub(super) readers: BTreeMap<ReaderId, Arc<Notify>>,
 }
 

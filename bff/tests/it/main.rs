@@ -15,6 +15,7 @@ mod limits;
 mod measure;
 mod messages;
 mod metrics;
+mod notify;
 mod outage;
 mod own;
 mod people;

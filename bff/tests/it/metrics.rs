@@ -66,6 +66,12 @@ async fn what_people_do(world: &World, bff: &Bff) {
     let dropped = async || bff.metric("carillon_traces_dropped_total", "").await > 0.5;
     eventually("a trace that cannot be noted", DEADLINE, dropped).await;
     world.redis.run(&["ACL", "SETUSER", "default", "+hincrby"]);
+    world.redis.run(&["PUBLISH", "notify:ann", "heard"]);
+    world.redis.run(&["PUBLISH", "notify:ann", &"x".repeat(65_537)]);
+    world.redis.run(&["SET", "notify:ann:state", "no hash"]);
+    world.redis.run(&["PUBLISH", "notify:ann:state", "x"]);
+    let failed = async || bff.metric("carillon_states_failed_total", "").await > 0.5;
+    eventually("a state that cannot be read", DEADLINE, failed).await;
     let revoke = reqwest::Client::new().post(bff.http("/api/revocations")).bearer_auth(KEY);
     assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);
     ann.until_closed().await;

@@ -143,11 +143,17 @@ pub(crate) fn entry(id: impl std::fmt::Display) -> String {
 /// A replica in this process, where time can be paused.
 pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
+    let addr = replica(&broker, &IdentityOptions::default()).await;
+    (broker, faults, addr)
+}
+
+/// One of the replicas in this process that share a broker.
+pub(crate) async fn replica(broker: &Broker, identities: &IdentityOptions) -> SocketAddr {
     let settings = Settings {
         replica: "bff-1".to_owned(),
         fan_out: FanOut::All,
         publishing: Publishing::Open,
-        identities: Identities::new(&IdentityOptions::default()).unwrap(),
+        identities: Identities::new(identities).unwrap(),
         signing: Signing::default(),
         demo: None,
         does_jobs: true,
@@ -157,9 +163,9 @@ pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
         presence: PresenceOptions::default(),
     };
     let tasks = Tasks::default();
-    let replica = Replica::start(settings, &broker, &Readiness::default(), &tasks).unwrap();
+    let replica = Replica::start(settings, broker, &Readiness::default(), &tasks).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     tasks.spawn("readers' port", replica.serve(listener));
-    (broker, faults, addr)
+    addr
 }

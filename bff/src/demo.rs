@@ -66,7 +66,20 @@ pub(crate) fn router(key: DemoKey) -> Router {
         .with_state(Arc::new(key))
 }
 
-async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Json<Value>, Refusal> {
+/// Somebody who is signed in.
+#[derive(serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SignedIn {
+    /// The token.
+    token: String,
+    /// Who it is for.
+    user: String,
+    /// When it runs out, RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    expires_at: String,
+}
+
+async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Json<SignedIn>, Refusal> {
     #[derive(serde::Deserialize)]
     struct Body {
         user: String,
@@ -81,5 +94,5 @@ async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Js
     let now_ms = crate::now_ms();
     let token = key.token(user, now_ms / 1_000);
     let expires_at = format_timestamp(now_ms + TOKEN_S * 1_000);
-    Ok(Json(json!({ "token": token, "user": user, "expires_at": expires_at })))
+    Ok(Json(SignedIn { token, user: user.to_owned(), expires_at }))
 }

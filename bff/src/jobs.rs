@@ -36,20 +36,31 @@ pub(crate) struct Input {
 
 /// The body of a `POST`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(crate) struct Asked {
+    /// Makes a repeated request harmless. Letters, digits, dashes and underscores.
+    #[cfg_attr(test, schemars(length(min = 1, max = JOB_ID_MAX_BYTES)))]
     id: Option<String>,
+    /// What it is called on the screen.
+    #[cfg_attr(test, schemars(length(min = 1, max = JOB_NAME_MAX_CHARS)))]
     name: Option<String>,
+    /// How much there is to do.
+    #[cfg_attr(test, schemars(range(min = 1, max = STEPS_MAX)))]
     steps: Option<u32>,
     notify: Option<Notify>,
 }
 
-/// Who is told how a job stands.
+/// Who is told how a job stands; absent: the session of the request, or else its user.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum Notify {
+    /// The session of the request.
     Session,
+    /// The signed-in user.
     User,
+    /// One connection, by the id in its `welcome`; what it misses is gone.
     Connection(String),
 }
 
@@ -120,14 +131,22 @@ fn invalid(fault: FieldError) -> Refusal {
 
 /// A job as its owner sees it.
 #[derive(Serialize)]
-struct Shown {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Shown {
     id: String,
     name: String,
+    /// `queued`, `running`, `done` or `failed`.
     status: &'static str,
+    /// Percent.
+    #[cfg_attr(test, schemars(range(max = 100)))]
     progress: u8,
     /// In the worker's own bytes.
     result: Option<Box<RawValue>>,
+    /// RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     created_at: String,
+    /// RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
     updated_at: String,
 }
 

@@ -4,6 +4,7 @@
 mod api;
 mod app;
 mod config;
+mod contract;
 mod cors;
 pub mod demo;
 mod dispatch;
@@ -33,6 +34,7 @@ pub mod signing;
 mod sse;
 mod states;
 pub mod token;
+mod trace;
 mod viewer;
 mod worker;
 mod ws;
@@ -236,8 +238,8 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
     let cors = cors::cors(&app.identities.origins);
     let routes = Router::new()
         .route("/api/notifications", get(api::list).post(api::publish))
-        .route("/api/notifications/{id}", get(messages::status))
-        .route("/api/notifications/{id}/trace", get(messages::trace))
+        .route("/api/notifications/{id}", get(trace::status))
+        .route("/api/notifications/{id}/trace", get(trace::trace))
         .route("/api/sessions", post(sessions::open))
         .route("/api/jobs", get(jobs::list).post(jobs::start))
         .route("/api/jobs/{id}", get(jobs::one))
@@ -249,6 +251,7 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .with_state(app)
+        .merge(contract::router())
         .merge(demo.map(demo::router).unwrap_or_default());
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),

@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::{Accepted, Broker, Message, NewMessage};
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, NAME_MAX_BYTES, WAITING_MAX_ENTRIES};
-use carillon_protocol::{Audience, FieldError, Status, format_timestamp, sent_by};
-use serde_json::{Value, json};
+use carillon_protocol::{Audience, FieldError, Status, sent_by};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +85,7 @@ impl App {
     }
 
     /// The message that a request names, for its sender, its addressee, and whoever has a key.
-    async fn message_for(&self, parts: &Parts, id: &str) -> Result<Message, Refusal> {
+    pub(crate) async fn message_for(&self, parts: &Parts, id: &str) -> Result<Message, Refusal> {
         let nobody = || {
             let detail = "messages between people are kept for 7 days, for their sender and their addressee";
             Refusal::new(StatusCode::NOT_FOUND, "no such message", detail)
@@ -108,83 +105,6 @@ impl App {
         let is_theirs = user.is_none_or(|user| user == message.from || user == message.to);
         if is_theirs { Ok(message) } else { Err(nobody()) }
     }
-}
-
-/// `GET /api/notifications/{id}`: how far a message has come.
-pub(crate) async fn status(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Result<Json<Value>, Refusal> {
-    let (parts, _) = request.into_parts();
-    let message = app.message_for(&parts, &id).await?;
-    let at: serde_json::Map<_, _> = message
-        .at_ms
-        .iter()
-        .map(|(status, at_ms)| (status.as_str().to_owned(), format_timestamp(*at_ms).into()))
-        .collect();
-    let Message { from, to, status, .. } = message;
-    Ok(Json(json!({ "id": id, "from": from, "to": { "user": to }, "status": status, "at": at })))
-}
-
-/// `GET /api/notifications/{id}/trace`: each step of a message, and why it has not come further.
-pub(crate) async fn trace(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Result<Json<Value>, Refusal> {
-    let (parts, _) = request.into_parts();
-    let message = app.message_for(&parts, &id).await?;
-    Ok(Json(json!({
-        "id": id,
-        "status": message.status,
-        "steps": steps(&message),
-        "stopped": stopped(&message),
-    })))
-}
-
-fn steps(message: &Message) -> Vec<Value> {
-    let at = |status| message.at_ms.get(&status).map(|at_ms| format_timestamp(*at_ms));
-    let mut steps =
-        vec![json!({ "step": "accepted", "at": at(Status::None), "replica": message.accepted_by })];
-    if let Some(replica) = &message.claimed_by {
-        steps.push(json!({ "step": "claimed", "at": at(Status::Sent), "replica": replica }));
-    }
-    if let Some(routed) = message.routed {
-        let detail = format!("{routed} replicas had a connection of {} and heard of it", message.to);
-        steps.push(json!({ "step": "routed", "at": at(Status::Sent), "detail": detail }));
-    }
-    for writing in &message.writings {
-        let (at, connection) = (format_timestamp(writing.at_ms), &writing.connection);
-        steps.push(
-            json!({ "step": "written", "at": at, "replica": writing.replica, "connection": connection }),
-        );
-    }
-    if let Some(at) = at(Status::Delivered) {
-        steps.push(json!({ "step": "acknowledged", "at": at, "replica": message.acknowledged_by }));
-    }
-    if let Some(at) = at(Status::Read) {
-        steps.push(json!({ "step": "read", "at": at }));
-    }
-    steps
-}
-
-/// Where a message waits, in words; nothing once it was acknowledged.
-fn stopped(message: &Message) -> Option<String> {
-    let to = &message.to;
-    if message.status >= Status::Delivered {
-        return None;
-    }
-    Some(match (message.claimed_by.is_some(), message.routed, message.written) {
-        (false, ..) => "it waits in the list: no replica has claimed it yet".to_owned(),
-        (true, _, 1..) => format!("it was written to a connection of {to}, which has not acknowledged it"),
-        (true, Some(1..), 0) => {
-            format!(
-                "a replica heard of it, and has not written it: the connection of {to} is slow, or was just lost"
-            )
-        }
-        (true, ..) => format!("{to} had no connection anywhere; it waits in the history of {to}"),
-    })
 }
 
 /// Notes in the ledger to which connections messages were written, without holding up those connections.

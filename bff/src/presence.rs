@@ -19,6 +19,8 @@ use crate::hub::Hub;
 use crate::metrics;
 use crate::server::DRAIN_DEADLINE;
 
+#[cfg(test)]
+pub(crate) use asked::Told;
 pub(crate) use asked::{many, one};
 
 /// The lease is renewed this often while it lasts.

@@ -10,6 +10,19 @@ use crate::app::App;
 use crate::reader::session_of;
 use crate::reply::Refusal;
 
+/// An open session.
+#[derive(serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Opened {
+    /// Its sealed token, which opens it.
+    session: String,
+    /// Its id, by which an application addresses it, and which opens nothing.
+    id: String,
+    /// When the token runs out, RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    expires_at: String,
+}
+
 /// The session that the request names, or a new one: 201 with its token, and the id under which an
 /// application may address it.
 pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
@@ -17,10 +30,10 @@ pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Res
     app.allow_origin(&parts)?;
     let named = session_of(&parts);
     let (session, token) = app.session(named.as_deref().unwrap_or("new")).await?;
-    let body = serde_json::json!({
-        "session": token,
-        "id": session.id.to_string(),
-        "expires_at": format_timestamp(session.expires_at_ms),
-    });
+    let body = Opened {
+        session: token,
+        id: session.id.to_string(),
+        expires_at: format_timestamp(session.expires_at_ms),
+    };
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -12,7 +12,17 @@ use tower::ServiceExt;
 use crate::sticky;
 
 /// What the replicas answer; the rest is the viewer.
-const HANDED: [&str; 3] = ["/ws", "/sse", "/api/{*rest}"];
+const HANDED: [&str; 9] = [
+    "/ws",
+    "/sse",
+    "/api/{*rest}",
+    "/notify/{*rest}",
+    "/twirp/{*rest}",
+    "/docs",
+    "/docs/{*rest}",
+    "/openapi.json",
+    "/asyncapi.json",
+];
 
 /// A replica of this process, as the door knows it.
 pub(crate) struct Behind {

@@ -25,6 +25,9 @@ const EDGES: [(&str, &[&str]); 9] = [
 const OWNERS: [(&str, &str); 3] = [("redis", "broker"), ("leptos", "frontend"), ("gloo", "frontend")];
 /// What `protocol` may depend on: it has to stay small in the browser.
 const PROTOCOL_NEEDS: [&str; 2] = ["serde", "serde_json"];
+/// What `protocol` may depend on where a feature asks for it: `schema` describes the messages in
+/// docs/openapi.json and docs/asyncapi.json, and only tests turn it on.
+const PROTOCOL_MAY_NEED: [&str; 1] = ["schemars"];
 /// Names that gather whatever has no place.
 const NO_NAMES: [&str; 4] = ["common", "shared", "utils", "types"];
 /// Lines of a source file, its tests not counted.
@@ -148,8 +151,24 @@ fn each_heavy_dependency_has_one_owner() {
 fn protocol_stays_small() {
     let metadata = metadata();
     let protocol = metadata.packages.iter().find(|package| short(&package.name) == "protocol").unwrap();
-    let needs: BTreeSet<_> = needs(protocol).collect();
-    assert_eq!(needs, BTreeSet::from(PROTOCOL_NEEDS));
+    let named = |optional: bool| -> BTreeSet<_> {
+        let all = protocol.dependencies.iter().filter(|dependency| dependency.optional == optional);
+        all.filter(|dependency| dependency.kind != DependencyKind::Development)
+            .map(|dependency| dependency.name.as_str())
+            .collect()
+    };
+    assert_eq!(named(false), BTreeSet::from(PROTOCOL_NEEDS));
+    assert_eq!(named(true), BTreeSet::from(PROTOCOL_MAY_NEED));
+    assert!(!protocol.features.contains_key("default"), "the viewer takes protocol as it is");
+    for package in &metadata.packages {
+        let asks = |kind| {
+            let ours =
+                package.dependencies.iter().filter(|dependency| dependency.name == protocol.name.as_str());
+            ours.filter(move |dependency| dependency.kind == kind)
+                .any(|dependency| !dependency.features.is_empty())
+        };
+        assert!(!asks(DependencyKind::Normal), "{}: only tests describe the messages", package.name);
+    }
 }
 
 #[test]

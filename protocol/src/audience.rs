@@ -10,18 +10,19 @@ use crate::limits::NAME_MAX_BYTES;
 /// Whom a notification is for. Written `"everyone"` or `{"user":"42"}` on the wire and `user:42` in
 /// Redis keys, options and logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 pub enum Audience {
     /// Every reader.
     #[default]
     Everyone,
     /// All tabs and devices of one user.
-    User(String),
+    User(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
     /// One browser session.
-    Session(String),
+    Session(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
     /// The readers of a topic.
-    Topic(String),
+    Topic(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
     /// One connection, by the id in its `welcome`; it has no history.
-    Connection(String),
+    Connection(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
 }
 
 /// `notify:bob:state` is the channel of bob's state, so nobody may be called `bob:state`, whose own channel

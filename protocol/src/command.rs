@@ -3,6 +3,7 @@ use serde_json::value::RawValue;
 
 /// What a client says, `type` first. A type from the future reads as [`ClientMessage::Unknown`] and is ignored.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ClientMessage {
     /// These notifications are on this reader's screen.
@@ -16,12 +17,13 @@ pub enum ClientMessage {
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
         /// Messages from other users that are read.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ids: Vec<String>,
     },
     /// Sends a notification to a user or a topic, in the name of the signed-in user.
     Send {
         /// The notification; its `id` makes a repeated send harmless.
+        #[cfg_attr(feature = "schema", schemars(with = "crate::Notification"))]
         notification: Box<RawValue>,
     },
     /// Something for the application behind the service.

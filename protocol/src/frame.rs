@@ -7,6 +7,7 @@ use crate::Cursor;
 
 /// Whether a reader that named a cursor got everything after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Resume {
     /// No cursor was named: from now on.
@@ -19,6 +20,7 @@ pub enum Resume {
 
 /// Why history does not reach back to the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GapReason {
     /// Older entries were removed, by age or by count.
@@ -29,6 +31,7 @@ pub enum GapReason {
 
 /// The first frame of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Welcome {
     /// Names this connection; the audience `connection:…` reaches it.
     pub connection: String,
@@ -51,6 +54,7 @@ pub struct Welcome {
 
 /// How far a message between people has come. It only ever rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Stored: it will not be lost.
@@ -87,6 +91,7 @@ impl std::str::FromStr for Status {
 
 /// What the server says, `type` first. A type from the future reads as [`ServerMessage::Unknown`].
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ServerMessage {
     /// The first frame.
@@ -98,6 +103,7 @@ pub enum ServerMessage {
         /// The replica that won the race for it.
         claimed_by: String,
         /// The notification, in the producer's own bytes.
+        #[cfg_attr(feature = "schema", schemars(with = "Delivered"))]
         notification: Box<RawValue>,
     },
     /// Something before what follows is gone.
@@ -301,30 +307,12 @@ pub fn kind_frame(kind: &str, cursor: &Cursor, fields: &str) -> Option<String> {
     Some(format!(r#"{{"type":"{kind}","cursor":"{cursor}",{rest}"#))
 }
 
-/// What `GET /api/notifications` answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Page {
-    /// Oldest first.
-    pub items: Vec<PageItem>,
-    /// The `since` of the next page, and of a reader that takes over from here.
-    pub next: String,
-    /// Whether history no longer reached back to `since`.
-    pub gap: bool,
-    /// The cursor up to which the signed-in user has read, where that was ever said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read: Option<String>,
-}
-
-/// One notification of a page.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PageItem {
-    /// Where a reader stands after it.
-    pub cursor: String,
-    /// The replica that won the race for it.
-    pub claimed_by: String,
-    /// The notification, in the producer's own bytes.
-    pub notification: Box<RawValue>,
-}
+/// A notification as readers get it: with all that the claim puts in where it is missing.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(extend("required" = ["id", "created_at"]))]
+#[expect(dead_code, reason = "only its schema is of use")]
+pub(crate) struct Delivered(crate::Notification);
 
 /// The fields of each frame, since serde cannot read raw JSON inside a tagged enum.
 mod fields {

@@ -13,6 +13,7 @@ mod entry;
 mod frame;
 pub mod limits;
 mod notification;
+mod page;
 mod problem;
 mod seen;
 mod timestamp;
@@ -24,10 +25,9 @@ pub use close::CloseCode;
 pub use command::ClientMessage;
 pub use cursor::{Cursor, CursorError, Position};
 pub use entry::{Entry, Refusal, RefusalReason, ready_to_push, sent_by};
-pub use frame::{
-    GapReason, Page, PageItem, Resume, ServerMessage, Status, Welcome, kind_frame, notification_frame,
-};
+pub use frame::{GapReason, Resume, ServerMessage, Status, Welcome, kind_frame, notification_frame};
 pub use notification::{Action, Notification, Severity};
+pub use page::{Page, PageItem};
 pub use problem::{FieldError, Problem};
 pub use seen::Seen;
 pub use timestamp::{format_timestamp, parse_timestamp};

@@ -13,6 +13,7 @@ use crate::{Audience, FieldError, parse_timestamp};
 
 /// How loud a notification is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
@@ -66,10 +67,13 @@ impl<'de> Deserialize<'de> for Severity {
 
 /// Something to do about a notification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Action {
     /// The words on the button.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = ACTION_LABEL_MAX_CHARS)))]
     pub label: String,
     /// Where it leads: `http:`, `https:` or relative.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = ACTION_URL_MAX_BYTES)))]
     pub url: String,
 }
 
@@ -86,33 +90,43 @@ impl Action {
 /// [`crate::Entry`], because reading and writing it again would lose unknown fields and the exact
 /// form of numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notification {
     /// Names the notification, so that a repeated push is dropped. Given by the claim where absent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(min = 1, max = NAME_MAX_BYTES)))]
     pub id: String,
     /// A few words. A notification has a title or a body.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = TITLE_MAX_CHARS)))]
     pub title: String,
     /// The text.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = BODY_MAX_CHARS)))]
     pub body: String,
     /// How loud it is.
     #[serde(default, deserialize_with = "nullable")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Severity>"))]
     pub severity: Severity,
     /// Whom it is for.
     #[serde(default, deserialize_with = "nullable")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Audience>"))]
     pub to: Audience,
     /// Who sent it; ids are unique for each sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))]
     pub from: Option<String>,
     /// When it was made, RFC 3339. Given by the claim where absent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "date-time")))]
     pub created_at: String,
     /// From when on it is worth nothing, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub expires_at: Option<String>,
     /// A later notification with the same key takes this one's place on the screen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))]
     pub collapse_key: Option<String>,
     /// Something to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +136,7 @@ pub struct Notification {
     pub data: Option<Box<RawValue>>,
     /// W3C Trace Context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = TRACEPARENT_MAX_BYTES)))]
     pub traceparent: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of every refusal over HTTP, `application/problem+json` as in RFC 9457.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// The HTTP status, repeated.
     pub status: u16,
@@ -19,6 +20,7 @@ pub struct Problem {
 
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldError {
     /// The field's path, like `action.url`; empty for the whole document.
     pub field: String,

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use carillon_broker::Presence;
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::{FieldError, format_timestamp};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::authorize;
@@ -15,14 +16,27 @@ use crate::reply::Refusal;
 /// Users that one request asks for at most.
 const USERS_MAX: usize = 100;
 
+/// Whether a user is online.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Told {
+    user: String,
+    online: bool,
+    /// Open ones, on all replicas.
+    connections: usize,
+    /// Since when the user is online, RFC 3339.
+    since: Option<String>,
+}
+
 /// `GET /api/presence/{user}`: whether a user is online.
 pub(crate) async fn one(
     State(app): State<App>,
     Path(user): Path<String>,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Told>, Refusal> {
     let (parts, _) = request.into_parts();
-    Ok(Json(app.presence(&parts, &[user]).await?.pop().unwrap_or_default()))
+    let told = app.presence(&parts, &[user]).await?.pop();
+    told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "no such user", ""))
 }
 
 /// `GET /api/presence?user=&user=`: the same of several users, in their order.
@@ -33,7 +47,7 @@ pub(crate) async fn many(State(app): State<App>, request: Request) -> Result<Jso
 }
 
 impl App {
-    async fn presence(&self, parts: &Parts, users: &[String]) -> Result<Vec<Value>, Refusal> {
+    async fn presence(&self, parts: &Parts, users: &[String]) -> Result<Vec<Told>, Refusal> {
         let fault = |detail: String, limit: usize| {
             let fault = FieldError { limit: Some(limit as u64), ..FieldError::new("user", detail) };
             Err(Refusal::fields("these are no users", vec![fault]))
@@ -80,12 +94,8 @@ impl App {
 }
 
 /// A user counts as online until the leave is reported, so that an answer and what readers hear are the same.
-fn told(presence: &Presence) -> Value {
+fn told(presence: &Presence) -> Told {
     let Presence { user, connections, since_ms } = presence;
-    json!({
-        "user": user,
-        "online": since_ms.is_some(),
-        "connections": connections,
-        "since": since_ms.map(format_timestamp),
-    })
+    let (online, since) = (since_ms.is_some(), since_ms.map(format_timestamp));
+    Told { user: user.clone(), online, connections: *connections, since }
 }

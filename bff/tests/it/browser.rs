@@ -4,6 +4,7 @@
 mod access;
 mod chat;
 mod chrome;
+mod docs;
 mod failover;
 mod offline;
 mod outage;

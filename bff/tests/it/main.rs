@@ -4,6 +4,7 @@
 mod api;
 mod browser;
 mod compose;
+mod contract;
 mod corpus;
 mod cors;
 mod dead;

@@ -1,0 +1,189 @@
+//! Every operation, with the statuses that its handler gives.
+
+use carillon_protocol::limits::NAME_MAX_BYTES;
+use carillon_protocol::{Audience, Notification, Page, Status};
+use schemars::JsonSchema;
+use schemars::generate::SchemaGenerator;
+use serde_json::{Value, json};
+
+use super::operation::Operation;
+use crate::demo::SignedIn;
+use crate::jobs::{Asked, Shown};
+use crate::presence::Told;
+use crate::sessions::Opened;
+use crate::trace::{Progress, Trace};
+
+/// Whoever reads: nobody in particular, a user, a session.
+const READERS: [&str; 6] = ["", "token", "tokenInQuery", "tokenInCookie", "session", "sessionInQuery"];
+/// Whoever has a part in a message.
+const TOLD: [&str; 4] = ["key", "token", "tokenInQuery", "tokenInCookie"];
+
+fn of<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+    schemas.subschema_for::<T>().to_value()
+}
+
+pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    [notifications(schemas), streams(), people(schemas), jobs(schemas), service()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let (get, post) = ("get", "post");
+    let tag = "Notifications";
+    let accepted = json!({
+        "type": "object",
+        "required": ["id"],
+        "properties": {
+            "id": { "type": "string", "description": "The id of the notification, given where it had none." },
+            "status": of::<Status>(schemas),
+        },
+    });
+    vec![
+        Operation::new(get, "/api/notifications", tag, "list", "Reads history, oldest first")
+            .text("What everybody, the caller's user and session, and each `topic` got; without `since` from the beginning.")
+            .for_any(&READERS)
+            .takes(&["since", "limit", "session", "topic"])
+            .answers(200, "A page. Its `next` is the `since` of the next one.", of::<Page>(schemas))
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
+        Operation::new(post, "/api/notifications", tag, "publish", "Publishes a notification")
+            .text("A repeated `from` and `id` is accepted again and shown once. A user sends to a user or to a topic; with a key, an application sends to anybody. `status` is there for what a user sends.")
+            .for_any(&["key", "webhook", "apiAuth", "token", "tokenInQuery", "tokenInCookie"])
+            .body(of::<Notification>(schemas))
+            .answers(202, "It is in the list.", accepted)
+            .refuses(&[400, 401, 403, 408, 409, 413, 415, 429, 500, 503]),
+        Operation::new(get, "/api/notifications/{id}", tag, "progress", "Tells how far a message between people has come")
+            .text("For its sender, its addressee, and whoever has a key. Kept for 7 days.")
+            .for_any(&TOLD)
+            .answers(200, "Its status.", of::<Progress>(schemas))
+            .refuses(&[401, 404, 408, 500, 503]),
+        Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Tells why a message has not come further")
+            .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped.")
+            .for_any(&TOLD)
+            .answers(200, "Its steps.", of::<Trace>(schemas))
+            .refuses(&[401, 404, 408, 500, 503]),
+    ]
+}
+
+fn streams() -> Vec<Operation> {
+    let tag = "Streams";
+    vec![
+        Operation::new("get", "/ws", tag, "socket", "Opens a WebSocket")
+            .text("The messages both ways, and the close codes, are in `/asyncapi.json`.")
+            .for_any(&READERS)
+            .takes(&["since", "session", "topic"])
+            .ends(101, "The socket is open; `welcome` is the first frame.")
+            .refuses(&[400, 401, 403, 426, 429, 500, 503]),
+        Operation::new("get", "/sse", tag, "events", "Opens a stream of server-sent events")
+            .text("The frames of `/ws`: `event` is the type, `data` the JSON, `id` the cursor.")
+            .for_any(&READERS)
+            .takes(&["since", "lastEventId", "session", "topic"])
+            .answers_as(200, "The stream.", "text/event-stream", json!({ "type": "string" }))
+            .refuses(&[400, 401, 403, 429, 500, 503]),
+    ]
+}
+
+fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let tag = "People";
+    let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES });
+    let revocation = json!({
+        "type": "object",
+        "properties": { "user": name, "token": name },
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    });
+    let who = json!({ "type": "object", "required": ["user"], "properties": { "user": name } });
+    vec![
+        Operation::new("post", "/api/sessions", tag, "openSession", "Opens a session")
+            .text("The session that the request names, its token renewed where that is old, or else a new one.")
+            .for_any(&["", "session", "sessionInQuery"])
+            .answers(201, "The session is open.", of::<Opened>(schemas))
+            .refuses(&[401, 403, 408, 500, 503]),
+        Operation::new("post", "/api/revocations", tag, "revoke", "Calls tokens back")
+            .text("Ends every token of a `user` issued up to now, or the one `token` with this `jti`, and closes their sockets.")
+            .for_any(&["key"])
+            .body(revocation)
+            .ends(204, "It is kept, for 31 days.")
+            .refuses(&[400, 401, 408, 413, 500, 503]),
+        Operation::new("get", "/api/presence", tag, "presences", "Tells who of several users is online")
+            .text("For tokens whose `topics` cover `presence:<user>`, and whoever has a key.")
+            .for_any(&TOLD)
+            .takes(&["user"])
+            .answers(200, "The users, in the order of the request.", json!({
+                "type": "object", "required": ["users"],
+                "properties": { "users": { "type": "array", "items": of::<Told>(schemas) } },
+            }))
+            .refuses(&[400, 401, 403, 408, 500, 503]),
+        Operation::new("get", "/api/presence/{user}", tag, "presence", "Tells whether a user is online")
+            .for_any(&TOLD)
+            .answers(200, "The user.", of::<Told>(schemas))
+            .refuses(&[400, 401, 403, 408, 500, 503]),
+        Operation::new("get", "/api/demo", tag, "demo", "Asks whether anybody may sign in as anybody")
+            .for_any(&[""])
+            .ends(204, "The demo's key is on.")
+            .refuses(&[404]),
+        Operation::new("post", "/api/demo/token", tag, "signIn", "Signs somebody in, for demonstrations")
+            .for_any(&[""])
+            .body(who)
+            .answers(200, "A token.", of::<SignedIn>(schemas))
+            .refuses(&[400, 404]),
+    ]
+}
+
+fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+    let tag = "Jobs";
+    let owners = &READERS[1..];
+    let job = of::<Shown>(schemas);
+    let accepted = json!({
+        "type": "object",
+        "required": ["id", "status", "to"],
+        "properties": {
+            "id": { "type": "string" },
+            "status": { "type": "string", "enum": ["queued", "running", "done", "failed"] },
+            "to": of::<Audience>(schemas),
+        },
+    });
+    let all = json!({ "type": "object", "required": ["jobs"], "properties": { "jobs": { "type": "array", "items": job } } });
+    vec![
+        Operation::new("post", "/api/jobs", tag, "startJob", "Starts a job in the background")
+            .text("Its reports are notifications with the `collapse_key` `job:<id>`. Asked again with the same id, it starts nothing.")
+            .for_any(owners)
+            .takes(&["session"])
+            .body(of::<Asked>(schemas))
+            .answers(202, "It is in the queue; `Location` is where to ask for it.", accepted)
+            .refuses(&[400, 401, 403, 408, 409, 413, 415, 429, 500, 503]),
+        Operation::new("get", "/api/jobs", tag, "jobs", "Lists the caller's jobs, newest first")
+            .for_any(owners)
+            .takes(&["session"])
+            .answers(200, "At most 20.", all)
+            .refuses(&[401, 403, 408, 500, 503]),
+        Operation::new("get", "/api/jobs/{id}", tag, "job", "Tells how a job stands")
+            .text("For whoever started it. Kept for 24 hours after its last change.")
+            .for_any(owners)
+            .takes(&["session"])
+            .answers(200, "The job.", job)
+            .refuses(&[401, 403, 404, 408, 500, 503]),
+    ]
+}
+
+fn service() -> Vec<Operation> {
+    let tag = "Service";
+    let get = |path, id, summary| Operation::new("get", path, tag, id, summary).for_any(&[""]);
+    let object = || json!({ "type": "object" });
+    vec![
+        get("/openapi.json", "openapi", "This document").answers(200, "OpenAPI 3.1.", object()),
+        get("/asyncapi.json", "asyncapi", "The messages of the streams").answers(
+            200,
+            "AsyncAPI 3.0.",
+            object(),
+        ),
+        get("/docs", "docs", "This document as a page").answers_as(
+            200,
+            "The page.",
+            "text/html",
+            json!({ "type": "string" }),
+        ),
+    ]
+}

@@ -1,0 +1,30 @@
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What `GET /api/notifications` answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Page {
+    /// Oldest first.
+    pub items: Vec<PageItem>,
+    /// The `since` of the next page, and of a reader that takes over from here.
+    pub next: String,
+    /// Whether history no longer reached back to `since`.
+    pub gap: bool,
+    /// The cursor up to which the signed-in user has read, where that was ever said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<String>,
+}
+
+/// One notification of a page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PageItem {
+    /// Where a reader stands after it.
+    pub cursor: String,
+    /// The replica that won the race for it.
+    pub claimed_by: String,
+    /// The notification, in the producer's own bytes.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::frame::Delivered"))]
+    pub notification: Box<RawValue>,
+}

@@ -6,9 +6,12 @@ use crate::cluster::{Cluster, containers, id, labels, list, matches, pod, port, 
 use crate::render::root;
 
 /// Secrets that no manifest makes: the first by the deploy script, the others by whoever wants them.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 7] = [
     ("redis", "password"),
     ("bff", "API_KEY"),
+    ("bff", "WEBHOOK_SECRET"),
+    ("bff", "APIAUTH_SECRET"),
+    ("bff", "JWT_SECRET"),
     ("external-redis", "REDIS_URL"),
     ("external-redis", "ca.crt"),
 ];

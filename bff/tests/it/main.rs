@@ -7,6 +7,7 @@ mod compose;
 mod contract;
 mod corpus;
 mod cors;
+mod crowd;
 mod dead;
 mod door;
 mod feeds;

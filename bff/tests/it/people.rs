@@ -34,7 +34,13 @@ fn to(audience: Value, id: &str) -> String {
 }
 
 pub(crate) async fn people(world: &World, count: usize) -> Vec<Bff> {
-    let spawn = |n| Bff::spawn(&format!("bff-{n}"), &world.redis.url(), &PEOPLE);
+    people_with(world, count, &[]).await
+}
+
+/// The same with more options.
+pub(crate) async fn people_with(world: &World, count: usize, options: &[&str]) -> Vec<Bff> {
+    let options = [&PEOPLE[..], options].concat();
+    let spawn = |n| Bff::spawn(&format!("bff-{n}"), &world.redis.url(), &options);
     let bffs: Vec<_> = (1..=count).map(spawn).collect();
     for bff in &bffs {
         bff.until_ready().await;

@@ -139,6 +139,8 @@ impl Replica {
             patience,
             presence,
         } = settings;
+        // What may fail comes before the loops, which would be missed.
+        let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -209,7 +211,7 @@ impl Replica {
             readers: readers.clone(),
             run,
         });
-        let router = router(app, demo, patience, static_dir.map(|folder| viewer(&folder)).transpose()?);
+        let router = router(app, demo, patience, viewer);
         Ok(Self { router, patience, stop: tasks.stop().clone(), readers })
     }
 

@@ -16,13 +16,16 @@ impl Address {
         self.join(&["api", "notifications"])
     }
 
-    /// Where a reader connects, to resume from a cursor where it has one.
-    pub(crate) fn socket(&self, since: Option<&str>) -> Url {
+    /// Where a reader of these topics connects, to resume from a cursor where it has one.
+    pub(crate) fn socket(&self, since: Option<&str>, topics: &[String]) -> Url {
         let mut url = self.join(&["ws"]);
         let scheme = if self.is_tls() { "wss" } else { "ws" };
         url.set_scheme(scheme).expect("http and ws are both of the web");
         if let Some(since) = since {
             url.query_pairs_mut().append_pair("since", since);
+        }
+        for topic in topics {
+            url.query_pairs_mut().append_pair("topic", topic);
         }
         url
     }
@@ -82,12 +85,13 @@ mod tests {
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.notifications().as_str(), api);
-            assert_eq!(address.socket(Some("e.1-0")).as_str(), socket);
+            assert_eq!(address.socket(Some("e.1-0"), &[]).as_str(), socket);
         }
         let address: Address = "http://[::1]:8080/".parse().unwrap();
         assert_eq!(address.to_string(), "http://[::1]:8080");
-        assert_eq!(address.socket(None).as_str(), "ws://[::1]:8080/ws");
-        assert_eq!(address.socket(Some("a&b")).query(), Some("since=a%26b"));
+        assert_eq!(address.socket(None, &[]).as_str(), "ws://[::1]:8080/ws");
+        let topics = ["c d".to_owned(), "e".to_owned()];
+        assert_eq!(address.socket(Some("a&b"), &topics).query(), Some("since=a%26b&topic=c+d&topic=e"));
     }
 
     #[test]

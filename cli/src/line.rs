@@ -30,6 +30,13 @@ impl Line {
         }
     }
 
+    /// Says something, if the line is open.
+    pub(crate) async fn say(&mut self, text: String) {
+        if let Self::Open(socket) = self {
+            socket.say(text).await;
+        }
+    }
+
     pub(crate) async fn close(self) {
         if let Self::Open(socket) = self {
             socket.close().await;

@@ -28,11 +28,13 @@ impl Printer {
         let colour = colour(notification.severity);
         let (title, body) = (plain(&notification.title), plain(&notification.body));
         let between = if title.is_empty() || body.is_empty() { "" } else { ": " };
+        let from = notification.from.as_deref().map(|from| format!("from {}, ", plain(from)));
+        let from = from.unwrap_or_default();
         let claimed_by = plain(&delivery.claimed_by);
         let mut out = anstream::stdout().lock();
         writeln!(
             out,
-            "{DIM}{time}{DIM:#}  {colour}{severity:7}{colour:#}  {BOLD}{title}{BOLD:#}{between}{body}  {DIM}claimed by {claimed_by}{DIM:#}"
+            "{DIM}{time}{DIM:#}  {colour}{severity:7}{colour:#}  {BOLD}{title}{BOLD:#}{between}{body}  {DIM}{from}claimed by {claimed_by}{DIM:#}"
         )?;
         out.flush()
     }

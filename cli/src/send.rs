@@ -40,14 +40,18 @@ pub(crate) struct Options {
     /// A key that may publish there
     #[arg(long, env, hide_env_values = true)]
     api_key: Option<String>,
+    /// The token (JWT) of a user, in whose name it is sent to a user or a topic; beats the key
+    #[arg(long, env = "CARILLON_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 }
 
 /// Posts one notification and prints its id.
 pub(crate) async fn send(options: Options) -> anyhow::Result<()> {
     init_logs_at("warn");
     let json = options.notification()?;
-    let key = options.api_key.as_deref().filter(|key| !key.is_empty());
-    let http = Http::new(tls::trust(&options.url)?, key).context("--api-key or API_KEY")?;
+    let given = [&options.token, &options.api_key];
+    let bearer = given.into_iter().flatten().map(String::as_str).find(|bearer| !bearer.is_empty());
+    let http = Http::new(tls::trust(&options.url)?, bearer).context("the key or token")?;
     let id = post(&http, &options.url, &json).await?;
     writeln!(std::io::stdout(), "{}", plain(&id)).context("cannot print the id")
 }

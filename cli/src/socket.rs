@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 use carillon_protocol::{CloseCode, Problem};
 use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
@@ -19,6 +19,8 @@ use crate::sticky;
 const FRAME_MAX_BYTES: usize = 1024 * 1024;
 /// A goodbye that cannot be written by then is not sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a frame may take to be written.
+const SAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A WebSocket of a reader.
 pub(crate) struct Socket {
@@ -49,12 +51,12 @@ pub(crate) enum Frame {
 impl Socket {
     pub(crate) async fn open(
         url: Url,
-        cookie: Option<HeaderValue>,
+        headers: HeaderMap,
         trust: Arc<ClientConfig>,
     ) -> Result<Self, Refused> {
         let mut request =
             url.as_str().into_client_request().map_err(|error| Refused::Final(error.to_string()))?;
-        request.headers_mut().extend(cookie.map(|cookie| (header::COOKIE, cookie)));
+        request.headers_mut().extend(headers);
         let config = WebSocketConfig::default()
             .max_message_size(Some(FRAME_MAX_BYTES))
             .max_frame_size(Some(FRAME_MAX_BYTES));
@@ -82,6 +84,11 @@ impl Socket {
             Some(Err(error)) => Frame::Closed(None, error.to_string()),
             None => Frame::Closed(None, String::new()),
         }
+    }
+
+    /// Says something. What cannot be said by then is not: the end of the line shows with the next frame.
+    pub(crate) async fn say(&mut self, text: String) {
+        let _ = timeout(SAY_TIMEOUT, self.stream.send(Message::text(text))).await;
     }
 
     /// Says goodbye.

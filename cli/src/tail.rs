@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
-use axum::http::HeaderValue;
-use carillon_protocol::{Client, CloseCode, GapReason, Heard, Phase, Resume, Step};
+use anyhow::{Context, bail};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use carillon_protocol::{Client, ClientMessage, CloseCode, GapReason, Heard, Phase, Resume, Step, Welcome};
 use carillon_service::{init_logs_at, stop_on_signals};
 use clap::Args;
 use rustls::ClientConfig;
@@ -28,6 +28,15 @@ pub(crate) struct Options {
     /// Begins after this cursor instead of now
     #[arg(long)]
     since: Option<String>,
+    /// Reads a topic too; may be given several times
+    #[arg(long)]
+    topic: Vec<String>,
+    /// The token (JWT) of a user: reads what is for them, and says that it arrived
+    #[arg(long, env = "CARILLON_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The sealed token of a session, or `new` for a new one: reads what is for it
+    #[arg(long, env = "CARILLON_SESSION", hide_env_values = true)]
+    session: Option<String>,
     /// Prints every frame as it came, one a line
     #[arg(long)]
     json: bool,
@@ -48,14 +57,20 @@ pub(crate) async fn tail(options: Options) -> anyhow::Result<()> {
     ended.or_else(|error| if enough(&error) { Ok(()) } else { Err(error) })
 }
 
+/// The header that names a session.
+const SESSION: HeaderName = HeaderName::from_static("carillon-session");
+
 /// A reader in a terminal: the client core, and the socket that it asks for.
 struct Tail {
     url: Address,
+    topics: Vec<String>,
+    /// Who reads; and the cookie that leads back to the replica of the last connection.
+    headers: HeaderMap,
+    /// Whether a user is signed in, for whom it says what arrived.
+    acknowledges: bool,
     trust: Arc<ClientConfig>,
     client: Client,
     line: Line,
-    /// Leads back to the replica of the last connection.
-    cookie: Option<HeaderValue>,
     printer: Printer,
     /// Notifications to come before the end.
     left: Option<u64>,
@@ -64,13 +79,23 @@ struct Tail {
 
 impl Tail {
     fn new(options: Options) -> anyhow::Result<Self> {
-        let Options { url, since, json, count } = options;
+        let Options { url, since, topic, token, session, json, count } = options;
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            let value = secret(&format!("Bearer {token}")).context("--token or CARILLON_TOKEN")?;
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        if let Some(session) = session.filter(|session| !session.is_empty()) {
+            headers.insert(SESSION, secret(&session).context("--session or CARILLON_SESSION")?);
+        }
         Ok(Self {
+            topics: topic,
+            headers,
+            acknowledges: false,
             trust: Arc::new(tls::trust(&url)?),
             url,
             client: Client::new(since.filter(|since| !since.is_empty())),
             line: Line::None,
-            cookie: None,
             printer: Printer { json },
             left: count,
             started: Instant::now(),
@@ -95,7 +120,7 @@ impl Tail {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => ControlFlow::Break(()),
-                happened = self.line.next() => self.tell(happened)?,
+                happened = self.line.next() => self.tell(happened).await?,
                 () = sleep_until(wake_at) => ControlFlow::Continue(()),
             };
             if next.is_break() {
@@ -109,25 +134,26 @@ impl Tail {
     }
 
     fn open(&mut self, since: Option<&str>) {
-        let opening = Socket::open(self.url.socket(since), self.cookie.clone(), Arc::clone(&self.trust));
+        let url = self.url.socket(since, &self.topics);
+        let opening = Socket::open(url, self.headers.clone(), Arc::clone(&self.trust));
         self.line = Line::Opening(Box::pin(opening));
     }
 
-    fn tell(&mut self, happened: Happened) -> anyhow::Result<ControlFlow<()>> {
+    async fn tell(&mut self, happened: Happened) -> anyhow::Result<ControlFlow<()>> {
         match happened {
             Happened::Opened(socket) => {
-                if socket.cookie.is_some() {
-                    self.cookie.clone_from(&socket.cookie);
+                if let Some(cookie) = &socket.cookie {
+                    self.headers.insert(header::COOKIE, cookie.clone());
                 }
                 self.line = Line::Open(socket);
             }
             Happened::Refused(Refused::Final(why)) => bail!("{} refuses: {}", self.url, plain(&why)),
             Happened::Refused(Refused::Passing(why)) => {
                 // The replica may be what is wrong: let the front door choose another.
-                self.cookie = None;
+                self.headers.remove(header::COOKIE);
                 self.closed(None, &format!("cannot connect to {} ({why})", self.url))?;
             }
-            Happened::Heard(Frame::Text(text)) => return self.hear(&text),
+            Happened::Heard(Frame::Text(text)) => return self.hear(&text).await,
             Happened::Heard(Frame::Other) => self.client.alive(self.now_ms()),
             Happened::Heard(Frame::Closed(code, reason)) => {
                 let named = code.map(|code| format!("closed with {}", code.0));
@@ -141,7 +167,7 @@ impl Tail {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn hear(&mut self, text: &str) -> anyhow::Result<ControlFlow<()>> {
+    async fn hear(&mut self, text: &str) -> anyhow::Result<ControlFlow<()>> {
         let heard = self.client.text(self.now_ms(), text);
         if !matches!(heard, Heard::Repeated) {
             self.printer.frame(text)?;
@@ -149,15 +175,16 @@ impl Tail {
         match heard {
             Heard::Notification(delivery) => {
                 self.printer.notification(&delivery)?;
+                if self.acknowledges && delivery.notification.from.is_some() {
+                    let ids = vec![delivery.notification.id];
+                    self.line.say(ClientMessage::Ack { ids }.to_json()).await;
+                }
                 self.left = self.left.map(|left| left - 1);
                 if self.left == Some(0) {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            Heard::Welcome(welcome) => {
-                let resumed = if welcome.resume == Resume::Complete { ", nothing was missed" } else { "" };
-                self.printer.status(&format!("connected to {}{resumed}", welcome.replica));
-            }
+            Heard::Welcome(welcome) => self.welcome(&welcome),
             Heard::Gap(GapReason::Trimmed) => self.printer.status("gap: older ones are gone from history"),
             Heard::Gap(GapReason::Epoch) => {
                 self.printer.status("gap: history began anew, what was before is gone")
@@ -168,6 +195,21 @@ impl Tail {
             Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing => {}
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn welcome(&mut self, welcome: &Welcome) {
+        let user = welcome.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+        let resumed = if welcome.resume == Resume::Complete { ", nothing was missed" } else { "" };
+        self.printer.status(&format!("connected to {}{user}{resumed}", welcome.replica));
+        self.acknowledges = welcome.user.is_some();
+        // Renewed from time to time; a new one has its first.
+        let Some(session) = welcome.session.as_deref().and_then(|session| secret(session).ok()) else {
+            return;
+        };
+        if self.headers.get(SESSION) != Some(&session) {
+            self.printer.status(&format!("go on with --session {}", session.to_str().unwrap_or_default()));
+            self.headers.insert(SESSION, session);
+        }
     }
 
     fn closed(&mut self, code: Option<CloseCode>, words: &str) -> anyhow::Result<()> {
@@ -191,6 +233,13 @@ impl Tail {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// A header's value that no log shows.
+fn secret(text: &str) -> anyhow::Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).context("a line of visible ASCII is needed")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn sleep_until(at: Option<Instant>) {

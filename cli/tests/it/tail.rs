@@ -171,3 +171,48 @@ async fn ends_quietly_when_nobody_reads_it_any_more() {
     eventually("it ends", DEADLINE, async || tail.try_wait().unwrap().is_some()).await;
     assert!(tail.wait().unwrap().success());
 }
+
+/// A token of the demo.
+async fn token(demo: &Demo, user: &str) -> String {
+    let url = format!("{}/api/demo/token", demo.url);
+    let answer = reqwest::Client::new().post(url).json(&serde_json::json!({ "user": user })).send().await;
+    let body: serde_json::Value = answer.unwrap().json().await.unwrap();
+    body["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn reads_as_a_user_and_says_what_arrived() {
+    let demo = Demo::start().await;
+    let (ann, ben) = (token(&demo, "ann").await, token(&demo, "ben").await);
+    let mut sender = connected(&demo.url, &["--token", &ann]).await;
+    let mut reader = carillon(&["tail", "--url", &demo.url, "--token", &ben]);
+    reader.wait_line(" as ben").await;
+    let sent = carillon(&["send", "--url", &demo.url, "--token", &ann, "--to", "user:ben", "hello"]);
+    let line = reader.wait_line("hello").await;
+    assert!(line.contains("  from ann, claimed by bff-"), "{line}");
+    sender.wait_line(r#""status":"delivered""#).await;
+    drop(sent);
+}
+
+#[tokio::test]
+async fn reads_as_a_session_that_it_may_go_on_with() {
+    let demo = Demo::start().await;
+    let mut first = carillon(&["tail", "--url", &demo.url, "--session", "new"]);
+    let line = first.wait_line("-- go on with --session ").await;
+    let session = line.rsplit(' ').next().unwrap().to_owned();
+    drop(first);
+    let mut second = connected(&demo.url, &["--session", &session]).await;
+    let job =
+        reqwest::Client::new().post(format!("{}/api/jobs", demo.url)).header("carillon-session", &session);
+    let answer = job.json(&serde_json::json!({ "name": "Report", "steps": 1 })).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    second.wait_line("Report").await;
+    assert!(!second.stderr().iter().any(|line| line.contains("--session")), "it is the same session");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it() {
+    let line = one_line(carillon(&["tail", "--token", "first\nsecond"])).await;
+    assert!(line.starts_with("--token or CARILLON_TOKEN: a line of visible ASCII is needed"), "{line}");
+    assert!(!line.contains("second"), "{line}");
+}

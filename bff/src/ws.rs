@@ -10,6 +10,7 @@ use carillon_protocol::limits::{ENTRY_MAX_BYTES, HEARTBEAT_MS, SILENCE_MS};
 use carillon_protocol::{CloseCode, ServerMessage};
 use futures_util::SinkExt;
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite;
 
 use crate::app::App;
 use crate::feed::{Feed, Output};
@@ -140,7 +141,13 @@ impl Socket {
     async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.heard = Instant::now();
         match message {
-            None | Some(Err(_)) => Err(End::Gone),
+            None => Err(End::Gone),
+            Some(Err(error)) => {
+                if is_too_long(error) {
+                    metrics::limit_reached(Limit::MessageBytes);
+                }
+                Err(End::Gone)
+            }
             Some(Ok(Message::Close(_))) => {
                 // tungstenite has queued the answer; a flush sends it.
                 let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
@@ -220,4 +227,9 @@ impl Socket {
         };
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
+}
+
+/// Whether reading ended since a message is longer than is read at all.
+fn is_too_long(error: axum::Error) -> bool {
+    matches!(error.into_inner().downcast_ref(), Some(tungstenite::Error::Capacity(_)))
 }

@@ -231,6 +231,12 @@ async fn a_message_that_is_too_long_closes_with_a_code_that_says_so() {
     let (texts, code) = socket.until_closed().await;
     assert_eq!((texts.len(), code), (1, Some(CloseCode::TOO_LARGE)), "a welcome, and the end");
     until_counted(&bff, "message_bytes").await;
+    // Of one that is far longer, the rest is not even read.
+    let mut socket = Socket::open(&bff.ws(), &DialOptions::default()).await.unwrap();
+    socket.send(&"x".repeat(5 * ENTRY_MAX_BYTES)).await;
+    assert_eq!(socket.until_closed().await.1, None);
+    let counted = async || bff.metric("carillon_limits_reached_total", r#"limit="message_bytes""#).await;
+    eventually("it is counted too", DEADLINE, async || counted().await > 1.5).await;
 }
 
 #[tokio::test]

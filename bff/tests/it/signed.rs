@@ -7,6 +7,7 @@ use carillon_harness::Reader;
 use reqwest::Client;
 use serde_json::Value;
 
+use crate::limits::until_counted;
 use crate::people::KEY;
 use crate::world::{Bff, World, entry};
 
@@ -150,4 +151,26 @@ async fn a_signature_that_cannot_be_checked_is_refused_and_a_secret_closes_the_o
     let request = Client::new().post(keyed.http(PATH)).bearer_auth(KEY).header("webhook-id", "a");
     let answer = request.header("content-type", JSON).body(body).send().await.unwrap();
     assert_eq!(answer.status(), 202);
+}
+
+#[tokio::test]
+async fn signers_publish_so_much_together_and_those_who_cannot_sign_take_none_of_it() {
+    let world = World::new();
+    let options = ["--webhook-secret", FIRST, "--publishes-per-key", "1", "--publish-burst-per-key", "2"];
+    let [bff, _] = two(&world, &options).await;
+    let (now_ms, body) = (now_ms(), r#"{"body":"signed"}"#);
+    for n in 0..20 {
+        let forged = webhook(FOREIGN, &format!("forged_{n}"), now_ms, body);
+        refused(&bff, &forged, body, "does not match").await;
+    }
+    accepted(&bff, &webhook(FIRST, "msg_0", now_ms, body), body).await;
+    let mut last = 202;
+    for n in 1..40 {
+        last = post(&bff, &webhook(FIRST, &format!("msg_{n}"), now_ms, body), body).await.0;
+        if last != 202 {
+            break;
+        }
+    }
+    assert_eq!(last, 429);
+    until_counted(&bff, "publishes_per_key").await;
 }

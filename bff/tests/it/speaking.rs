@@ -6,6 +6,7 @@ use carillon_protocol::{CloseCode, ServerMessage, Status};
 use futures_util::future::join_all;
 use reqwest::header;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::limits::until_counted;
 use crate::people::{KEY, PEOPLE, SECRET, signed_in, token, token_with};
@@ -110,7 +111,7 @@ async fn a_reader_who_says_too_much_is_told_so_and_closed() {
     for _ in 0..1_000 {
         socket.send(r#"{"type":"unheard of"}"#).await;
     }
-    let (texts, code) = socket.until_closed().await;
+    let (texts, code) = timeout(DEADLINE, socket.until_closed()).await.expect("an end");
     assert_eq!(code, Some(CloseCode::LIMIT));
     let last = ServerMessage::parse(texts.last().unwrap()).unwrap();
     assert!(matches!(last, ServerMessage::Error { code, .. } if code == "rate_limited"));
@@ -189,4 +190,30 @@ async fn so_many_pages_of_history_are_read_at_a_time_and_the_others_wait() {
     ask(READS_MAX).await;
     assert!(waited().await < 0.5, "there is room for so many");
     ask(READS_MAX + 8).await;
+}
+
+#[tokio::test]
+async fn a_job_counts_as_what_its_owner_publishes() {
+    let world = World::new();
+    let options =
+        ["--publishes-per-user", "1", "--publish-burst-per-user", "2", "--trusted-proxies", "127.0.0.0/8"];
+    let bff = bff(&world, &options).await;
+    let client = reqwest::Client::new();
+    // The status of the first that is refused.
+    let until_refused = async |name: &'static str, value: String, address: &'static str| {
+        for _ in 0..40 {
+            let request = client.post(bff.http("/api/jobs")).header("X-Forwarded-For", address);
+            let status = request.header(name, &value).json(&json!({})).send().await.unwrap().status();
+            if status != 202 {
+                return status.as_u16();
+            }
+        }
+        202
+    };
+    assert_eq!(until_refused("authorization", format!("Bearer {}", token("ann")), "192.0.2.1").await, 429);
+    let opened: Value = client.post(bff.http("/api/sessions")).send().await.unwrap().json().await.unwrap();
+    let session = opened["session"].as_str().unwrap().to_owned();
+    assert_eq!(until_refused("carillon-session", session, "192.0.2.2").await, 429);
+    assert_eq!(post(&bff, &token("ben")).await.status(), 202, "each has their own");
+    until_counted(&bff, "publishes_per_user").await;
 }

@@ -98,7 +98,10 @@ fn the_build_context_has_every_crate_and_little_else() {
         let folder = package.manifest_path.parent().unwrap().strip_prefix(root()).unwrap();
         format!("!{folder}")
     });
-    let files = ["*", "!.cargo", "!Cargo.lock", "!Cargo.toml", "*/tests"].map(ToOwned::to_owned);
+    // The replica carries the two documents.
+    let documents = ["!docs/asyncapi.json", "!docs/openapi.json"];
+    let files = [&["*", "!.cargo", "!Cargo.lock", "!Cargo.toml", "*/tests"][..], &documents].concat();
+    let files = files.into_iter().map(ToOwned::to_owned);
     let wanted: BTreeSet<_> = folders.chain(files).collect();
     assert_eq!(lines, wanted.iter().map(String::as_str).collect());
 }

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) written: Written,
     /// Notified when a job was put into the queue.
     pub(crate) jobs: Arc<Notify>,
+    /// Notified when a message for the application was stored; `None` where there is no application.
+    pub(crate) upstream: Option<Arc<Notify>>,
     /// Milliseconds since 1970.
     pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.

@@ -12,6 +12,7 @@ use crate::presence::PresenceOptions;
 use crate::profiles::ProfileOptions;
 use crate::server::Patience;
 use crate::signing::{Signing, SigningOptions};
+use crate::upstream::UpstreamOptions;
 
 /// Where readers connect, unless something else is said.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
@@ -50,6 +51,8 @@ pub struct Config {
     pub identity: IdentityOptions,
     #[command(flatten)]
     pub signing: SigningOptions,
+    #[command(flatten)]
+    pub upstream: UpstreamOptions,
     /// Lets anybody publish who reaches an exposed address
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,

@@ -35,6 +35,7 @@ mod sse;
 mod states;
 pub mod token;
 mod trace;
+mod upstream;
 mod viewer;
 mod worker;
 mod ws;
@@ -59,6 +60,7 @@ pub use config::{Config, FanOutOption, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
 pub use server::{Patience, serve};
+pub use upstream::{Upstream, UpstreamOptions};
 pub use viewer::viewer;
 
 use app::{App, Shared};
@@ -92,6 +94,8 @@ pub struct Settings {
     pub identities: Identities,
     /// How applications prove who they are.
     pub signing: Signing,
+    /// The application to which readers speak.
+    pub upstream: Option<Upstream>,
     /// Lets anybody sign in as anybody.
     pub demo: Option<DemoKey>,
     /// Whether it does jobs itself.
@@ -132,6 +136,7 @@ impl Replica {
             publishing,
             identities,
             signing,
+            upstream,
             demo,
             does_jobs,
             static_dir,
@@ -184,6 +189,7 @@ impl Replica {
             worker::spawn(tasks, broker, &replica, &jobs);
         }
 
+        let upstream = upstream.map(|upstream| upstream.start(tasks, broker, &replica));
         let readers = TaskTracker::new();
         let roll = Roll {
             broker: broker.clone(),
@@ -206,6 +212,7 @@ impl Replica {
             sealer: OnceCell::new(),
             written,
             jobs,
+            upstream,
             clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),

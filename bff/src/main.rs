@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::signing::Signing;
-use carillon_bff::{Config, Patience, Replica, STOP_DEADLINE, Settings, metrics, raise_open_files, serve};
+use carillon_bff::{
+    Config, Patience, Replica, STOP_DEADLINE, Settings, Upstream, metrics, raise_open_files, serve,
+};
 use carillon_broker::{Broker, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
 use clap::{Parser, Subcommand};
@@ -60,6 +62,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         identities: Identities::new(&config.identity)?,
         demo: config.demo()?,
         publishing: config.publishing(listen, &signing),
+        upstream: Upstream::new(&config.upstream, &signing)?,
         signing,
         does_jobs: !config.no_worker,
         static_dir: config.static_dir,

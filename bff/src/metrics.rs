@@ -45,6 +45,12 @@ pub const ALL: &[(&str, &str)] = &[
         "attempts at jobs that ended here: done, failed, lost to another worker, or unsaid, since Redis was away",
     ),
     ("carillon_jobs_given_up_total", "jobs whose last worker fell silent"),
+    ("carillon_upstream_accepted_total", "messages stored for the application, repeats included"),
+    (
+        "carillon_upstream_attempts_total",
+        "attempts to send a message to the application: arrived, failed, refused, or lost: nobody knows what came of it",
+    ),
+    ("carillon_upstream_undeliverable_total", "messages to the application that went to the dead list"),
     ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
     ("carillon_states_read_total", "states of users that were read, to be told to their readers"),
@@ -286,5 +292,34 @@ pub(crate) fn job_ended(how: &'static str) {
 pub(crate) fn jobs_given_up(jobs: u64) {
     if jobs > 0 {
         counter!("carillon_jobs_given_up_total").increment(jobs);
+    }
+}
+
+/// What came of an attempt to send a message to the application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Attempt {
+    Arrived,
+    Failed,
+    Refused,
+    Lost,
+}
+
+pub(crate) fn upstream_accepted() {
+    counter!("carillon_upstream_accepted_total").increment(1);
+}
+
+pub(crate) fn upstream_attempt(attempt: Attempt) {
+    let outcome = match attempt {
+        Attempt::Arrived => "arrived",
+        Attempt::Failed => "failed",
+        Attempt::Refused => "refused",
+        Attempt::Lost => "lost",
+    };
+    counter!("carillon_upstream_attempts_total", "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn upstream_undeliverable(messages: u64) {
+    if messages > 0 {
+        counter!("carillon_upstream_undeliverable_total").increment(messages);
     }
 }

@@ -19,6 +19,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections to one host.
 const IDLE_MAX: usize = 2;
 
+/// What is read of an answer that nobody wants.
+const REST_MAX_BYTES: usize = 16 * 1024;
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A client for HTTP and HTTPS. It follows no redirect and no proxy: it asks whom it was told to ask.
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -80,6 +84,26 @@ impl Outbound {
             Ok(answer) => answer,
             Err(_) => Err(format!("no whole answer within {} ms", deadline.as_millis())),
         }
+    }
+
+    /// Sends a request and says how it was answered, which must be known within `deadline`. What else the
+    /// answer holds counts for nothing; where it is little, the connection is used again.
+    ///
+    /// # Errors
+    /// Says what went wrong, for the log: it may name hosts.
+    pub(crate) async fn tell(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<StatusCode, String> {
+        let response = match timeout(deadline, self.0.request(request)).await {
+            Ok(response) => response.map_err(|error| innermost(&error))?,
+            Err(_) => return Err(format!("no answer within {} ms", deadline.as_millis())),
+        };
+        let status = response.status();
+        let rest = Limited::new(response.into_body(), REST_MAX_BYTES).collect();
+        let _ = timeout(REST_TIMEOUT, rest).await;
+        Ok(status)
     }
 }
 

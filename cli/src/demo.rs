@@ -70,6 +70,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             publishing: Publishing::Open,
             identities: identities.clone(),
             signing: Signing::default(),
+            upstream: None,
             demo: Some(key.clone()),
             does_jobs: true,
             static_dir: options.static_dir.clone(),

@@ -9,12 +9,15 @@ use carillon_protocol::limits::TOPICS_MAX;
 use carillon_protocol::{
     Audience, ClientMessage, CloseCode, Cursor, ServerMessage, Status, format_timestamp,
 };
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{End, Socket};
+use crate::hub::connection_id;
 use crate::metrics::{self, Limit};
 use crate::reader::{TOPIC_REFUSED, credential};
 use crate::reply::Refusal;
+use crate::upstream::Said;
 
 /// Messages that a reader may say in a row; this many per second in the long run come back.
 const BURST_MAX_MESSAGES: u32 = 60;
@@ -81,7 +84,10 @@ impl Socket {
             ClientMessage::Ack { ids } => self.acknowledge(&ids).await,
             ClientMessage::Read { cursor, ids } => self.read(cursor.as_deref(), &ids).await,
             ClientMessage::Send { notification } => self.send_in_name(notification.get()).await,
-            ClientMessage::Message { .. } | ClientMessage::Unknown => Ok(()),
+            ClientMessage::Message { id, message, data } => {
+                self.tell_application(id, message.as_deref(), data.as_deref()).await
+            }
+            ClientMessage::Unknown => Ok(()),
         }
     }
 
@@ -176,6 +182,21 @@ impl Socket {
                 self.say(&ServerMessage::Status { cursor, id, status, at }).await
             }
             Err(refusal) => self.refuse_as(&refusal, about).await,
+        }
+    }
+
+    /// Stores something for the application. There is no answer unless it is refused.
+    async fn tell_application(
+        &mut self,
+        id: Option<String>,
+        message: Option<&str>,
+        data: Option<&RawValue>,
+    ) -> Result<(), End> {
+        let connection = connection_id(&self.app.run, self.feed.id());
+        let said = Said { id: id.as_deref(), message, data };
+        match self.app.tell_application(&self.caller, &connection, said).await {
+            Ok(()) => Ok(()),
+            Err((code, detail)) => self.refuse(code, &detail, id).await,
         }
     }
 

@@ -31,5 +31,6 @@ mod slow;
 mod speaking;
 mod sse;
 mod sticky;
+mod upstream;
 mod viewer;
 mod world;

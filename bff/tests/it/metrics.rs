@@ -7,13 +7,15 @@ use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use serde_json::json;
 
 use crate::people::{KEY, PEOPLE, SECRET, signed_in, token_with};
+use crate::upstream::WEBHOOK;
 use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_in_the_list_moves_and_no_other_exists() {
     let world = World::new();
     let nobody = format!("http://127.0.0.1:{}/keys", free_port());
-    let args = [&PEOPLE[..], &["--jwks-url", &nobody]].concat();
+    let upstream = ["--webhook-secret", WEBHOOK, "--upstream-url", &nobody];
+    let args = [&PEOPLE[..], &["--jwks-url", &nobody], &upstream].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
     bff.until_ready().await;
     let reader = Reader::connect(&bff.ws()).await;
@@ -40,6 +42,7 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     socket.until_closed().await;
     what_people_do(&world, &bff).await;
     what_jobs_do(&world, &bff).await;
+    what_is_said_to_an_application_that_is_away(&world, &bff, &reader).await;
     a_hole(&world, &reader).await;
     a_message_that_may_not_be_published(&world, &bff).await;
     world.redis.stop();
@@ -111,6 +114,16 @@ async fn what_jobs_do(world: &World, bff: &Bff) {
     assert_eq!(post("silent").await.unwrap().status(), 409);
     let ended = async || bff.metric("carillon_jobs_ended_total", "done").await > 0.5;
     eventually("a job that is done", DEADLINE, ended).await;
+}
+
+async fn what_is_said_to_an_application_that_is_away(world: &World, bff: &Bff, reader: &Reader) {
+    reader.send(r#"{"type":"message","id":"m","message":"hello"}"#).await;
+    let failed = async || bff.metric("carillon_upstream_attempts_total", "failed").await > 0.5;
+    eventually("an attempt that fails", DEADLINE, failed).await;
+    let id = world.redis.cli(&["HKEYS", "{Notification-List}:outbox:messages"]);
+    world.redis.run(&["HSET", "{Notification-List}:outbox:attempts", &id, "9"]);
+    let buried = async || bff.metric("carillon_upstream_undeliverable_total", "").await > 0.5;
+    eventually("the last one", DEADLINE, buried).await;
 }
 
 /// Two entries come into history, and only the second is published.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
-use carillon_bff::{LimitOptions, Patience, PresenceOptions, Publishing, Replica, Settings, now_ms};
+use carillon_bff::{
+    LimitOptions, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
+};
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
 use carillon_service::{Readiness, Tasks};
@@ -142,26 +144,43 @@ pub(crate) fn entry(id: impl std::fmt::Display) -> String {
 
 /// A replica in this process, where time can be paused.
 pub(crate) async fn in_process() -> (Broker, Faults, SocketAddr) {
+    in_process_with(Signing::default(), None).await
+}
+
+/// The same, with an application behind it.
+pub(crate) async fn in_process_with(
+    signing: Signing,
+    upstream: Option<Upstream>,
+) -> (Broker, Faults, SocketAddr) {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
-    let addr = replica(&broker, &IdentityOptions::default()).await;
+    let settings = Settings { signing, upstream, ..settings(&IdentityOptions::default()) };
+    let addr = serve(&broker, settings).await;
     (broker, faults, addr)
 }
 
 /// One of the replicas in this process that share a broker.
 pub(crate) async fn replica(broker: &Broker, identities: &IdentityOptions) -> SocketAddr {
-    let settings = Settings {
+    serve(broker, settings(identities)).await
+}
+
+fn settings(identities: &IdentityOptions) -> Settings {
+    Settings {
         replica: "bff-1".to_owned(),
         fan_out: FanOut::All,
         publishing: Publishing::Open,
         identities: Identities::new(identities).unwrap(),
         signing: Signing::default(),
+        upstream: None,
         demo: None,
         does_jobs: true,
         static_dir: None,
         limits: LimitOptions::default(),
         patience: Patience::default(),
         presence: PresenceOptions::default(),
-    };
+    }
+}
+
+async fn serve(broker: &Broker, settings: Settings) -> SocketAddr {
     let tasks = Tasks::default();
     let replica = Replica::start(settings, broker, &Readiness::default(), &tasks).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

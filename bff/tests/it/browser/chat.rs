@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Html;
-use axum::routing::get;
+use axum::routing::{get, post};
 use carillon_harness::free_port;
 use serde_json::{Value, json};
 use thirtyfour::{By, Key};
 use tokio::net::TcpListener;
 use tokio::sync::MutexGuard;
+use tokio_util::task::TaskTracker;
 
 use super::chrome::Chrome;
 use super::stage::TURN;
+use crate::upstream::WEBHOOK;
 use crate::world::{Bff, World};
 
 const PAGE: &str = include_str!("../../../../examples/chat.html");
@@ -50,9 +52,9 @@ impl Chat {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let files = Router::new()
             .route("/chat.html", get(async || Html(PAGE)))
-            .route("/favicon.ico", get(async || StatusCode::NO_CONTENT));
-        #[allow(clippy::disallowed_methods, reason = "it ends with the test")]
-        tokio::spawn(axum::serve(listener, files).into_future());
+            .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
+            .route("/incoming", post(async || StatusCode::NO_CONTENT));
+        TaskTracker::new().spawn(axum::serve(listener, files).into_future());
         let bff = replica(&world, free_port(), &origin).await;
         let url = format!("{origin}/chat.html?server={}", bff.http(""));
         let chat = Self { chrome: Chrome::start().await, bff, world, url, origin, _turn: turn };
@@ -94,7 +96,10 @@ impl Chat {
 
 async fn replica(world: &World, port: u16, origin: &str) -> Bff {
     let listen = (Ipv4Addr::LOCALHOST, port).into();
-    let bff = Bff::spawn_at("bff-1", listen, &world.redis.url(), &["--allowed-origins", origin]);
+    let upstream = format!("{origin}/incoming");
+    let application = ["--upstream-url", &upstream, "--webhook-secret", WEBHOOK];
+    let args = [&["--allowed-origins", origin][..], &application].concat();
+    let bff = Bff::spawn_at("bff-1", listen, &world.redis.url(), &args);
     bff.until_ready().await;
     bff
 }

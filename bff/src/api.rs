@@ -181,24 +181,20 @@ pub(crate) fn require_json(parts: &Parts, detail: &str) -> Result<(), Refusal> {
 impl App {
     /// Who publishes: a user, or, without one, an application that may say anything to anybody.
     async fn publisher(&self, parts: &Parts) -> Result<Option<Identity>, Refusal> {
-        let key = authorize(&self.publishing, parts);
-        if let Ok(Some(key)) = key {
-            self.limits.publish(&Publisher::Key(key))?;
-            return Ok(None);
-        }
         match self.identities.token_of(parts) {
-            Some(token) if self.identities.tokens.is_configured() => {
+            Some(token) if !self.has_key(parts) && self.identities.tokens.is_configured() => {
                 self.allow_origin(parts)?;
                 Ok(Some(self.identity(token).await?))
             }
-            _ => {
-                key?;
-                self.limits
-                    .network(parts)
-                    .map_or(Ok(()), |network| self.limits.publish(&Publisher::Network(network)))?;
-                Ok(None)
-            }
+            _ => self.application(parts).map(|()| None),
         }
+    }
+
+    /// An application that may say anything to anybody: it has a key, or none is needed. Counted.
+    pub(crate) fn application(&self, parts: &Parts) -> Result<(), Refusal> {
+        let key = authorize(&self.publishing, parts)?.map(Publisher::Key);
+        let publisher = key.or_else(|| self.limits.network(parts).map(Publisher::Network));
+        publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher))
     }
 
     /// Whether a request has one of the keys.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Publishing;
-use crate::feed::{Clock, Feed, Feeds, Output};
+use crate::feed::{Clock, Feed, Feeds, Joined, Output, Reader};
 use crate::hub::connection_id;
 use crate::identity::Identities;
 use crate::limits::Limits;
@@ -71,18 +71,14 @@ impl App {
         Self(Arc::new(shared))
     }
 
-    /// Adds a reader and says what it is welcomed with.
-    pub(crate) async fn join(
-        &self,
-        caller: &Caller,
-        since: Option<Cursor>,
-    ) -> Result<(Feed, Welcome), Refusal> {
+    /// Adds a reader, within the limits and while the caller is let in.
+    pub(crate) async fn attach(&self, caller: &Caller, reader: Reader) -> Result<(Feed, Joined), Refusal> {
         if self.stop.is_cancelled() {
             let detail = "connect again: another replica takes over";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is going away", detail));
         }
         let place = self.limits.admit(caller.user(), caller.network)?;
-        let (mut feed, joined) = self.feeds.join(caller.reader(since)).await?;
+        let (mut feed, joined) = self.feeds.join(reader).await?;
         if let Some(identity) = &caller.identity {
             let credential = credential(identity);
             // Looked at again now that a revocation finds the reader: one may have come between.
@@ -92,6 +88,16 @@ impl App {
             }
         }
         feed.hold(place);
+        Ok((feed, joined))
+    }
+
+    /// Adds a reader and says what it is welcomed with.
+    pub(crate) async fn join(
+        &self,
+        caller: &Caller,
+        since: Option<Cursor>,
+    ) -> Result<(Feed, Welcome), Refusal> {
+        let (feed, joined) = self.attach(caller, caller.reader(since)).await?;
         let welcome = Welcome {
             connection: connection_id(&self.run, feed.id()),
             replica: self.replica.to_string(),

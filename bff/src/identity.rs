@@ -107,7 +107,12 @@ impl Identities {
     #[must_use]
     pub fn token_of<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
         let cookie = || cookie(&parts.headers, self.cookie.as_deref()?);
-        bearer(&parts.headers).or_else(|| query_token(parts)).or_else(cookie)
+        Self::stated(parts).or_else(cookie)
+    }
+
+    /// The token that a request states itself, which no browser adds.
+    pub(crate) fn stated(parts: &Parts) -> Option<&str> {
+        bearer(&parts.headers).or_else(|| query_token(parts))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod jwks;
 mod limits;
 mod messages;
 pub mod metrics;
+mod notify;
 pub mod origin;
 mod outbound;
 mod port;
@@ -36,6 +37,7 @@ mod states;
 pub mod token;
 mod trace;
 mod upstream;
+mod users;
 mod viewer;
 mod worker;
 mod ws;
@@ -255,10 +257,13 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/api/revocations", post(api::revoke))
         .route("/api/presence", get(presence::many))
         .route("/api/presence/{user}", get(presence::one))
+        .route("/api/users/{user}/state", get(users::state).put(users::set_state))
+        .route("/api/users/{user}/raw", post(users::raw))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
+        .route("/notify/ws", get(notify::upgrade))
         .with_state(app)
         .merge(contract::router())
         .merge(demo.map(demo::router).unwrap_or_default());

@@ -71,6 +71,8 @@ pub enum Transport {
     Ws,
     /// `/sse`
     Sse,
+    /// `/notify/ws`
+    Notify,
 }
 
 impl Transport {
@@ -78,6 +80,7 @@ impl Transport {
         match self {
             Self::Ws => "ws",
             Self::Sse => "sse",
+            Self::Notify => "notify",
         }
     }
 }

@@ -51,14 +51,24 @@ impl Caller {
 
     /// A reader of all that the caller may and wants to read.
     pub(crate) fn reader(&self, since: Option<Cursor>) -> Reader {
-        // 62 random bits from the operating system: a connection's id is not to be guessed.
-        let id = uuid::Uuid::new_v4().as_u64_pair().1;
-        Reader { id, audiences: self.audiences(), since }
+        reader_of(self.audiences(), since)
+    }
+
+    /// A signed-in user without anything else.
+    pub(crate) fn user_alone(identity: Identity, network: Option<IpNet>) -> Self {
+        Self { identity: Some(identity), session: None, topics: BTreeSet::new(), network }
     }
 
     pub(crate) fn user(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| identity.user.as_str())
     }
+}
+
+/// A reader of these audiences.
+pub(crate) fn reader_of(audiences: Arc<[Audience]>, since: Option<Cursor>) -> Reader {
+    // 62 random bits from the operating system: a connection's id is not to be guessed.
+    let id = uuid::Uuid::new_v4().as_u64_pair().1;
+    Reader { id, audiences, since }
 }
 
 /// What a token was good for, as readers are shut out by.

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite;
 use crate::app::App;
 use crate::feed::{Feed, Output};
 use crate::metrics::{self, Limit, Transport};
+use crate::notify;
 use crate::reader::{Caller, since};
 use crate::reply::Refusal;
 use command::Allowance;
@@ -53,8 +54,30 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
     })?;
     let (feed, welcome) = app.join(&caller, since).await?;
+    let welcome = ServerMessage::Welcome(welcome).to_json();
+    Ok(accept(upgrade, app, caller, feed, Dialect::Frames, welcome))
+}
+
+/// What a socket says and understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Frames with a `type`, in both directions.
+    Frames,
+    /// What the clients of notify know, which say nothing.
+    Notify,
+}
+
+/// Serves a reader on the socket that comes of an upgrade, and says `first` before all else.
+pub(crate) fn accept(
+    upgrade: WebSocketUpgrade,
+    app: App,
+    caller: Caller,
+    feed: Feed,
+    dialect: Dialect,
+    first: String,
+) -> Response {
     let readers = app.readers.clone();
-    Ok(upgrade
+    upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
@@ -63,14 +86,15 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         .on_upgrade(move |socket| {
             let expires = caller.identity.as_ref().map(|identity| app.instant(identity.expires_at_ms));
             let (heard, allowance, caller) = (Instant::now(), Allowance::new(), Box::new(caller));
-            let socket = Socket { socket, feed, app, caller, heard, expires, allowance };
-            readers.track_future(socket.serve(ServerMessage::Welcome(welcome)))
-        }))
+            let socket = Socket { socket, dialect, feed, app, caller, heard, expires, allowance };
+            readers.track_future(socket.serve(first))
+        })
 }
 
 /// One reader on a WebSocket. One task owns it: it writes, reads and keeps time.
 struct Socket {
     socket: WebSocket,
+    dialect: Dialect,
     feed: Feed,
     app: App,
     caller: Box<Caller>,
@@ -90,16 +114,24 @@ enum End {
 }
 
 impl Socket {
-    async fn serve(mut self, welcome: ServerMessage) {
-        metrics::joined(Transport::Ws);
-        let end = match self.say(&welcome).await {
+    async fn serve(mut self, first: String) {
+        let transport = self.transport();
+        metrics::joined(transport);
+        let end = match self.send([Message::text(first)]).await {
             Ok(()) => self.attend().await,
             Err(end) => end,
         };
         if let End::Close(code, reason) = end {
             self.close(code, reason).await;
         }
-        metrics::left(Transport::Ws);
+        metrics::left(transport);
+    }
+
+    fn transport(&self) -> Transport {
+        match self.dialect {
+            Dialect::Frames => Transport::Ws,
+            Dialect::Notify => Transport::Notify,
+        }
     }
 
     async fn attend(&mut self) -> End {
@@ -154,6 +186,7 @@ impl Socket {
                 Err(End::Gone)
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Text(_) | Message::Binary(_))) if self.dialect == Dialect::Notify => Ok(()),
             Some(Ok(Message::Binary(_))) => {
                 Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
             }
@@ -168,14 +201,18 @@ impl Socket {
     /// The heartbeat, and on time a ping in the same write, which a browser answers by itself.
     async fn heartbeat(&mut self, ping: bool) -> Result<(), End> {
         let Some(cursor) = self.feed.cursor() else { return Ok(()) };
-        let heartbeat = ServerMessage::Heartbeat { cursor: cursor.to_string() }.to_json();
+        let heartbeat = (self.dialect == Dialect::Frames)
+            .then(|| Message::text(ServerMessage::Heartbeat { cursor: cursor.to_string() }.to_json()));
         let ping = ping.then(|| Message::Ping(bytes::Bytes::new()));
-        self.send([Message::text(heartbeat)].into_iter().chain(ping)).await
+        self.send(heartbeat.into_iter().chain(ping)).await
     }
 
     async fn write(&mut self, output: Output) -> Result<(), End> {
         if let Some(code) = output.close {
             return Err(End::Close(code, output.close_reason()));
+        }
+        if self.dialect == Dialect::Notify {
+            return self.send(notify::texts(&output).into_iter().map(Message::Text)).await;
         }
         self.send(output.texts().map(Message::Text)).await?;
         self.app.note_written(&self.feed, &output);
@@ -209,7 +246,11 @@ impl Socket {
     /// Tells a reader of a replica that is going away when to come back.
     async fn farewell(&mut self) -> End {
         let reconnect_in_ms = fastrand::u64(0..crate::app::RECONNECT_MAX_MS);
-        match self.say(&ServerMessage::Goodbye { reconnect_in_ms }).await {
+        let told = match self.dialect {
+            Dialect::Frames => self.say(&ServerMessage::Goodbye { reconnect_in_ms }).await,
+            Dialect::Notify => Ok(()),
+        };
+        match told {
             Ok(()) => End::Close(CloseCode::DRAIN, "this replica is going away"),
             Err(end) => end,
         }

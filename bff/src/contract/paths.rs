@@ -23,7 +23,7 @@ fn of<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
 }
 
 pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    [notifications(schemas), streams(), people(schemas), jobs(schemas), service()]
+    [notifications(schemas), streams(), people(schemas), programs(), jobs(schemas), service()]
         .into_iter()
         .flatten()
         .collect()
@@ -81,6 +81,35 @@ fn streams() -> Vec<Operation> {
             .takes(&["since", "lastEventId", "session", "topic"])
             .answers_as(200, "The stream.", "text/event-stream", json!({ "type": "string" }))
             .refuses(&[400, 401, 403, 429, 500, 503]),
+        Operation::new("get", "/notify/ws", tag, "notifySocket", "Opens a WebSocket for a client of notify")
+            .text("A signed-in user's state and what programs say to the user, in the frames of go-bridget/notify.")
+            .for_any(&["token", "tokenInQuery", "tokenInCookie"])
+            .ends(101, "The socket is open; `connect` is the first frame.")
+            .refuses(&[401, 403, 426, 429, 500, 503]),
+    ]
+}
+
+/// What programs keep for users, and say.
+fn programs() -> Vec<Operation> {
+    let (tag, state) = ("People", json!({ "type": "object", "additionalProperties": { "type": "string" } }));
+    vec![
+        Operation::new("get", "/api/users/{user}/state", tag, "state", "Tells what programs keep for a user")
+            .text("For the user, and whoever has a key. Without fields where there is none.")
+            .for_any(&TOLD)
+            .answers(200, "The fields.", state.clone())
+            .refuses(&[400, 401, 403, 408, 500, 503]),
+        Operation::new("put", "/api/users/{user}/state", tag, "setState", "Keeps a state for a user")
+            .text("The fields take the place of all that there were, at most 64 KiB, and the user's readers are told.")
+            .for_any(&["key"])
+            .body(state)
+            .ends(204, "It is kept.")
+            .refuses(&[400, 401, 408, 413, 415, 429, 500, 503]),
+        Operation::new("post", "/api/users/{user}/raw", tag, "say", "Says something to a user")
+            .text("The body, at most 64 KiB of anything, goes to the connections that the user has now, and is kept nowhere.")
+            .for_any(&["key"])
+            .body_of("*/*", json!({}))
+            .ends(204, "It was said.")
+            .refuses(&[400, 401, 403, 408, 413, 429, 500, 503]),
     ]
 }
 

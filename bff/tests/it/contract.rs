@@ -95,6 +95,8 @@ async fn every_operation_answers_what_is_described() {
     let (list, one, trace) =
         ("/api/notifications", "/api/notifications/{id}", "/api/notifications/{id}/trace");
     let (jobs, presence) = ("/api/jobs", "/api/presence/{user}");
+    let (state, raw) = ("/api/users/{user}/state", "/api/users/{user}/raw");
+    let put = |status| call(Method::PUT, state, status).at("/api/users/ann/state").by(KEY);
     let calls = [
         post(list, 202).body(message.clone()),
         post(list, 409).body(message.clone()).by(&token("eve")),
@@ -134,6 +136,18 @@ async fn every_operation_answers_what_is_described() {
         get(presence, 200).at("/api/presence/ann").by(KEY),
         get(presence, 403).at("/api/presence/ben"),
         get(presence, 401).at("/api/presence/ben").by(""),
+        put(204).body(json!({ "unread": "3" })),
+        put(400).body(json!({ "unread": 3 })),
+        put(401).by(&token("ann")).body(json!({})),
+        put(413).body(json!({ "x": "y".repeat(65_536) })),
+        put(415),
+        get(state, 200).at("/api/users/ann/state"),
+        get(state, 403).at("/api/users/ben/state"),
+        post(raw, 204).at("/api/users/ann/raw").by(KEY).body(json!("hello")),
+        post(raw, 401).at("/api/users/ann/raw").body(json!("hello")),
+        post(raw, 413).at("/api/users/ann/raw").by(KEY).body(json!("x".repeat(65_536))),
+        get("/notify/ws", 426),
+        get("/notify/ws", 401).by(""),
         get("/api/demo", 404).by(""),
         post("/api/demo/token", 404).by("").body(json!({ "user": "ann" })),
         get("/openapi.json", 200).by(""),

@@ -1,5 +1,26 @@
 //! What other programs keep for a user and say to a user.
 
+/// Makes a test of each function, once for each engine.
+macro_rules! on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::notify::Place::on_redis().await).await;
+            })*
+        }
+        mod in_memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::notify::Place::in_memory().await).await;
+            })*
+        }
+    };
+}
+
+mod http;
+mod socket;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,24 +64,6 @@ impl Place {
         assert!(socket.text().await.starts_with(r#"{"type":"welcome""#));
         socket
     }
-}
-
-/// Makes a test of each function, once for each engine.
-macro_rules! on_both_engines {
-    ($($name:ident),* $(,)?) => {
-        mod on_redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Place::on_redis().await).await;
-            })*
-        }
-        mod in_memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Place::in_memory().await).await;
-            })*
-        }
-    };
 }
 
 on_both_engines!(

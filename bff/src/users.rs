@@ -1,0 +1,131 @@
+//! `/api/users/{user}`: what other programs keep for a user and say to a user, for those without a Redis client.
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use carillon_broker::State as UserState;
+use carillon_broker::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
+use carillon_protocol::FieldError;
+use carillon_protocol::limits::NAME_MAX_BYTES;
+use serde_json::{Map, Value};
+
+use crate::api::{authorize, require_json};
+use crate::app::App;
+use crate::reply::Refusal;
+
+/// Longest request that sets a state, in bytes: JSON may write one byte as six.
+const STATE_BODY_MAX_BYTES: usize = 8 * STATE_MAX_BYTES;
+/// Fields that one refusal names at most.
+const FAULTS_MAX: usize = 16;
+
+impl App {
+    /// The state of a user, for the user, and for whoever has a key.
+    pub(crate) async fn state_for(&self, parts: &Parts, user: &str) -> Result<UserState, Refusal> {
+        named(user)?;
+        match self.identities.token_of(parts) {
+            Some(token) if !self.has_key(parts) => {
+                self.allow_origin(parts)?;
+                if self.identity(token).await?.user != user {
+                    let detail = "a state is for its user, and for applications with a key";
+                    return Err(Refusal::new(StatusCode::FORBIDDEN, "this is another user's", detail));
+                }
+            }
+            _ => {
+                authorize(&self.publishing, parts)?;
+            }
+        }
+        Ok(self.broker.state(user).await?)
+    }
+
+    /// Says something to a user, for an application.
+    pub(crate) async fn say_to(&self, parts: &Parts, user: &str, data: &[u8]) -> Result<(), Refusal> {
+        self.allow_origin(parts)?;
+        self.application(parts)?;
+        named(user)?;
+        if data.len() > RAW_MAX_BYTES {
+            return Err(too_much());
+        }
+        Ok(self.broker.publish_raw(user, data).await?)
+    }
+}
+
+/// `GET /api/users/{user}/state`: the fields of the state; none where there is none.
+pub(crate) async fn state(
+    State(app): State<App>,
+    Path(user): Path<String>,
+    request: Request,
+) -> Result<Json<UserState>, Refusal> {
+    let (parts, _) = request.into_parts();
+    app.state_for(&parts, &user).await.map(Json)
+}
+
+/// `PUT /api/users/{user}/state`: these fields take the place of all that there were, and the user's
+/// readers are told.
+pub(crate) async fn set_state(
+    State(app): State<App>,
+    Path(user): Path<String>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    let (parts, body) = request.into_parts();
+    app.application(&parts)?;
+    named(&user)?;
+    require_json(&parts, "send the fields of the state as application/json")?;
+    let body = to_bytes(body, STATE_BODY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let state = fields(&body)?;
+    if state.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>() > STATE_MAX_BYTES {
+        return Err(too_large());
+    }
+    app.broker.set_state(&user, &state).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/users/{user}/raw`: the body, whatever it is, goes to the user's connections as they are now.
+pub(crate) async fn raw(
+    State(app): State<App>,
+    Path(user): Path<String>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, RAW_MAX_BYTES).await.map_err(|_| too_much())?;
+    app.say_to(&parts, &user, &body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn named(user: &str) -> Result<(), Refusal> {
+    if (1..=NAME_MAX_BYTES).contains(&user.len()) {
+        return Ok(());
+    }
+    let detail = format!("a name of 1 to {NAME_MAX_BYTES} bytes");
+    let fault = FieldError { limit: Some(NAME_MAX_BYTES as u64), ..FieldError::new("user", detail) };
+    Err(Refusal::fields("this is no user", vec![fault]))
+}
+
+fn fields(body: &[u8]) -> Result<UserState, Refusal> {
+    let fault = |faults| Refusal::fields("this is no state", faults);
+    let fields: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|error| fault(vec![FieldError::new("", format!("an object of texts: {error}"))]))?;
+    let mut faults = Vec::new();
+    let mut state = UserState::new();
+    for (field, value) in fields {
+        match value {
+            Value::String(text) => {
+                state.insert(field, text);
+            }
+            _ => faults.push(FieldError::new(&field, "a text, since Redis keeps nothing else")),
+        }
+    }
+    faults.truncate(FAULTS_MAX);
+    if faults.is_empty() { Ok(state) } else { Err(fault(faults)) }
+}
+
+fn too_large() -> Refusal {
+    let detail = format!("the names and values of a state have at most {STATE_MAX_BYTES} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+}
+
+fn too_much() -> Refusal {
+    let detail = format!("at most {RAW_MAX_BYTES} bytes are said to a user at once");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+}

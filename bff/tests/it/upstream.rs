@@ -209,7 +209,9 @@ async fn what_the_application_refuses_for_good_or_ten_times_is_buried_and_the_ne
         assert_eq!(raw["message"], message);
     }
     let count = |message: &str| application.posts().iter().filter(|post| post.message() == message).count();
-    assert_eq!(["gone", "unwanted", "hopeless", "last"].map(count), [1, 1, 2, 1]);
+    assert_eq!(["gone", "unwanted", "last"].map(count), [1, 1, 1]);
+    // A third, where the second began before it was made the tenth.
+    assert!((2..=3).contains(&count("hopeless")));
     assert!(bff.metric("carillon_upstream_undeliverable_total", "").await > 2.5);
 }
 
@@ -228,15 +230,15 @@ async fn a_slow_answer_holds_up_its_own_session_alone_and_is_not_waited_for_for_
         slow.send(&said(id)).await;
     }
     application.until("the slow one", |posts| !posts.is_empty()).await;
-    for n in 0..20 {
+    for n in 0..10 {
         other.send(&said(&format!("n-{n}"))).await;
     }
-    application.wait_for(21).await;
+    application.wait_for(11).await;
     let attempts = async |outcome: &str| bff.metric("carillon_upstream_attempts_total", outcome).await;
     assert!(attempts("failed").await < 0.5, "the slow one is still waited for");
     application.until("all", |posts| posts.iter().any(|post| post.message() == "behind it")).await;
     settled(&world).await;
-    assert_eq!(application.messages()[21..], ["slow", "behind it"]);
+    assert_eq!(application.messages()[11..], ["slow", "behind it"]);
     assert!(attempts("failed").await > 0.5 && attempts("lost").await < 0.5, "before its lease was over");
 }
 

@@ -1,13 +1,16 @@
-//! `examples/chat.html` as somebody opens it: from another web server, with nothing built.
+//! `examples/chat.html` as somebody opens it, from another web server, with nothing built; and
+//! `examples/application.py`, which answers it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Html;
-use axum::routing::{get, post};
-use carillon_harness::free_port;
+use axum::routing::get;
+use carillon_bff::now_ms;
+use carillon_bff::signature::WebhookSecrets;
+use carillon_harness::{Process, eventually, free_port, need};
 use serde_json::{Value, json};
 use thirtyfour::{By, Key};
 use tokio::net::TcpListener;
@@ -21,6 +24,7 @@ use crate::world::{Bff, World};
 
 const PAGE: &str = include_str!("../../../../examples/chat.html");
 const LINES_MAX: usize = 149;
+const APPLICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/application.py");
 const DEADLINE: Duration = Duration::from_secs(60);
 const READ: &str = r##"
     return {
@@ -34,14 +38,46 @@ const READ: &str = r##"
     };
 "##;
 
-/// The page in a browser, before a replica, over Redis.
+/// The page in a browser, before a replica, over Redis, with the application behind it.
 struct Chat {
     chrome: Chrome,
     bff: Bff,
+    application: Process,
     world: World,
+    ports: Ports,
     url: String,
-    origin: String,
     _turn: MutexGuard<'static, ()>,
+}
+
+/// Where all of them are, also when they are started again.
+struct Ports {
+    page: u16,
+    bff: u16,
+    application: u16,
+}
+
+impl Ports {
+    async fn replica(&self, world: &World) -> Bff {
+        let (origin, upstream) = (local(self.page), local(self.application));
+        let args = ["--allowed-origins", &origin, "--upstream-url", &upstream, "--webhook-secret", WEBHOOK];
+        let bff = Bff::spawn_at("bff-1", (Ipv4Addr::LOCALHOST, self.bff).into(), &world.redis.url(), &args);
+        bff.until_ready().await;
+        bff
+    }
+
+    async fn application(&self) -> Process {
+        need("python3", "python3");
+        let (url, port) = (local(self.bff), self.application.to_string());
+        let env = [("CARILLON_URL", &*url), ("PORT", &port), ("WEBHOOK_SECRET", WEBHOOK)];
+        let process = Process::spawn("python3", &[APPLICATION], &env);
+        let listens = async || TcpStream::connect((Ipv4Addr::LOCALHOST, self.application)).is_ok();
+        eventually("the application listens", DEADLINE, listens).await;
+        process
+    }
+}
+
+fn local(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 impl Chat {
@@ -49,15 +85,15 @@ impl Chat {
         let turn = TURN.lock().await;
         let world = World::new();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let ports =
+            Ports { page: listener.local_addr().unwrap().port(), bff: free_port(), application: free_port() };
         let files = Router::new()
             .route("/chat.html", get(async || Html(PAGE)))
-            .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
-            .route("/incoming", post(async || StatusCode::NO_CONTENT));
+            .route("/favicon.ico", get(async || StatusCode::NO_CONTENT));
         TaskTracker::new().spawn(axum::serve(listener, files).into_future());
-        let bff = replica(&world, free_port(), &origin).await;
-        let url = format!("{origin}/chat.html?server={}", bff.http(""));
-        let chat = Self { chrome: Chrome::start().await, bff, world, url, origin, _turn: turn };
+        let (bff, application) = (ports.replica(&world).await, ports.application().await);
+        let url = format!("{}/chat.html?server={}", local(ports.page), bff.http(""));
+        let chat = Self { chrome: Chrome::start().await, bff, application, world, ports, url, _turn: turn };
         chat.load().await;
         chat
     }
@@ -79,12 +115,17 @@ impl Chat {
         }
     }
 
+    /// Waits until these are the last lines.
+    async fn until_said(&self, last: &[(&str, &str, &str)]) {
+        self.until(&format!("{last:?}"), |page| lines(page).ends_with(last)).await;
+    }
+
     async fn say(&self, text: &str) {
         let input = self.chrome.driver().find(By::Id("text")).await.unwrap();
         input.send_keys(text + Key::Enter).await.unwrap();
     }
 
-    /// The id under which the application knows the session of the page.
+    /// The id under which programs know the session of the page.
     async fn session(&self) -> String {
         let page = self.until("a session", |page| page["kept"]["session"].is_string()).await;
         let open = reqwest::Client::new().post(self.bff.http("/api/sessions"));
@@ -92,16 +133,6 @@ impl Chat {
         let answer: Value = open.send().await.unwrap().json().await.unwrap();
         answer["id"].as_str().unwrap().to_owned()
     }
-}
-
-async fn replica(world: &World, port: u16, origin: &str) -> Bff {
-    let listen = (Ipv4Addr::LOCALHOST, port).into();
-    let upstream = format!("{origin}/incoming");
-    let application = ["--upstream-url", &upstream, "--webhook-secret", WEBHOOK];
-    let args = [&["--allowed-origins", origin][..], &application].concat();
-    let bff = Bff::spawn_at("bff-1", listen, &world.redis.url(), &args);
-    bff.until_ready().await;
-    bff
 }
 
 fn status(page: &Value) -> &str {
@@ -135,43 +166,64 @@ fn it_is_short_and_loads_nothing() {
 async fn a_chat_goes_on_through_a_restart_and_a_reload_in_the_same_session() {
     let mut chat = Chat::open().await;
     let session = chat.session().await;
-    let answer = |id: &str, body: &str| {
-        let buttons = json!([{ "text": "Yes", "payload": { "yes": true } }]);
-        json!({ "id": id, "body": body, "to": { "session": session }, "data": { "buttons": buttons } })
-            .to_string()
-    };
-    chat.say("Hello").await;
-    chat.until("the service has it", |page| lines(page) == [("own", "Hello", "sent")]).await;
-    chat.world.push([answer("a-1", "Shall I <b>go</b> on?")]).await;
-    chat.until("the answer", |page| lines(page).len() == 2).await;
+    chat.say("<b>Hello</b>").await;
+    chat.until_said(&[("own", "<b>Hello</b>", "sent"), ("theirs", "You said: <b>Hello</b>", "")]).await;
     chat.chrome.driver().find(By::Css("li.theirs button")).await.unwrap().click().await.unwrap();
-    let page = chat.until("what the button says", |page| lines(page).len() == 3).await;
-    assert_eq!(lines(&page)[1], ("theirs", "Shall I <b>go</b> on?", ""));
-    assert_eq!(
-        (page["kept"]["lines"][2]["data"].to_string().as_str(), lines(&page)[2].1),
-        (r#"{"yes":true}"#, "Yes")
-    );
+    chat.until_said(&[("own", "Say that again", "sent"), ("theirs", "You said: Say that again", "")]).await;
+    let page = chat.until("four lines", |page| lines(page).len() == 4).await;
+    assert_eq!(page["kept"]["lines"][2]["data"], json!({ "again": "<b>Hello</b>" }));
     assert!(chat.chrome.driver().browser_log().await.unwrap().is_empty());
 
+    // The replica goes away, with both ends in the middle of something.
     chat.bff.process.kill();
     chat.until("it says so", |page| !status(page).starts_with("Live")).await;
     chat.say("Are you there?").await;
-    chat.until("it is kept", |page| lines(page).last() == Some(&("own", "Are you there?", "waiting"))).await;
-    chat.world.push([answer("a-2", "I am back")]).await;
-    chat.bff = replica(&chat.world, chat.bff.port(), &chat.origin).await;
-    let said = [
-        ("own", "Hello", "sent"),
-        ("theirs", "Shall I <b>go</b> on?", ""),
-        ("own", "Yes", "sent"),
+    chat.until_said(&[("own", "Are you there?", "waiting")]).await;
+    let pushed = json!({ "id": "p-1", "body": "From elsewhere", "to": { "session": session } });
+    chat.world.push([pushed.to_string()]).await;
+    chat.bff = chat.ports.replica(&chat.world).await;
+    let missed = [
         ("own", "Are you there?", "sent"),
-        ("theirs", "I am back", ""),
+        ("theirs", "From elsewhere", ""),
+        ("theirs", "You said: Are you there?", ""),
     ];
-    chat.until("all of it", |page| lines(page) == said).await;
+    chat.until_said(&missed).await;
 
+    // The application goes away, and the page is loaded anew meanwhile.
+    chat.application.kill();
+    chat.say("And you?").await;
+    chat.until_said(&[("own", "And you?", "sent")]).await;
     chat.load().await;
-    chat.until("the same lines", |page| lines(page) == said).await;
+    chat.application = chat.ports.application().await;
+    chat.until_said(
+        &[&missed[..], &[("own", "And you?", "sent"), ("theirs", "You said: And you?", "")]].concat(),
+    )
+    .await;
     assert_eq!(chat.session().await, session);
-    chat.world.push([answer("a-3", "Still here"), crate::world::entry("all")]).await;
-    let page = chat.until("what comes after", |page| lines(page).len() == 7).await;
-    assert_eq!(lines(&page)[5..], [("theirs", "Still here", ""), ("news", "t\nb", "")]);
+    chat.world.push([crate::world::entry("all")]).await;
+    chat.until_said(&[("news", "t\nb", "")]).await;
+    chat.until("each of them once", |page| lines(page).len() == 10).await;
+}
+
+#[tokio::test]
+async fn the_application_hears_only_what_was_signed_lately_with_its_secret() {
+    let ports = Ports { page: 0, bff: free_port(), application: free_port() };
+    let _application = ports.application().await;
+    let post = async |secret: &str, at_ms: u64, signed: &str, body: &str| {
+        let headers =
+            secret.parse::<WebhookSecrets>().unwrap().sign("msg_1", at_ms, signed.as_bytes()).unwrap();
+        let post = reqwest::Client::new().post(local(ports.application)).body(body.to_owned());
+        let post = headers.into_iter().fold(post, |post, (name, value)| post.header(name, value));
+        post.send().await.unwrap().status().as_u16()
+    };
+    let (now_ms, body) = (now_ms(), r#"{"id":"1","session":"s","message":"m"}"#);
+    // It would answer, and nobody takes the answer: that is not a refusal.
+    assert_eq!(post(WEBHOOK, now_ms, body, body).await, 502);
+    let foreign = "whsec_Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+    assert_eq!(post(&format!("{foreign},{WEBHOOK}"), now_ms, body, body).await, 502);
+    assert_eq!(post(foreign, now_ms, body, body).await, 401);
+    assert_eq!(post(WEBHOOK, now_ms, "{}", body).await, 401);
+    assert_eq!(post(WEBHOOK, now_ms - 330_000, body, body).await, 401);
+    assert_eq!(post(WEBHOOK, now_ms + 330_000, body, body).await, 401);
+    assert_eq!(reqwest::Client::new().post(local(ports.application)).send().await.unwrap().status(), 401);
 }

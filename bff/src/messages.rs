@@ -46,16 +46,16 @@ impl App {
                     entry: entry.as_bytes(),
                     accepted_by: &self.replica,
                 };
-                let status = match self.broker.accept(&message).await? {
-                    Accepted::Stored => Status::None,
-                    Accepted::Repeated(status) => status,
+                let (status, is_repeat) = match self.broker.accept(&message).await? {
+                    Accepted::Stored => (Status::None, false),
+                    Accepted::Repeated(status) => (status, true),
                     Accepted::Conflict => {
                         let detail = "another message has this id already: give each one its own";
                         return Err(Refusal::new(StatusCode::CONFLICT, "the id is taken", detail));
                     }
                     Accepted::Full => return Err(list_full()),
                 };
-                metrics::message_accepted(status != Status::None);
+                metrics::message_accepted(is_repeat);
                 Ok((id, status))
             }
             Audience::Topic(topic) if self.may_read(Some(sender), &topic) => {

@@ -203,6 +203,15 @@ async fn a_chat_goes_on_through_a_restart_and_a_reload_in_the_same_session() {
     chat.world.push([crate::world::entry("all")]).await;
     chat.until_said(&[("news", "t\nb", "")]).await;
     chat.until("each of them once", |page| lines(page).len() == 10).await;
+
+    // A session that is no good any more is followed by another.
+    let spoil =
+        "const [key] = Object.keys(localStorage); localStorage[key] = JSON.stringify({ session: 'x' });";
+    chat.chrome.driver().execute(spoil, Vec::new()).await.unwrap();
+    chat.load().await;
+    assert_ne!(chat.session().await, session);
+    chat.say("Hello again").await;
+    chat.until_said(&[("own", "Hello again", "sent"), ("theirs", "You said: Hello again", "")]).await;
 }
 
 #[tokio::test]

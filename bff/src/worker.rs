@@ -42,6 +42,8 @@ struct Worker {
 enum End {
     Done(String),
     Failed(String),
+    /// The worker is stopped: the next one may have it.
+    Released,
     /// Another worker has the job.
     Lost,
 }
@@ -90,7 +92,7 @@ impl Worker {
         for step in 1..=steps {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Failed(r#""the worker is going away""#.to_owned()),
+                () = stop.cancelled() => return End::Released,
                 () = tokio::time::sleep(STEP) => {}
             }
             // The end says the last step.
@@ -115,6 +117,7 @@ impl Worker {
             let (how, said) = match &end {
                 End::Done(result) => ("done", self.broker.finish_job(id, attempt, result).await),
                 End::Failed(reason) => ("failed", self.broker.fail_job(id, attempt, reason).await),
+                End::Released => ("released", self.broker.release_job(id, attempt).await),
                 End::Lost => ("lost", Ok(Held::Lost)),
             };
             match said {

@@ -199,6 +199,15 @@ impl Broker {
         engine!(self, engine => engine.fail_job(id, attempt, reason))
     }
 
+    /// Gives a job back, as a worker does that is stopped: it is due at once, and the attempt does not count
+    /// as one that failed.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses; saying it again is harmless.
+    pub async fn release_job(&self, id: &str, attempt: u32) -> Result<Held, BrokerError> {
+        engine!(self, engine => engine.release_job(id, attempt))
+    }
+
     /// A job as it stands; `None` when there is none, or it last changed more than [`JOB_KEEP_MS`] ago.
     ///
     /// # Errors
@@ -272,6 +281,10 @@ impl RedisEngine {
         let (attempt, numbers) = (attempt.to_string(), numbers.map(|number| number.to_string()));
         let args = [id, &attempt, reason, &numbers[0], &numbers[1], &numbers[2]];
         Ok(Held::from_flag(self.job_verb("fail", &args).await?))
+    }
+
+    async fn release_job(&self, id: &str, attempt: u32) -> Result<Held, BrokerError> {
+        Ok(Held::from_flag(self.job_verb("release", &[id, &attempt.to_string()]).await?))
     }
 
     async fn job(&self, id: &str) -> Result<Option<Job>, BrokerError> {

@@ -1,4 +1,4 @@
--- The queue of jobs. One script with six verbs, so that a worker in any language needs this file and a
+-- The queue of jobs. One script with seven verbs, so that a worker in any language needs this file and a
 -- Redis client, and nothing else: docs/jobs.md is its manual.
 --
 -- The queue is one sorted set of ids, each by the moment at which it is due. A new job is due now; one that
@@ -13,6 +13,7 @@
 --       report   4 id  5 attempt  6 progress  7 milliseconds of the lease
 --       done     4 id  5 attempt  6 result, as JSON  7 bytes of a result
 --       fail     4 id  5 attempt  6 reason, as JSON  7 bytes of a result  8 attempts  9 milliseconds of the pause
+--       release  4 id  5 attempt
 --       list     4 owner
 
 local queue, list = KEYS[1], KEYS[2]
@@ -68,6 +69,11 @@ local function attempt_counts(id, attempt)
   return job[1] == attempt, job[2], tonumber(job[3])
 end
 
+-- How many attempts went wrong, with this one. Those that were given back did not.
+local function failures(id, attempt)
+  return tonumber(attempt) - tonumber(redis.call('HGET', key(id), 'released') or 0)
+end
+
 local verbs = {}
 
 function verbs.enqueue()
@@ -95,7 +101,7 @@ function verbs.take()
     local attempt = tonumber(redis.call('HGET', key(id), 'attempt'))
     if not attempt then
       redis.call('ZREM', queue, id)
-    elseif attempt >= attempts then
+    elseif failures(id, attempt) >= attempts then
       change(id, nil, 'status', 'failed', 'result', cjson.encode('no worker came to its end in ' .. attempts .. ' attempts'))
       given_up = given_up + 1
     else
@@ -133,10 +139,22 @@ function verbs.fail()
   local id, attempt, reason, attempts = ARGV[4], ARGV[5], result_of(ARGV[6], ARGV[7]), tonumber(ARGV[8])
   local counts, status = attempt_counts(id, attempt)
   if not counts or status == 'done' then return 0 end
-  if status == 'running' and tonumber(attempt) >= attempts then
+  if status == 'running' and failures(id, attempt) >= attempts then
     change(id, nil, 'status', 'failed', 'result', reason)
   elseif status == 'running' then
     change(id, after(ARGV[9]), 'status', 'queued', 'result', reason)
+  end
+  return 1
+end
+
+-- A worker that is stopped gives its job back: the next one may begin at once, and nothing has failed.
+function verbs.release()
+  local id = ARGV[4]
+  local counts, status = attempt_counts(id, ARGV[5])
+  if not counts or (status ~= 'running' and status ~= 'queued') then return 0 end
+  if status == 'running' then
+    redis.call('HINCRBY', key(id), 'released', 1)
+    change(id, now_us, 'status', 'queued')
   end
   return 1
 end

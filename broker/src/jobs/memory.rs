@@ -33,8 +33,17 @@ struct Kept {
     /// Where it is in the queue.
     due: Option<(u64, u64)>,
     reports: u64,
+    /// Attempts that were given back.
+    released: u32,
     /// When it is forgotten.
     until_ms: u64,
+}
+
+impl Kept {
+    /// How many attempts went wrong, with the present one.
+    fn failures(&self) -> u32 {
+        self.job.attempt - self.released
+    }
 }
 
 impl MemoryEngine {
@@ -56,6 +65,10 @@ impl MemoryEngine {
 
     pub(crate) fn fail_job(&self, id: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
         self.with_jobs(|jobs, now_ms| jobs.fail(id, attempt, reason, now_ms))
+    }
+
+    pub(crate) fn release_job(&self, id: &str, attempt: u32) -> Result<Held, BrokerError> {
+        self.with_jobs(|jobs, now_ms| jobs.release(id, attempt, now_ms))
     }
 
     pub(crate) fn job(&self, id: &str) -> Result<Option<Job>, BrokerError> {
@@ -86,7 +99,10 @@ impl Jobs {
             created_ms: now_ms,
             updated_ms: now_ms,
         };
-        self.kept.insert(new.id.clone(), Kept { job: job.clone(), due: None, reports: 0, until_ms: 0 });
+        self.kept.insert(
+            new.id.clone(),
+            Kept { job: job.clone(), due: None, reports: 0, released: 0, until_ms: 0 },
+        );
         let listed = self.listed.entry(new.owner.clone()).or_default();
         listed.push_front(new.id.clone());
         listed.truncate(JOBS_LISTED_MAX);
@@ -100,7 +116,7 @@ impl Jobs {
         for _ in 0..JOB_LOOKS_MAX {
             let due = self.queue.first().filter(|(due_ms, _, _)| *due_ms <= now_ms);
             let Some(id) = due.map(|(_, _, id)| id.clone()) else { break };
-            if self.kept[&id].job.attempt < JOB_ATTEMPTS_MAX {
+            if self.kept[&id].failures() < JOB_ATTEMPTS_MAX {
                 self.change(&id, now_ms, Some(now_ms + JOB_LEASE_MS), |job| {
                     job.status = JobStatus::Running;
                     job.progress = 0;
@@ -149,11 +165,24 @@ impl Jobs {
             Some(JobStatus::Queued | JobStatus::Failed) => return Held::Yes,
             _ => return Held::Lost,
         }
-        let again = attempt < JOB_ATTEMPTS_MAX;
+        let again = self.kept[id].failures() < JOB_ATTEMPTS_MAX;
         self.change(id, now_ms, again.then(|| now_ms + pause_ms(attempt)), |job| {
             job.status = if again { JobStatus::Queued } else { JobStatus::Failed };
             job.result = Some(reason.to_owned());
         });
+        Held::Yes
+    }
+
+    fn release(&mut self, id: &str, attempt: u32, now_ms: u64) -> Held {
+        match self.status(id, attempt, now_ms) {
+            Some(JobStatus::Running) => {}
+            Some(JobStatus::Queued) => return Held::Yes,
+            _ => return Held::Lost,
+        }
+        if let Some(kept) = self.kept.get_mut(id) {
+            kept.released += 1;
+        }
+        self.change(id, now_ms, Some(now_ms), |job| job.status = JobStatus::Queued);
         Held::Yes
     }
 

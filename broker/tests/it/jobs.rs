@@ -22,6 +22,7 @@ on_both_engines!(
     a_report_renews_the_lease_and_progress_never_falls,
     a_job_whose_workers_all_fall_silent_is_given_up,
     a_failed_attempt_is_tried_again_after_a_pause_that_grows,
+    a_job_that_was_given_back_is_due_at_once_and_has_not_failed,
     what_is_said_twice_after_a_lost_reply_has_one_effect,
     the_newest_are_listed_for_each_owner,
     a_job_is_forgotten_a_day_after_its_last_change,
@@ -304,6 +305,26 @@ async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) 
     assert_eq!((job.status, job.result.as_deref()), (JobStatus::Failed, Some(r#""no disk""#)));
     bench.pass_time(JOB_LEASE_MS * 10);
     assert_eq!(bench.take("w").await, None);
+}
+
+async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Bench) {
+    bench.enqueue("a").await;
+    for attempt in 1..=2 * JOB_ATTEMPTS_MAX {
+        assert_eq!(bench.work("w").await, ("a".into(), attempt));
+        for _ in 0..2 {
+            assert_eq!(bench.broker.release_job("a", attempt).await.unwrap(), Held::Yes, "also said again");
+        }
+        assert_eq!(bench.stands("a").await.status, JobStatus::Queued);
+    }
+    for failures in 1..=JOB_ATTEMPTS_MAX {
+        let (_, attempt) = bench.work("w").await;
+        assert_eq!(bench.broker.release_job("a", attempt - 1).await.unwrap(), Held::Lost, "another's");
+        assert_eq!(bench.broker.fail_job("a", attempt, "1").await.unwrap(), Held::Yes);
+        let ended = bench.stands("a").await.status == JobStatus::Failed;
+        assert_eq!(ended, failures == JOB_ATTEMPTS_MAX);
+        assert_eq!(bench.broker.release_job("a", attempt).await.unwrap() == Held::Lost, ended);
+        bench.pass_time(JOB_PAUSE_MS << 8);
+    }
 }
 
 async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {

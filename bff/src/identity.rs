@@ -128,7 +128,7 @@ fn query_token(parts: &Parts) -> Option<&str> {
     pairs.filter(|(name, _)| *name == "token").find_map(|(_, token)| filled(token))
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(given, _)| *given == name).find_map(|(_, token)| filled(token.trim_matches('"')))

@@ -36,6 +36,7 @@ mod sse;
 mod states;
 pub mod token;
 mod trace;
+pub mod twirp;
 mod upstream;
 mod users;
 mod viewer;
@@ -49,7 +50,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
@@ -259,6 +260,10 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/api/presence/{user}", get(presence::one))
         .route("/api/users/{user}/state", get(users::state).put(users::set_state))
         .route("/api/users/{user}/raw", post(users::raw))
+        .route("/twirp/notify.NotifyService/Auth", any(twirp::call))
+        .route("/twirp/notify.NotifyService/Publish", any(twirp::call))
+        .route("/twirp/notify.NotifyService/State", any(twirp::call))
+        .route_service("/twirp/{*path}", any(twirp::call).with_state(app.clone()))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
         .route("/ws", get(ws::upgrade))

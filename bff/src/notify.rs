@@ -65,7 +65,8 @@ fn plain(headers: &HeaderMap) -> Option<&str> {
     filled(value).filter(|value| !value.contains(' '))
 }
 
-fn unprefixed(text: &str) -> &str {
+/// A token without the `Bearer` before it.
+pub(crate) fn unprefixed(text: &str) -> &str {
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
         _ => text,

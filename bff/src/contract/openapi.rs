@@ -54,6 +54,7 @@ fn tags() -> Value {
         ("Notifications", "Publish, and read what was published."),
         ("Streams", "Follow everything as it happens."),
         ("People", "Who somebody is, and what is kept for them."),
+        ("Twirp", "The service of go-bridget/notify, in JSON or protobuf. Refusals are errors of Twirp."),
         ("Jobs", "Work in the background, whose reports reach whoever started it."),
         ("Service", "This document and what else the service says of itself."),
     ];

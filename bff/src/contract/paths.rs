@@ -23,7 +23,7 @@ fn of<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
 }
 
 pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
-    [notifications(schemas), streams(), people(schemas), programs(), jobs(schemas), service()]
+    [notifications(schemas), streams(), people(schemas), programs(), twirp(), jobs(schemas), service()]
         .into_iter()
         .flatten()
         .collect()
@@ -110,6 +110,63 @@ fn programs() -> Vec<Operation> {
             .body_of("*/*", json!({}))
             .ends(204, "It was said.")
             .refuses(&[400, 401, 403, 408, 413, 429, 500, 503]),
+    ]
+}
+
+/// The service of notify, as JSON; `docs/notify.proto` has it for protobuf.
+fn twirp() -> Vec<Operation> {
+    let text = || json!({ "type": "string" });
+    let message = |fields: Value| json!({ "type": "object", "properties": fields });
+    let error = json!({
+        "type": "object",
+        "required": ["code", "msg"],
+        "properties": { "code": text(), "msg": text(), "meta": { "type": "object", "additionalProperties": text() } },
+    });
+    let call = |path, id, summary, request, response| {
+        let call = Operation::new("post", path, "Twirp", id, summary).body(message(request));
+        let refusals = [
+            (400, "`malformed` or `invalid_argument`."),
+            (401, "`unauthenticated`."),
+            (403, "`permission_denied`."),
+            (404, "`bad_route`: of another content type."),
+            (500, "`internal`."),
+            (503, "`unavailable`."),
+        ];
+        let answers = call.answers(200, "The answer.", message(response));
+        refusals.into_iter().fold(answers, |call, (status, codes)| call.answers(status, codes, error.clone()))
+    };
+    let refused = "`resource_exhausted`.";
+    vec![
+        call(
+            "/twirp/notify.NotifyService/Auth",
+            "twirpAuth",
+            "Tells whom a token speaks for",
+            json!({ "authorization": text() }),
+            json!({ "userID": text() }),
+        )
+        .text("Where `authorization` is empty, the session cookie counts.")
+        .for_any(&["", "tokenInCookie"])
+        .refuses(&[408]),
+        call(
+            "/twirp/notify.NotifyService/Publish",
+            "twirpPublish",
+            "Says something to a user",
+            json!({ "userID": text(), "message": text() }),
+            json!({}),
+        )
+        .text("As `/api/users/{user}/raw` does.")
+        .for_any(&["key"])
+        .answers(429, refused, error.clone())
+        .refuses(&[408]),
+        call(
+            "/twirp/notify.NotifyService/State",
+            "twirpState",
+            "Tells what programs keep for a user",
+            json!({ "userID": text() }),
+            json!({ "state": { "type": "object", "additionalProperties": text() } }),
+        )
+        .for_any(&TOLD)
+        .refuses(&[408]),
     ]
 }
 

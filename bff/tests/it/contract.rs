@@ -96,6 +96,11 @@ async fn every_operation_answers_what_is_described() {
         ("/api/notifications", "/api/notifications/{id}", "/api/notifications/{id}/trace");
     let (jobs, presence) = ("/api/jobs", "/api/presence/{user}");
     let (state, raw) = ("/api/users/{user}/state", "/api/users/{user}/raw");
+    let [auth, publish, kept] = [
+        "/twirp/notify.NotifyService/Auth",
+        "/twirp/notify.NotifyService/Publish",
+        "/twirp/notify.NotifyService/State",
+    ];
     let put = |status| call(Method::PUT, state, status).at("/api/users/ann/state").by(KEY);
     let calls = [
         post(list, 202).body(message.clone()),
@@ -146,6 +151,13 @@ async fn every_operation_answers_what_is_described() {
         post(raw, 204).at("/api/users/ann/raw").by(KEY).body(json!("hello")),
         post(raw, 401).at("/api/users/ann/raw").body(json!("hello")),
         post(raw, 413).at("/api/users/ann/raw").by(KEY).body(json!("x".repeat(65_536))),
+        post(auth, 200).by("").body(json!({ "authorization": token("ann") })),
+        post(auth, 401).by("").body(json!({})),
+        post(auth, 404).by(""),
+        post(publish, 200).by(KEY).body(json!({ "userID": "ann", "message": "x" })),
+        post(publish, 400).by(KEY).body(json!({ "message": "x" })),
+        post(kept, 200).body(json!({ "userID": "ann" })),
+        post(kept, 403).body(json!({ "userID": "ben" })),
         get("/notify/ws", 426),
         get("/notify/ws", 401).by(""),
         get("/api/demo", 404).by(""),

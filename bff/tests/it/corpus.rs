@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 type Parser = fn(&[u8]) -> bool;
 
 /// Each parser of outside input of this crate, under the name of its fuzz target.
-const PARSERS: [(&str, Parser); 7] = [
+const PARSERS: [(&str, Parser); 8] = [
     ("api_auth", parsers::api_auth),
     ("jwk", parsers::jwk),
     ("origin", parsers::origin),
     ("session_token", parsers::session_token),
+    ("twirp", parsers::twirp),
     ("token", parsers::token),
     ("token_of", parsers::token_of),
     ("webhook", parsers::webhook),

@@ -20,6 +20,7 @@ macro_rules! on_both_engines {
 
 mod http;
 mod socket;
+mod twirp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -182,9 +182,11 @@ fn settings(identities: &IdentityOptions) -> Settings {
 
 async fn serve(broker: &Broker, settings: Settings) -> SocketAddr {
     let tasks = Tasks::default();
-    let replica = Replica::start(settings, broker, &Readiness::default(), &tasks).unwrap();
+    let readiness = Readiness::default();
+    let replica = Replica::start(settings, broker, &readiness, &tasks).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     tasks.spawn("readers' port", replica.serve(listener));
+    eventually("the replica is ready", DEADLINE, async || readiness.is_ready()).await;
     addr
 }

@@ -12,6 +12,7 @@ use carillon_bff::origin::Origins;
 use carillon_bff::seal::{Sealer, TOKEN_BYTES};
 use carillon_bff::signature::{ApiAuthSecrets, Digest, SignatureError, Unsigned, WebhookSecrets};
 use carillon_bff::token::{EXPIRY_MAX_S, Key, LEEWAY_S, Tokens};
+use carillon_bff::twirp::{AuthRequest, Encoding, PublishRequest, StateRequest};
 use ring::hmac;
 
 const NOW_MS: u64 = 1_795_247_100_123;
@@ -167,6 +168,31 @@ pub(crate) fn jwk(data: &[u8]) -> bool {
     let shown = format!("{key:?}");
     assert!(shown.starts_with("Key("), "{shown}");
     true
+}
+
+/// A message that was read is the same when it is written and read again, in either encoding. An input is
+/// a line `json auth` (or `protobuf`, `publish`, `state`), and the body.
+pub(crate) fn twirp(data: &[u8]) -> bool {
+    macro_rules! kept {
+        ($encoding:expr, $body:expr, $message:ty) => {{
+            let Ok(message) = $encoding.read::<$message>($body) else { return false };
+            for encoding in [Encoding::Json, Encoding::Protobuf] {
+                assert_eq!(encoding.read::<$message>(&encoding.write(&message)).as_ref(), Ok(&message));
+            }
+            true
+        }};
+    }
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return false };
+    let (line, body) = (&data[..end], &data[end + 1..]);
+    match line {
+        b"json auth" => kept!(Encoding::Json, body, AuthRequest),
+        b"json publish" => kept!(Encoding::Json, body, PublishRequest),
+        b"json state" => kept!(Encoding::Json, body, StateRequest),
+        b"protobuf auth" => kept!(Encoding::Protobuf, body, AuthRequest),
+        b"protobuf publish" => kept!(Encoding::Protobuf, body, PublishRequest),
+        b"protobuf state" => kept!(Encoding::Protobuf, body, StateRequest),
+        _ => false,
+    }
 }
 
 /// Reads an input as a request: `METHOD path`, headers, an empty line, and the body. (What a server

@@ -1,0 +1,78 @@
+//! `POST /twirp/notify.NotifyService/{Auth,Publish,State}`: notify's service for programs that speak Twirp, and the
+//! methods that its README promises. The messages are in docs/notify.proto.
+
+mod wire;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carillon_broker::limits::RAW_MAX_BYTES;
+
+pub use wire::{
+    AuthRequest, AuthResponse, Encoding, PublishRequest, PublishResponse, StateRequest, StateResponse,
+    TwirpError,
+};
+
+use crate::app::App;
+use crate::identity::{cookie, filled};
+use crate::notify::unprefixed;
+use crate::reply::Refusal;
+
+/// In front of the name of a method.
+const SERVICE: &str = "/twirp/notify.NotifyService/";
+/// Longest request body, in bytes: JSON may write one byte as six.
+const BODY_MAX_BYTES: usize = 8 * RAW_MAX_BYTES;
+
+/// `/twirp/…`: everything there is answered as Twirp answers.
+pub(crate) async fn call(State(app): State<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    answer(&app, &parts, body).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpError> {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let nowhere = |message: String| TwirpError::bad_route(message, format!("{method} {path}"));
+    if method != Method::POST {
+        return Err(nowhere(format!("unsupported method {:?} (only POST is allowed)", method.as_str())));
+    }
+    let name = path.strip_prefix(SERVICE).filter(|name| ["Auth", "Publish", "State"].contains(name));
+    let Some(name) = name else { return Err(nowhere(format!("no handler for path {path:?}"))) };
+    let Some(encoding) = Encoding::of(&parts.headers) else {
+        let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        return Err(nowhere(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
+    };
+    let body = to_bytes(body, BODY_MAX_BYTES).await.map_err(|_| too_large())?;
+    Ok(match name {
+        "Auth" => encoding.respond(&app.auth(parts, &encoding.read(&body)?).await?),
+        "Publish" => {
+            let PublishRequest { user_id, message } = encoding.read(&body)?;
+            app.say_to(parts, &user_id, message.as_bytes()).await?;
+            encoding.respond(&PublishResponse {})
+        }
+        _ => {
+            let StateRequest { user_id } = encoding.read(&body)?;
+            encoding.respond(&StateResponse { state: app.state_for(parts, &user_id).await? })
+        }
+    })
+}
+
+impl App {
+    /// Whom the token of a request speaks for. It needs no key: the token is what is asked about.
+    async fn auth(&self, parts: &Parts, request: &AuthRequest) -> Result<AuthResponse, Refusal> {
+        self.allow_origin(parts)?;
+        let cookie = || cookie(&parts.headers, self.identities.cookie.as_deref()?);
+        let Some(token) = filled(unprefixed(&request.authorization)).or_else(cookie) else {
+            let detail = "put a token into authorization, or send the session cookie";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "there is no token", detail));
+        };
+        let user_id = self.identity(token).await?.user;
+        Ok(AuthResponse { user_id })
+    }
+}
+
+fn too_large() -> Refusal {
+    let detail = format!("a request has at most {BODY_MAX_BYTES} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+}

@@ -1,0 +1,9 @@
+#![no_main]
+
+#[path = "../../bff/tests/it/corpus/parsers.rs"]
+#[allow(dead_code, reason = "each target needs one of them")]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    parsers::twirp(data);
+});

@@ -271,7 +271,7 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/notify/ws", get(notify::upgrade))
         .with_state(app)
         .merge(contract::router())
-        .merge(demo.map(demo::router).unwrap_or_default());
+        .merge(demo::router(demo));
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),
         None => routes.fallback(async || {

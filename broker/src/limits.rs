@@ -24,8 +24,8 @@ pub const IDS_KEEP_MS: u64 = 10 * 60 * 1_000;
 /// Ids that are remembered at most, in two sets of half as many that take turns.
 pub const IDS_MAX: u64 = 1_000_000;
 
-/// Messages whose status one step raises at most.
-pub const ADVANCE_MAX_IDS: usize = 64;
+/// What one step raises at most is what one message may name.
+pub use carillon_protocol::limits::ADVANCE_MAX_IDS;
 /// Connections to which a message was written that are kept for its trace.
 pub const WRITINGS_MAX: usize = 8;
 

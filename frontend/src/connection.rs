@@ -5,22 +5,26 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use carillon_protocol::{Client, CloseCode, Heard, Phase, Step};
+use carillon_protocol::{Backoff, Client, ClientMessage, CloseCode, Heard, Phase, Step};
 use futures_channel::mpsc::Receiver;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
 use gloo_net::websocket::{Message, WebSocketError, futures::WebSocket};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::{location, window};
 
+use crate::access::Access;
 use crate::clock::now;
+use crate::history;
+use crate::http::Fault;
+use crate::inbox::Past;
 
 /// Commands that may wait for the driver; it takes them at once, so that more are never there.
-pub const COMMANDS_MAX: usize = 8;
+pub const COMMANDS_MAX: usize = 64;
 /// It looks at the clock at least this often: browsers stretch longer timers at will.
 const LOOK_EVERY_MS: u64 = 30_000;
 
 /// What the page tells the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// The device has a network again.
     Online,
@@ -30,6 +34,19 @@ pub enum Command {
     Seen,
     /// A person asks to connect now.
     Connect,
+    /// The server is to know the page by another name: the socket is opened anew.
+    Reconnect,
+    /// Tells the server something.
+    Say(ClientMessage),
+}
+
+/// From where the driver goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From now.
+    Now,
+    /// With what came before: after a cursor, or from the beginning of history.
+    Before(Option<String>),
 }
 
 /// What the driver tells the page.
@@ -39,6 +56,17 @@ pub enum Report {
     Phase(Phase),
     /// What a frame meant.
     Heard(Heard),
+    /// What came before; the socket is opened next, and brings what follows.
+    Filled(Past),
+    /// What came before cannot be had, and is asked for again.
+    NotFilled(Fault),
+    /// The socket was closed, by the server with a code; `welcomed` unless it was never live.
+    Closed {
+        /// What the server said.
+        code: Option<CloseCode>,
+        /// Whether it was live.
+        welcomed: bool,
+    },
 }
 
 enum Happening {
@@ -49,9 +77,22 @@ enum Happening {
     End,
 }
 
-/// Connects, and stays connected, until the page goes.
-pub async fn drive(mut commands: Receiver<Command>, mut report: impl FnMut(Report)) {
-    let mut client = Client::new(None);
+/// Connects, and stays connected, until the page goes or begins anew. What it shows the server is asked
+/// for each time.
+pub async fn drive(
+    mut commands: Receiver<Command>,
+    start: Start,
+    access: impl Fn() -> Access,
+    mut report: impl FnMut(Report),
+) {
+    let since = match start {
+        Start::Now => None,
+        Start::Before(since) => match fill(&mut commands, since, &access, &mut report).await {
+            Some(next) => Some(next),
+            None => return,
+        },
+    };
+    let mut client = Client::new(since);
     let mut socket: Option<WebSocket> = None;
     let mut told = client.phase().clone();
     loop {
@@ -64,17 +105,48 @@ pub async fn drive(mut commands: Receiver<Command>, mut report: impl FnMut(Repor
             Step::Drop => socket = None,
             Step::Open { since } => {
                 drop(socket.take());
-                socket = WebSocket::open(&address(since.as_deref())).ok();
+                socket = WebSocket::open(&address(since.as_deref(), &access())).ok();
                 if socket.is_none() {
-                    closed(&mut client, None);
+                    closed(&mut client, None, &mut report);
                 }
             }
             Step::Wait { until_ms } => match next(&mut commands, &mut socket, until_ms).await {
-                Happening::Command(command) => obey(&mut client, command),
+                Happening::Command(command) => obey(&mut client, &mut socket, command),
                 Happening::Frame(frame) => take(&mut client, &mut socket, frame, &mut report),
                 Happening::Time => {}
                 Happening::End => return,
             },
+        }
+    }
+}
+
+/// Reads what came before, for as long as it takes, and tells where that ends; `None` when the page is gone.
+async fn fill(
+    commands: &mut Receiver<Command>,
+    since: Option<String>,
+    access: &impl Fn() -> Access,
+    report: &mut impl FnMut(Report),
+) -> Option<String> {
+    let mut backoff = Backoff::default();
+    loop {
+        report(Report::Phase(Phase::Connecting { since_ms: now().ms }));
+        match history::read(&access(), since.clone()).await {
+            Ok(past) => {
+                let next = past.next.clone();
+                report(Report::Filled(past));
+                return Some(next);
+            }
+            Err(fault) => report(Report::NotFilled(fault)),
+        }
+        let until_ms = now().ms + backoff.next_ms(random());
+        report(Report::Phase(Phase::Waiting { until_ms }));
+        loop {
+            match next(commands, &mut None, Some(until_ms)).await {
+                Happening::End => return None,
+                Happening::Time if now().ms < until_ms => {}
+                Happening::Command(Command::Say(_) | Command::Offline) => {}
+                Happening::Command(_) | Happening::Time | Happening::Frame(_) => break,
+            }
         }
     }
 }
@@ -101,7 +173,7 @@ async fn next(
     poll_fn(poll).await
 }
 
-fn obey(client: &mut Client, command: Command) {
+fn obey(client: &mut Client, socket: &mut Option<WebSocket>, command: Command) {
     match command {
         Command::Online => client.online(now().ms),
         Command::Offline => client.offline(),
@@ -109,6 +181,20 @@ fn obey(client: &mut Client, command: Command) {
         Command::Seen if matches!(client.phase(), Phase::Waiting { .. }) => client.connect_now(now().ms),
         Command::Seen => {}
         Command::Connect => client.connect_now(now().ms),
+        Command::Reconnect => {
+            if socket.take().is_some() {
+                client.closed(now().ms, None, 0.0);
+            }
+            client.connect_now(now().ms);
+        }
+        Command::Say(message) => {
+            let live = matches!(client.phase(), Phase::Live { .. });
+            if let Some(socket) = socket.as_mut().filter(|_| live) {
+                // A browser's socket takes everything at once; what it refuses is lost with the connection,
+                // and said again on the next.
+                drop(socket.send(Message::Text(message.to_json())).now_or_never());
+            }
+        }
     }
 }
 
@@ -123,24 +209,26 @@ fn take(
         Some(Ok(Message::Bytes(_))) => client.alive(now().ms),
         Some(Err(WebSocketError::ConnectionClose(close))) => {
             *socket = None;
-            closed(client, Some(CloseCode(close.code)));
+            closed(client, Some(CloseCode(close.code)), report);
         }
         // An error says nothing, and a close follows it.
         Some(Err(_)) => {}
         None => {
             *socket = None;
-            closed(client, None);
+            closed(client, None, report);
         }
     }
 }
 
 /// A device that says it has no network is believed only when connecting has failed: a server on the
 /// same machine is there all the same.
-fn closed(client: &mut Client, code: Option<CloseCode>) {
+fn closed(client: &mut Client, code: Option<CloseCode>, report: &mut impl FnMut(Report)) {
+    let welcomed = matches!(client.phase(), Phase::Live { .. });
     client.closed(now().ms, code, random());
     if !window().navigator().on_line() {
         client.offline();
     }
+    report(Report::Closed { code, welcomed });
 }
 
 fn random() -> f64 {
@@ -148,12 +236,14 @@ fn random() -> f64 {
 }
 
 /// The socket's address on the origin that the page came from.
-fn address(since: Option<&str>) -> String {
+fn address(since: Option<&str>, access: &Access) -> String {
     let location = location();
     let scheme = if location.protocol().is_ok_and(|scheme| scheme == "https:") { "wss" } else { "ws" };
     let host = location.host().unwrap_or_default();
-    match since {
-        None => format!("{scheme}://{host}/ws"),
-        Some(cursor) => format!("{scheme}://{host}/ws?since={}", js_sys::encode_uri_component(cursor)),
-    }
+    let parameters = since.map(|since| ("since", since)).into_iter().chain(access.parameters());
+    let query: Vec<_> = parameters
+        .map(|(name, value)| format!("{name}={}", String::from(js_sys::encode_uri_component(value))))
+        .collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{scheme}://{host}/ws{mark}{}", query.join("&"))
 }

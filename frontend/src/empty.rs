@@ -4,6 +4,7 @@ use leptos::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use crate::icon::Tower;
+use crate::live::{beside, later, press, words};
 
 /// Commands that make something ring.
 const COMMANDS: [&str; 2] = [r#"carillon send "hello""#, "redis-cli LPUSH Notification-List hello"];
@@ -26,11 +27,11 @@ pub fn Empty() -> impl IntoView {
 #[component]
 fn CommandLine(command: &'static str) -> impl IntoView {
     let copied = RwSignal::new(false);
-    let copy = move |_| {
-        leptos::task::spawn_local(async move {
+    let copy = move || {
+        beside(async move {
             if copy_text(command).await {
                 copied.set(true);
-                set_timeout(
+                later(
                     move || {
                         copied.try_set(false);
                     },
@@ -42,8 +43,8 @@ fn CommandLine(command: &'static str) -> impl IntoView {
     view! {
         <div class="command">
             <code>{command}</code>
-            <button class="small" on:click=copy>
-                <span aria-live="polite">{move || if copied.get() { "Copied" } else { "Copy" }}</span>
+            <button class="small" on:click=press(copy)>
+                <span aria-live="polite">{words(move || Some(if copied.get() { "Copied" } else { "Copy" }))}</span>
                 <span class="unseen">" " {command}</span>
             </button>
         </div>

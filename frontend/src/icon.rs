@@ -3,6 +3,16 @@
 use carillon_protocol::Severity;
 use leptos::prelude::*;
 
+use crate::live::Words;
+
+/// A drawing: its parts are texts, and no code has to be fetched that puts them together.
+#[component]
+fn Drawing(class: &'static str, view_box: &'static str, size: &'static str, parts: String) -> impl IntoView {
+    view! {
+        <svg class=class viewBox=view_box width=size height=size aria-hidden="true" inner_html=parts></svg>
+    }
+}
+
 /// A severity: round, square, three-cornered or eight-cornered.
 #[component]
 pub fn SeverityIcon(severity: Severity) -> impl IntoView {
@@ -19,41 +29,43 @@ pub fn SeverityIcon(severity: Severity) -> impl IntoView {
             ("M6.7 1.8h6.6l4.9 4.9v6.6l-4.9 4.9H6.7l-4.9-4.9V6.7Z", "m7.2 7.2 5.6 5.6M12.8 7.2l-5.6 5.6")
         }
     };
-    view! {
-        <svg class="severity" viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
-            <path class="shape" d=shape></path>
-            <path class="sign" d=sign></path>
-        </svg>
-    }
+    let parts = format!(r#"<path class="shape" d="{shape}"/><path class="sign" d="{sign}"/>"#);
+    view! { <Drawing class="severity" view_box="0 0 20 20" size="20" parts/> }
 }
 
 /// A cross, to close.
 #[component]
 pub fn Cross() -> impl IntoView {
-    view! {
-        <svg class="line-icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
-            <path d="m4 4 8 8M12 4l-8 8"></path>
-        </svg>
-    }
+    let parts = r#"<path d="m4 4 8 8M12 4l-8 8"/>"#.to_owned();
+    view! { <Drawing class="line-icon" view_box="0 0 16 16" size="16" parts/> }
 }
 
 /// A bell, as it hangs: it swings about its crown.
 #[component]
 pub fn Bell() -> impl IntoView {
-    view! {
-        <svg class="bell" viewBox="0 0 24 24" width="20" height="20" aria-hidden="true">
-            <path d=BELL></path>
-        </svg>
-    }
+    view! { <Drawing class="bell" view_box="0 0 24 24" size="20" parts=format!(r#"<path d="{BELL}"/>"#)/> }
 }
 
 /// Half light, half dark.
 #[component]
 pub fn HalfMoon() -> impl IntoView {
+    let parts = r#"<circle cx="10" cy="10" r="7"/><path class="half" d="M10 3a7 7 0 0 1 0 14Z"/>"#.to_owned();
+    view! { <Drawing class="line-icon" view_box="0 0 20 20" size="20" parts/> }
+}
+
+/// A person, by the first letter of the name.
+#[component]
+pub fn Avatar(name: String) -> impl IntoView {
+    let letter = name.chars().next().map(|letter| letter.to_uppercase().to_string());
+    view! { <span class="avatar" aria-hidden="true">{letter}</span> }
+}
+
+/// How far a message has come.
+#[component]
+pub fn Ticks(drawing: Words) -> impl IntoView {
     view! {
-        <svg class="line-icon" viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
-            <circle cx="10" cy="10" r="7"></circle>
-            <path class="half" d="M10 3a7 7 0 0 1 0 14Z"></path>
+        <svg class="ticks" viewBox="0 0 18 16" width="18" height="16" aria-hidden="true">
+            <path d=drawing></path>
         </svg>
     }
 }
@@ -69,12 +81,11 @@ pub fn Tower() -> impl IntoView {
         "translate(86.6 115.4) scale(1.12)",
         "translate(117.6 119.1) scale(.95)",
     ];
-    view! {
-        <svg class="tower" viewBox="20 4 160 208" width="160" height="208" aria-hidden="true">
-            <path class="wall" d="M100 22 52 84h96ZM52 84h96v62H52ZM58 146h84v62H58Z"></path>
-            <path class="arch" d="M58 142v-30a13 13 0 0 1 26 0v30ZM86 142v-34a14 14 0 0 1 28 0v34ZM116 142v-30a13 13 0 0 1 26 0v30ZM89 208v-18a11 11 0 0 1 22 0v18Z"></path>
-            <path class="stroke" d="M100 8v14M93 12h14M46 84h108M48 146h104M30 208h140M72 164v12M128 164v12"></path>
-            {bells.map(|place| view! { <path class="brass" d=BELL transform=place></path> })}
-        </svg>
-    }
+    let bells: String =
+        bells.map(|place| format!(r#"<path class="brass" d="{BELL}" transform="{place}"/>"#)).concat();
+    let parts = format!("{TOWER}{bells}");
+    view! { <Drawing class="tower" view_box="20 4 160 208" size="208" parts/> }
 }
+
+/// Its walls, 160 by 208.
+const TOWER: &str = r#"<path class="wall" d="M100 22 52 84h96ZM52 84h96v62H52ZM58 146h84v62H58Z"/><path class="arch" d="M58 142v-30a13 13 0 0 1 26 0v30ZM86 142v-34a14 14 0 0 1 28 0v34ZM116 142v-30a13 13 0 0 1 26 0v30ZM89 208v-18a11 11 0 0 1 22 0v18Z"/><path class="stroke" d="M100 8v14M93 12h14M46 84h108M48 146h104M30 208h140M72 164v12M128 164v12"/>"#;

@@ -1,18 +1,32 @@
 //! The viewer: connection → inbox → toast. See `inbox.rs` for what it shows and why, `connection.rs`
 //! for how it stays connected, and `page.rs` for how it looks and for the hooks that tests hold on to.
 
+pub mod access;
+pub mod account;
 pub mod batch;
 pub mod clock;
+pub mod composer;
 pub mod connection;
+pub mod controls;
 pub mod empty;
+pub mod fields;
+pub mod history;
+pub mod http;
 pub mod icon;
+pub mod id;
 pub mod inbox;
+pub mod job;
 pub mod list;
+pub mod live;
+pub mod looking;
+pub mod message;
 pub mod meta;
 pub mod notice;
 pub mod page;
 pub mod pill;
+pub mod place;
 pub mod race;
+pub mod storage;
 pub mod theme;
 pub mod toast;
 pub mod viewer;

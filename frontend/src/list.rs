@@ -1,15 +1,16 @@
 use std::sync::Arc;
 
 use carillon_protocol::{Action, GapReason};
-use leptos::ev;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 
 use crate::batch::batch;
 use crate::empty::Empty;
-use crate::icon::SeverityIcon;
 use crate::inbox::{Event, Item, Row};
-use crate::meta::Meta;
+use crate::live::{each, mark, next_frame, part, press, words};
+use crate::looking::{count_words, to_tell};
+use crate::message::SentRow;
+use crate::meta::{Mark, Meta, Progress};
 use crate::notice::gap_words;
 use crate::viewer::Viewer;
 
@@ -17,79 +18,146 @@ const LIST_ID: &str = "came";
 /// A body above this many characters, or lines, is folded.
 const FOLD_ABOVE_CHARS: usize = 320;
 const FOLD_ABOVE_LINES: usize = 5;
-/// The list counts as left when its head is this far above the window, in pixels.
-const AWAY_ABOVE_PX: f64 = -24.0;
 
 /// What came, newest first.
 #[component]
 pub fn List() -> impl IntoView {
     let viewer = Viewer::here();
     let frames = RwSignal::new(0_u64);
-    let rows = Memo::new(move |drawn: Option<&Vec<Row>>| {
+    let rows = Memo::new(move |drawn: Option<&Vec<u64>>| {
         frames.track();
-        viewer.inbox.with(|inbox| batch(drawn.map_or(&[], Vec::as_slice), inbox.rows().shown()))
+        batch(drawn.map_or(&[], Vec::as_slice), viewer.inbox.read().rows().shown().map(Row::slot))
     });
     Effect::new(move || {
-        let all = viewer.inbox.with(|inbox| inbox.rows().shown().len());
-        if rows.with(Vec::len) < all {
-            request_animation_frame(move || frames.update(|frames| *frames += 1));
+        let all = viewer.inbox.read().rows().shown().len();
+        if rows.read().len() < all {
+            next_frame(move || frames.set(frames.get_untracked() + 1));
         }
     });
-    let fresh = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.rows().fresh()));
-    let empty = Memo::new(move |_| rows.with(Vec::is_empty));
-    watch_scrolling(viewer);
-    let back = move |_| {
+    let fresh = move || Some(viewer.inbox.read().rows().fresh()).filter(|fresh| *fresh > 0);
+    let back = move || {
         viewer.act(Event::Away(false));
         show_top();
     };
     view! {
         <section class="list" aria-labelledby=LIST_ID>
-            <h2 id=LIST_ID tabindex="-1">"What came"</h2>
-            <div class="new-place">
-                <Show when=move || { fresh.get() > 0 }>
-                    <button class="new" data-testid="new" on:click=back>
-                        {move || format!("{} new", fresh.get())}
-                    </button>
-                </Show>
+            <div class="list-head">
+                <h2 id=LIST_ID tabindex="-1">"What came"</h2>
+                <Unread/>
             </div>
-            <Show when=move || empty.get()>
-                <Empty/>
-            </Show>
+            <div class="new-place">
+                {part(move || fresh().map(|_| String::new()), move |_| {
+                    view! {
+                        <button class="new" data-testid="new" on:click=press(back)>
+                            {words(move || Some(format!("{} new", fresh()?)))}
+                        </button>
+                    }
+                    .into_any()
+                })}
+            </div>
+            {part(move || rows.read().is_empty().then(String::new), |_| view! { <Empty/> }.into_any())}
             <ol class="rows">
-                <For each=move || rows.get() key=row_key let:row>
-                    {match row {
-                        Row::Item(item) => view! { <ItemRow item/> }.into_any(),
-                        Row::Gap { reason, .. } => view! { <GapRow reason/> }.into_any(),
-                    }}
-                </For>
+                {each(move || rows.get(), move |slot| row(viewer, slot))}
             </ol>
         </section>
     }
 }
 
-/// A row that takes another's place is drawn anew.
-fn row_key(row: &Row) -> (u64, String) {
-    match row {
-        Row::Item(item) => (item.slot, item.id.clone()),
-        Row::Gap { slot, .. } => (*slot, String::new()),
+/// One that is replaced by later ones keeps its place, and what it says changes there.
+fn row(viewer: Viewer, slot: u64) -> AnyView {
+    match viewer.inbox.read_untracked().rows().at(slot).cloned() {
+        Some(Row::Item(item)) => view! { <ItemRow item/> }.into_any(),
+        Some(Row::Sent(message)) => view! { <SentRow message/> }.into_any(),
+        Some(Row::Gap { reason, .. }) => view! { <GapRow reason/> }.into_any(),
+        // It went between two frames.
+        None => ().into_any(),
     }
+}
+
+/// How many are unread, and a button that says that they are read.
+#[component]
+fn Unread() -> impl IntoView {
+    let viewer = Viewer::here();
+    let count = move || count_words(to_tell(&viewer.inbox.read()));
+    let read = move || viewer.act(Event::ReadAll);
+    part(
+        move || count().map(|_| String::new()),
+        move |_| {
+            view! {
+            <p class="unread" data-testid="unread">{words(move || Some(format!("{} unread", count()?)))}</p>
+            <button class="small" data-testid="read-all" on:click=press(read)>"Mark all read"</button>
+        }
+        .into_any()
+        },
+    )
 }
 
 #[component]
 fn ItemRow(item: Arc<Item>) -> impl IntoView {
-    let Item { id, title, body, action, severity, .. } = (*item).clone();
+    let viewer = Viewer::here();
+    let latest = latest(viewer, item);
+    let unread = move || {
+        // A memo that is only tracked is never computed, and tells nobody.
+        drop(viewer.read_to.read());
+        viewer.inbox.read_untracked().is_unread(&latest.read())
+    };
     view! {
-        <li class="row" data-testid="row" data-id=id data-severity=severity.as_str()>
+        <li
+            class="row"
+            data-testid="row"
+            data-id=words(move || Some(latest.read().id.clone()))
+            data-severity=words(move || Some(latest.read().severity.as_str()))
+            data-unread=mark(unread)
+            data-from=words(move || latest.read().sender.clone())
+            data-job=words(move || Some(latest.read().job.as_ref()?.status.as_str()))
+        >
             <div class="card">
-                <SeverityIcon severity/>
-                <div class="content">
-                    {(!title.is_empty()).then(|| view! { <h3 dir="auto">{title}</h3> })}
-                    {(!body.is_empty()).then(|| view! { <Body body/> })}
-                    {action.map(|action| view! { <ActionLink action/> })}
-                </div>
-                <Meta item/>
+                {part(move || Some(latest.get()), |item| view! { <Content item=Arc::clone(item)/> }.into_any())}
+                <Progress item=Signal::derive(move || Some(latest.get()))/>
             </div>
         </li>
+    }
+    .into_any()
+}
+
+/// What has taken an item's place by now. Only one with a key to be recognised by is ever replaced.
+fn latest(viewer: Viewer, item: Arc<Item>) -> Signal<Arc<Item>> {
+    if !item.collapses() {
+        return Signal::stored(item);
+    }
+    let slot = item.slot;
+    Memo::new(move |before: Option<&Arc<Item>>| {
+        let found = viewer.inbox.read().rows().at(slot).and_then(Row::item).cloned();
+        found.unwrap_or_else(|| Arc::clone(before.unwrap_or(&item)))
+    })
+    .into()
+}
+
+#[component]
+fn Content(item: Arc<Item>) -> impl IntoView {
+    let (heading, body, action) = (item.heading(), item.body.clone(), item.action.clone());
+    let sender = item.sender.clone();
+    view! {
+        <Mark item=Arc::clone(&item)/>
+        <div class="content">
+            {(!heading.is_empty()).then(|| view! { <h3 dir="auto">{heading}</h3> })}
+            {(!body.is_empty()).then(|| view! { <Body body/> })}
+            {action.map(|action| view! { <ActionLink action/> })}
+            {sender.map(|sender| view! { <Answer sender/> })}
+        </div>
+        <Meta item/>
+    }
+}
+
+/// Begins an answer.
+#[component]
+fn Answer(sender: String) -> impl IntoView {
+    let viewer = Viewer::here();
+    let to = sender.clone();
+    view! {
+        <button class="fold" data-testid="answer" on:click=press(move || viewer.answer_to.set(to.clone()))>
+            "Answer" <span class="unseen">" " {sender}</span>
+        </button>
     }
 }
 
@@ -98,14 +166,14 @@ fn ItemRow(item: Arc<Item>) -> impl IntoView {
 fn Body(body: String) -> impl IntoView {
     let long = body.chars().count() > FOLD_ABOVE_CHARS || body.lines().count() > FOLD_ABOVE_LINES;
     let folded = RwSignal::new(long);
-    let label = move || if folded.get() { "Show all" } else { "Show less" };
+    let label = words(move || Some(if folded.get() { "Show all" } else { "Show less" }));
     view! {
         <p class="body" dir="auto" class:folded=folded>{body}</p>
         {long.then(|| view! {
             <button
                 class="fold"
-                aria-expanded=move || (!folded.get()).to_string()
-                on:click=move |_| folded.update(|folded| *folded = !*folded)
+                aria-expanded=words(move || Some(!folded.get()))
+                on:click=press(move || folded.set(!folded.get_untracked()))
             >
                 {label}
             </button>
@@ -131,13 +199,20 @@ pub fn ActionLink(action: Action) -> impl IntoView {
     }
 }
 
-/// Scrolls to the newest.
+/// Scrolls to the newest, and puts the keyboard there.
 pub fn show_top() {
     if let Some(head) = head() {
         // The style sheet says whether this moves or jumps.
         head.scroll_into_view();
     }
     focus();
+}
+
+/// Scrolls back to the newest from further down.
+pub fn leave_depth() {
+    if let Some(head) = head().filter(|head| head.get_bounding_client_rect().top() < 0.0) {
+        head.scroll_into_view();
+    }
 }
 
 /// Puts the keyboard at the head of the list.
@@ -149,19 +224,8 @@ pub fn focus() {
     }
 }
 
-fn head() -> Option<web_sys::Element> {
+/// Where the list begins.
+#[must_use]
+pub fn head() -> Option<web_sys::Element> {
     document().get_element_by_id(LIST_ID)
-}
-
-/// Tells the inbox when someone reads further down.
-fn watch_scrolling(viewer: Viewer) {
-    let was_away = StoredValue::new(false);
-    let look = move || {
-        let away = head().is_some_and(|head| head.get_bounding_client_rect().top() < AWAY_ABOVE_PX);
-        if away != was_away.get_value() {
-            was_away.set_value(away);
-            viewer.act(Event::Away(away));
-        }
-    };
-    let _ = window_event_listener(ev::scroll, move |_| look());
 }

@@ -2,22 +2,69 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 
+use crate::icon::{Avatar, SeverityIcon};
 use crate::inbox::Item;
+use crate::live::{number, part, words};
 use crate::viewer::Viewer;
 use crate::words::{ago, exact};
 
 /// Who won it and how long ago: "bff-2 · now".
 #[component]
 pub fn Meta(item: Arc<Item>) -> impl IntoView {
-    let viewer = Viewer::here();
-    let at_ms = item.at_ms;
-    let since = Memo::new(move |_| ago(at_ms, viewer.now.get().wall_ms));
+    let (replica, at_ms) = (item.replica.clone(), item.at_ms);
     view! {
         <p class="meta">
-            <span class="unseen">"claimed by "</span>
-            <bdi title=item.replica.clone()>{item.replica.clone()}</bdi>
-            " · "
-            <time title=exact(at_ms)>{since}</time>
+            {(!replica.is_empty()).then(|| view! {
+                <span class="unseen">"claimed by "</span>
+                <bdi title=replica.clone()>{replica.clone()}</bdi>
+                " · "
+            })}
+            <Since at_ms/>
         </p>
     }
+}
+
+/// How long ago something was.
+#[component]
+pub fn Since(at_ms: u64) -> impl IntoView {
+    let viewer = Viewer::here();
+    let since = Memo::new(move |_| ago(at_ms, viewer.now.get().wall_ms));
+    view! { <time title=exact(at_ms)>{since}</time> }
+}
+
+/// What a notification is marked by: its severity, or who sent it.
+#[component]
+pub fn Mark(item: Arc<Item>) -> impl IntoView {
+    match item.sender.clone() {
+        Some(name) => view! { <Avatar name/> }.into_any(),
+        None => view! { <SeverityIcon severity=item.severity/> }.into_any(),
+    }
+}
+
+/// How far a job has come, where it is one that runs.
+#[component]
+pub fn Progress(item: Signal<Option<Arc<Item>>>) -> impl IntoView {
+    let percent = move || {
+        let item = item.read();
+        let running = item.as_ref().filter(|item| item.runs());
+        running.and_then(|item| item.job.as_ref()).map(|job| job.progress.min(100))
+    };
+    part(
+        move || percent().map(|_| String::new()),
+        move |_| {
+            view! {
+                <div
+                    class="progress"
+                    role="progressbar"
+                    aria-label="Progress"
+                    aria-valuemin="0"
+                    aria-valuemax="100"
+                    aria-valuenow=words(percent)
+                >
+                    <span style:--done=number(move || percent().unwrap_or_default())></span>
+                </div>
+            }
+            .into_any()
+        },
+    )
 }

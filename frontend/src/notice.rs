@@ -3,6 +3,7 @@ use leptos::prelude::*;
 
 use crate::icon::Cross;
 use crate::inbox::{Event, Notice};
+use crate::live::{part, press};
 use crate::viewer::Viewer;
 use crate::words::grouped;
 
@@ -30,32 +31,27 @@ fn words(notice: Notice) -> String {
 #[component]
 pub fn NoticeLine() -> impl IntoView {
     let viewer = Viewer::here();
-    let notice = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.notice()));
-    view! {
-        <div class="notice-place" role="status">
-            {move || {
-                notice.get().map(|notice| {
-                    view! {
-                        <div
-                            class="notice"
-                            data-testid="notice"
-                            data-missed=notice.missed
-                            data-gap=notice.gap.map(|_| "")
-                        >
-                            <p>{words(notice)}</p>
-                            <button
-                                class="close"
-                                aria-label="Close"
-                                on:click=move |_| viewer.act(Event::NoticeClosed)
-                            >
-                                <Cross/>
-                            </button>
-                        </div>
-                    }
-                })
-            }}
-        </div>
-    }
+    let close = move || viewer.act(Event::NoticeClosed);
+    let notice = part(
+        move || viewer.inbox.read().notice(),
+        move |notice| {
+            view! {
+                <div
+                    class="notice"
+                    data-testid="notice"
+                    data-missed=notice.missed.to_string()
+                    data-gap=notice.gap.map(|_| "")
+                >
+                    <p>{words(*notice)}</p>
+                    <button class="close" aria-label="Close" on:click=press(close)>
+                        <Cross/>
+                    </button>
+                </div>
+            }
+            .into_any()
+        },
+    );
+    view! { <div class="notice-place" role="status">{notice}</div> }
 }
 
 #[cfg(test)]

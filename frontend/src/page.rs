@@ -3,9 +3,19 @@
 //! | hook | further attributes |
 //! | --- | --- |
 //! | `pill` | `data-phase` `live` `connecting` `waiting` `offline` `stopped`; `data-replica` while live |
-//! | `toast` | `data-id`, `data-severity`; `data-leaving` on its way out |
+//! | `toast` | `data-id`, `data-severity`, `data-job`; `data-leaving` on its way out |
 //! | `more` | the button that says how many toasts wait |
-//! | `row` | a row of the list: `data-id`, `data-severity` |
+//! | `row` | a row of the list: `data-id`, `data-severity`, `data-job` `queued` `running` `done` `failed`; `data-unread` |
+//! | | of a message that was sent here: `data-id`, `data-status` `waiting` `none` `sent` `delivered` `read` `failed` |
+//! | `retry` | sends a message that was refused again |
+//! | `answer` | begins an answer to the sender of a row |
+//! | `unread`, `count` | how many are unread, at the list and at the bell; the window's title says it too |
+//! | `read-all` | says that all of them are read |
+//! | `run-job` | starts a job |
+//! | `sign-in`, `sign-in-form` | opens the form, which asks for a name (`user`) |
+//! | `who` | who is signed in: `data-user` |
+//! | `sign-out`, `ended` | signs out; why the server did |
+//! | `composer` | the form that sends a message: `to`, `text` |
 //! | `gap-row` | the place in the list where some are missing |
 //! | `new` | the button that says how many came while someone reads further down |
 //! | `race-bar` | `data-replica`, `data-count`; `data-quiet` when it has won nothing for long |
@@ -14,12 +24,15 @@
 //! | `theme` | the button for light and dark |
 //! | `announcer-polite`, `announcer-assertive` | what a screen reader hears |
 
-use carillon_protocol::Phase;
-use leptos::ev;
+use leptos::ev::KeyboardEvent;
 use leptos::prelude::*;
+use wasm_bindgen::JsCast;
 
+use crate::controls::Controls;
 use crate::icon::Bell;
 use crate::list::List;
+use crate::live::{at_window, words};
+use crate::looking::{count_words, to_tell};
 use crate::notice::NoticeLine;
 use crate::pill::Pill;
 use crate::race::RaceTable;
@@ -31,27 +44,30 @@ use crate::viewer::Viewer;
 #[component]
 pub fn Page() -> impl IntoView {
     let viewer = Viewer::start();
-    let _ = window_event_listener(ev::keydown, move |event| {
-        if event.key() == "Escape" {
+    at_window("keydown", move |event| {
+        if event.dyn_ref::<KeyboardEvent>().is_some_and(|event| event.key() == "Escape") {
             escape(viewer);
         }
     });
-    count_in_title(viewer);
     view! {
         <div class="page">
             <div class="side">
                 <header>
                     <h1><Bell/> "Carillon"</h1>
+                    <Count/>
                     <ThemeButton/>
-                    <Sentence/>
                 </header>
+                <Sentence/>
                 <div class="status">
                     <Pill/>
                     <NoticeLine/>
                 </div>
                 <RaceTable/>
+                <div class="tools">
+                    <Controls/>
+                    <Toasts/>
+                </div>
             </div>
-            <Toasts/>
             <main>
                 <List/>
             </main>
@@ -63,9 +79,16 @@ pub fn Page() -> impl IntoView {
 #[component]
 fn Sentence() -> impl IntoView {
     let viewer = Viewer::here();
-    let replicas = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.race().standings(0).len()));
-    view! { <p class="sentence">{move || sentence(replicas.get())}</p> }
+    let replicas = Memo::new(move |_| viewer.inbox.read().race().standings(0).len());
+    view! {
+        <p class="sentence" data-room=sentence(LONGEST)>
+            <span>{words(move || Some(sentence(replicas.get())))}</span>
+        </p>
+    }
 }
+
+/// The number of replicas with the longest sentence: its room is kept whatever is said, in any type.
+const LONGEST: usize = 3;
 
 fn sentence(replicas: usize) -> String {
     let who = match replicas {
@@ -80,28 +103,12 @@ fn sentence(replicas: usize) -> String {
     format!("{who} for every bell; everyone hears each one once.")
 }
 
-/// Counts in the window's title what comes while nobody looks.
-fn count_in_title(viewer: Viewer) {
-    let seen = StoredValue::new(0);
-    let total = move || viewer.inbox.with_untracked(|inbox| inbox.race().total());
-    let tell = move || {
-        if !document().hidden() {
-            seen.set_value(total());
-        }
-        let unseen = total() - seen.get_value();
-        let title = if unseen == 0 { "Carillon".to_owned() } else { format!("({unseen}) Carillon") };
-        if document().title() != title {
-            document().set_title(&title);
-        }
-    };
-    let _ = window_event_listener(ev::visibilitychange, move |_| tell());
-    set_interval(tell, std::time::Duration::from_secs(1));
-    // A page that is restored from the browser's memory has not been told that it is looked at again.
-    let _ = window_event_listener(ev::pageshow, move |_| {
-        if !matches!(viewer.phase.get_untracked(), Phase::Live { .. }) {
-            viewer.command(crate::connection::Command::Seen);
-        }
-    });
+/// At the bell, how many are unread. The list says it to a screen reader.
+#[component]
+fn Count() -> impl IntoView {
+    let viewer = Viewer::here();
+    let count = words(move || count_words(to_tell(&viewer.inbox.read())));
+    view! { <span class="count" aria-hidden="true" data-testid="count">{count}</span> }
 }
 
 #[cfg(test)]
@@ -111,5 +118,11 @@ mod tests {
     #[test]
     fn the_sentence_counts_the_replicas() {
         assert_eq!(sentence(3), "Three replicas race for every bell; everyone hears each one once.");
+        assert!((0..9).all(|replicas| sentence(replicas).len() <= sentence(LONGEST).len()));
+        let first = include_str!("../index.html");
+        assert!(
+            first.contains(&sentence(0)) && first.contains(&sentence(LONGEST)),
+            "it is there from the start"
+        );
     }
 }

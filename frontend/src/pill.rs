@@ -3,6 +3,7 @@ use leptos::prelude::*;
 
 use crate::clock::Now;
 use crate::connection::Command;
+use crate::live::{part, press, words};
 use crate::viewer::Viewer;
 use crate::words::seconds_left;
 
@@ -18,7 +19,7 @@ struct Words {
     button: Option<&'static str>,
 }
 
-fn words(phase: &Phase, refusal: Option<&str>, now: Now) -> Words {
+fn say(phase: &Phase, refusal: Option<&str>, now: Now) -> Words {
     let plain = |phase: &'static str, word: &str| Words {
         phase,
         word: word.to_owned(),
@@ -58,36 +59,36 @@ fn reason(code: CloseCode) -> &'static str {
 #[component]
 pub fn Pill() -> impl IntoView {
     let viewer = Viewer::here();
-    let words = Memo::new(move |_| {
+    let said = Memo::new(move |_| {
         let now = viewer.now.get();
-        viewer.refusal.with(|refusal| viewer.phase.with(|phase| words(phase, refusal.as_deref(), now)))
+        say(&viewer.phase.read(), viewer.refusal.read().as_deref(), now)
     });
-    let word = Memo::new(move |_| words.with(|words| words.word.clone()));
-    let replica = Memo::new(move |_| words.with(|words| words.replica.clone()));
-    let button = Memo::new(move |_| words.with(|words| words.button));
+    let replica = move || said.read().replica.clone();
+    let button = part(
+        move || said.read().button,
+        move |label| {
+            view! {
+            <button class="small" on:click=press(move || viewer.command(Command::Connect))>{*label}</button>
+        }
+        .into_any()
+        },
+    );
     view! {
         <div
             class="pill"
             data-testid="pill"
-            data-phase=move || words.with(|words| words.phase)
-            data-replica=replica
+            data-phase=words(move || Some(said.read().phase))
+            data-replica=words(replica)
         >
             <span class="dot" aria-hidden="true"></span>
             <p class="pill-words">
                 <span role="status">
-                    {word} {move || replica.get().map(|name| view! { <b>" · " <bdi>{name}</bdi></b> })}
+                    {words(move || Some(said.read().word.clone()))}
+                    {part(replica, |name| view! { <b>" · " <bdi>{name.clone()}</bdi></b> }.into_any())}
                 </span>
-                {move || words.with(|words| words.countdown.clone()).map(|left| format!(" {left}"))}
+                {words(move || Some(format!(" {}", said.read().countdown.as_ref()?)))}
             </p>
-            {move || {
-                button.get().map(|label| {
-                    view! {
-                        <button class="small" on:click=move |_| viewer.command(Command::Connect)>
-                            {label}
-                        </button>
-                    }
-                })
-            }}
+            {button}
         </div>
     }
 }
@@ -96,8 +97,8 @@ pub fn Pill() -> impl IntoView {
 mod tests {
     use super::*;
 
-    fn say(phase: &Phase, refusal: Option<&str>) -> (String, Option<&'static str>) {
-        let words = words(phase, refusal, Now { ms: 1_000, wall_ms: 0 });
+    fn told(phase: &Phase, refusal: Option<&str>) -> (String, Option<&'static str>) {
+        let words = say(phase, refusal, Now { ms: 1_000, wall_ms: 0 });
         let parts = [Some(words.word), words.replica, words.countdown];
         (parts.into_iter().flatten().collect::<Vec<_>>().join(" "), words.button)
     }
@@ -117,9 +118,9 @@ mod tests {
                 Some("Try again"),
             ),
         ] {
-            assert_eq!(say(&phase, None), (expected.to_owned(), button));
+            assert_eq!(told(&phase, None), (expected.to_owned(), button));
         }
-        let refused = say(&Phase::Stopped { code: CloseCode::LIMIT }, Some("64 topics at most"));
+        let refused = told(&Phase::Stopped { code: CloseCode::LIMIT }, Some("64 topics at most"));
         assert_eq!(refused.0, "Stopped: 64 topics at most");
     }
 }

@@ -2,6 +2,7 @@ use leptos::prelude::*;
 
 use crate::icon::Bell;
 use crate::inbox::Standing;
+use crate::live::{each, mark, number, part, words};
 use crate::viewer::Viewer;
 use crate::words::grouped;
 
@@ -11,23 +12,23 @@ pub fn RaceTable() -> impl IntoView {
     let viewer = Viewer::here();
     let standings = Memo::new(move |_| {
         let now_ms = viewer.now.get().ms;
-        viewer.inbox.with(|inbox| inbox.race().standings(now_ms))
+        viewer.inbox.read().race().standings(now_ms)
     });
-    let names = Memo::new(move |_| {
-        standings.with(|bars| bars.iter().map(|bar| (bar.name.clone(), bar.hue)).collect::<Vec<_>>())
-    });
-    let others = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.race().others()));
-    let total = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.race().total()));
+    let entries = Memo::new(move |_| standings.read().iter().map(|bar| bar.entry).collect::<Vec<u64>>());
+    let bar = move |entry| {
+        let first = standings.read_untracked().iter().find(|bar| bar.entry == entry).cloned();
+        first.map(|first| view! { <Bar first standings/> }).into_any()
+    };
+    let others = move || Some(viewer.inbox.read().race().others()).filter(|others| *others > 0);
+    let total = move || match viewer.inbox.read().race().total() {
+        0 => "nothing won yet".to_owned(),
+        total => format!("{} won", grouped(total)),
+    };
     view! {
         <section class="race" aria-labelledby="race">
             <div class="race-head">
                 <h2 id="race">"The race"</h2>
-                <p class="total">
-                    {move || match total.get() {
-                        0 => "nothing won yet".to_owned(),
-                        total => format!("{} won", grouped(total)),
-                    }}
-                </p>
+                <p class="total">{words(move || Some(total()))}</p>
             </div>
             <table aria-labelledby="race">
                 <thead>
@@ -38,42 +39,32 @@ pub fn RaceTable() -> impl IntoView {
                     </tr>
                 </thead>
                 <tbody>
-                    <For each=move || names.get() key=Clone::clone let:racer>
-                        <Bar name=racer.0 hue=racer.1 standings/>
-                    </For>
+                    {each(move || entries.get(), bar)}
                 </tbody>
             </table>
-            <Show when=move || { others.get() > 0 }>
-                <p class="others">{move || format!("{} by others before", grouped(others.get()))}</p>
-            </Show>
+            <p class="others">{words(move || Some(format!("{} by others before", grouped(others()?))))}</p>
         </section>
     }
 }
 
 #[component]
-fn Bar(name: String, hue: usize, standings: Memo<Vec<Standing>>) -> impl IntoView {
-    let own = name.clone();
+fn Bar(first: Standing, standings: Memo<Vec<Standing>>) -> impl IntoView {
+    let Standing { entry, name, hue, .. } = first.clone();
     let bar = Memo::new(move |_| {
-        standings.with(|bars| bars.iter().find(|bar| bar.name == own).cloned()).unwrap_or_else(|| Standing {
-            name: own.clone(),
-            hue,
-            wins: 0,
-            percent: 0,
-            length: 0,
-            last: false,
-            quiet_s: None,
-        })
+        standings.read().iter().find(|bar| bar.entry == entry).cloned().unwrap_or_else(|| first.clone())
     });
-    let wins = move || bar.with(|bar| bar.wins);
-    let quiet = Memo::new(move |_| bar.with(|bar| bar.quiet_s));
+    let quiet = part(
+        move || bar.read().quiet_s,
+        |seconds| view! { <span class="quiet">{format!("quiet for {seconds} s")}</span> }.into_any(),
+    );
     view! {
         <tr
             data-testid="race-bar"
             data-replica=name.clone()
-            data-count=wins
-            data-quiet=move || quiet.get().map(|_| "")
+            data-count=words(move || Some(bar.read().wins))
+            data-quiet=mark(move || bar.read().quiet_s.is_some())
             // The last winner's bell swings; it alternates, so that it swings anew.
-            data-beat=move || bar.with(|bar| bar.last.then_some(bar.wins % 2))
+            data-beat=words(move || bar.read().last.then(|| bar.read().wins % 2))
             style:--hue=format!("var(--racer-{hue})")
         >
             <th scope="row">
@@ -84,15 +75,13 @@ fn Bar(name: String, hue: usize, standings: Memo<Vec<Standing>>) -> impl IntoVie
                 <span class="track" aria-hidden="true">
                     <span
                         class="bar"
-                        style:--length=move || bar.with(|bar| bar.length.to_string())
+                        style:--length=number(move || bar.read().length)
                     ></span>
                 </span>
-                {move || {
-                    quiet.get().map(|seconds| view! { <span class="quiet">{format!("quiet for {seconds} s")}</span> })
-                }}
+                {quiet}
             </th>
-            <td class="wins">{move || grouped(wins())}</td>
-            <td class="share">{move || bar.with(|bar| format!("{} %", bar.percent))}</td>
+            <td class="wins">{words(move || Some(grouped(bar.read().wins)))}</td>
+            <td class="share">{words(move || Some(format!("{} %", bar.read().percent)))}</td>
         </tr>
     }
 }

@@ -1,6 +1,7 @@
 use leptos::prelude::*;
 
 use crate::icon::HalfMoon;
+use crate::live::press;
 
 /// Where the choice is kept; `theme.js` reads it before the first paint.
 const STORAGE_KEY: &str = "carillon-theme";
@@ -70,7 +71,7 @@ pub fn ThemeButton() -> impl IntoView {
             data-testid="theme"
             aria-label="Light or dark"
             title="Light or dark"
-            on:click=move |_| Theme::shown().other().show()
+            on:click=press(|| Theme::shown().other().show())
         >
             <HalfMoon/>
         </button>

@@ -1,14 +1,15 @@
 use std::sync::Arc;
 
 use carillon_protocol::Severity;
-use leptos::ev::MouseEvent;
+use leptos::ev::{FocusEvent, MouseEvent};
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 
-use crate::icon::{Cross, SeverityIcon};
+use crate::icon::Cross;
 use crate::inbox::{Event, Hold, Item, Toast};
 use crate::list;
-use crate::meta::Meta;
+use crate::live::{each, mark, on, part, press, words};
+use crate::meta::{Mark, Meta, Progress};
 use crate::viewer::Viewer;
 
 /// The toasts, oldest first, so that a new one moves none of the others.
@@ -16,11 +17,13 @@ use crate::viewer::Viewer;
 pub fn Toasts() -> impl IntoView {
     let viewer = Viewer::here();
     let slots = Memo::new(move |_| {
-        viewer.inbox.with(|inbox| inbox.stack().visible().iter().map(|one| one.item.slot).collect::<Vec<_>>())
+        viewer.inbox.read().stack().visible().iter().map(|one| one.item.slot).collect::<Vec<u64>>()
     });
-    let held = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.stack().held()));
-    let more = Memo::new(move |_| viewer.inbox.with(|inbox| inbox.stack().more()));
-    let show_more = move |_| {
+    let more = Memo::new(move |_| {
+        let more = viewer.inbox.read().stack().more();
+        (more > 0).then(|| format!("+{more} more"))
+    });
+    let show_more = move || {
         viewer.act(Event::More);
         list::show_top();
     };
@@ -28,22 +31,25 @@ pub fn Toasts() -> impl IntoView {
         <section
             class="toasts"
             aria-label="New"
-            data-held=move || held.get().then_some("")
-            on:pointerenter=move |_| viewer.act(Event::Held(Hold::Pointer, true))
-            on:pointerleave=move |_| viewer.act(Event::Held(Hold::Pointer, false))
-            on:focusin=move |event| viewer.act(Event::Held(Hold::Focus, by_keyboard(event.target())))
-            on:focusout=move |_| viewer.act(Event::Held(Hold::Focus, false))
+            data-held=mark(move || viewer.inbox.read().stack().held())
+            on:pointerenter=on(move |_| viewer.act(Event::Held(Hold::Pointer, true)))
+            on:pointerleave=on(move |_| viewer.act(Event::Held(Hold::Pointer, false)))
+            on:focusin=on(move |event: FocusEvent| {
+                viewer.act(Event::Held(Hold::Focus, by_keyboard(event.target())));
+            })
+            on:focusout=on(move |_| viewer.act(Event::Held(Hold::Focus, false)))
         >
             <ol>
-                <For each=move || slots.get() key=|slot| *slot let:slot>
-                    <ToastCard place=slot/>
-                </For>
+                {each(move || slots.get(), |slot| view! { <ToastCard place=slot/> }.into_any())}
             </ol>
-            <Show when=move || { more.get() > 0 }>
-                <button class="more" data-testid="more" on:click=show_more>
-                    {move || format!("+{} more", more.get())}
-                </button>
-            </Show>
+            {part(move || more.read().is_some().then(String::new), move |_| {
+                view! {
+                    <button class="more" data-testid="more" on:click=press(show_more)>
+                        {words(move || more.get())}
+                    </button>
+                }
+                .into_any()
+            })}
         </section>
         <Announcer assertive=false/>
         <Announcer assertive=true/>
@@ -55,8 +61,11 @@ fn ToastCard(place: u64) -> impl IntoView {
     let slot = place;
     let viewer = Viewer::here();
     let toast = Memo::new(move |_| find(viewer, slot));
-    let item = Memo::new(move |_| toast.with(|toast| toast.as_ref().map(|toast| Arc::clone(&toast.item))));
-    let severity = move || item.with(|item| item.as_ref().map(|item| item.severity.as_str()));
+    let item = Memo::new(move |_| toast.read().as_ref().map(|toast| Arc::clone(&toast.item)));
+    let life = move || {
+        let toast = toast.read();
+        toast.as_ref().filter(|toast| !toast.item.runs()).map(|toast| toast.lives % 2)
+    };
     let close = move |event: MouseEvent| {
         // A mouse that has closed a toast must not hold the others by the focus it leaves behind.
         leave(slot, event.detail() == 0);
@@ -67,15 +76,18 @@ fn ToastCard(place: u64) -> impl IntoView {
             class="toast"
             data-testid="toast"
             data-slot=slot
-            data-id=move || item.with(|item| item.as_ref().map(|item| item.id.clone()))
-            data-severity=severity
-            data-leaving=move || toast.with(|toast| toast.as_ref().is_some_and(Toast::leaving)).then_some("")
-            // Alternates, so that the style sheet starts the hairline anew.
-            data-life=move || toast.with(|toast| toast.as_ref().map(|toast| toast.lives % 2))
+            data-id=words(move || Some(item.read().as_ref()?.id.clone()))
+            data-severity=words(move || Some(item.read().as_ref()?.severity.as_str()))
+            data-leaving=mark(move || toast.read().as_ref().is_some_and(Toast::leaving))
+            data-from=words(move || item.read().as_ref()?.sender.clone())
+            data-job=words(move || Some(item.read().as_ref()?.job.as_ref()?.status.as_str()))
+            // Alternates, so that the style sheet starts the hairline anew. A job that runs shows how far it is.
+            data-life=words(life)
         >
             <div class="card">
-                {move || item.get().map(|item| view! { <Content item/> })}
-                <button class="close" aria-label="Close" on:click=close>
+                {part(move || item.get(), |item| view! { <Content item=Arc::clone(item)/> }.into_any())}
+                <Progress item=item.into()/>
+                <button class="close" aria-label="Close" on:click=on(close)>
                     <Cross/>
                 </button>
                 <span class="hairline" aria-hidden="true"></span>
@@ -87,11 +99,11 @@ fn ToastCard(place: u64) -> impl IntoView {
 /// What a toast says. All of it is text; none of it is read as markup.
 #[component]
 fn Content(item: Arc<Item>) -> impl IntoView {
-    let Item { title, body, action, severity, .. } = (*item).clone();
+    let (heading, body, action) = (item.heading(), item.body.clone(), item.action.clone());
     view! {
-        <SeverityIcon severity/>
+        <Mark item=Arc::clone(&item)/>
         <div class="content">
-            {(!title.is_empty()).then(|| view! { <h3 dir="auto">{title}</h3> })}
+            {(!heading.is_empty()).then(|| view! { <h3 dir="auto">{heading}</h3> })}
             {(!body.is_empty()).then(|| view! { <p class="body" dir="auto">{body}</p> })}
             <Meta item=Arc::clone(&item)/>
             {action.map(|action| view! { <list::ActionLink action/> })}
@@ -103,36 +115,39 @@ fn Content(item: Arc<Item>) -> impl IntoView {
 #[component]
 fn Announcer(assertive: bool) -> impl IntoView {
     let viewer = Viewer::here();
-    let words = Memo::new(move |_| {
-        viewer.inbox.with(|inbox| {
-            let toasts = inbox.stack().visible().iter();
-            let ours = toasts.filter(|toast| (toast.item.severity == Severity::Error) == assertive);
-            ours.map(|toast| (toast.item.slot, toast.item.words())).collect::<Vec<_>>()
-        })
+    let said = Memo::new(move |_| {
+        let inbox = viewer.inbox.read();
+        let ours = inbox.stack().visible().iter();
+        let ours = ours.filter(|toast| (toast.item.severity == Severity::Error) == assertive);
+        ours.map(|toast| toast.said).collect::<Vec<u64>>()
     });
+    let say = move |said| {
+        let inbox = viewer.inbox.read_untracked();
+        let toast = inbox.stack().visible().iter().find(|toast| toast.said == said);
+        toast.map(|toast| view! { <p>{toast.item.words()}</p> }).into_any()
+    };
     view! {
         <div
             class="unseen"
             aria-live=if assertive { "assertive" } else { "polite" }
             data-testid=if assertive { "announcer-assertive" } else { "announcer-polite" }
         >
-            <For each=move || words.get() key=Clone::clone let:said>
-                <p>{said.1}</p>
-            </For>
+            {each(move || said.get(), say)}
         </div>
     }
 }
 
 /// Closes the newest toast.
 pub fn escape(viewer: Viewer) {
-    if let Some(slot) = viewer.inbox.with_untracked(|inbox| inbox.stack().newest()) {
+    let newest = viewer.inbox.read_untracked().stack().newest();
+    if let Some(slot) = newest {
         leave(slot, true);
         viewer.act(Event::Escaped);
     }
 }
 
 fn find(viewer: Viewer, slot: u64) -> Option<Toast> {
-    viewer.inbox.with(|inbox| inbox.stack().visible().iter().find(|toast| toast.item.slot == slot).cloned())
+    viewer.inbox.read().stack().visible().iter().find(|toast| toast.item.slot == slot).cloned()
 }
 
 /// Takes the focus away from a toast that goes: to the next one, or to the one before, or, where there

@@ -7,6 +7,8 @@ const STYLE: &str = include_str!("../style.css");
 const TEXT_MIN_CONTRAST: f64 = 4.5;
 /// WCAG 1.4.11, for what has to be seen to understand a drawing.
 const DRAWING_MIN_CONTRAST: f64 = 3.0;
+/// Colours that are less apart than this, in OKLab, are taken for one another at a glance.
+const APART_MIN: f64 = 0.07;
 /// How far outside sRGB a colour may lie: what rounding its numbers does.
 const GAMUT_TOLERANCE: f64 = 0.004;
 
@@ -36,6 +38,16 @@ impl Oklch {
     fn luminance(self) -> f64 {
         let [red, green, blue] = self.linear_rgb().map(|part| part.clamp(0.0, 1.0));
         0.2126 * red + 0.7152 * green + 0.0722 * blue
+    }
+
+    /// How far apart two colours are seen to be, in OKLab.
+    fn distance(self, other: Self) -> f64 {
+        let place = |colour: Self| {
+            let (sin, cos) = colour.hue_degrees.to_radians().sin_cos();
+            [colour.lightness, colour.chroma * cos, colour.chroma * sin]
+        };
+        let squares = place(self).into_iter().zip(place(other)).map(|(one, two)| (one - two).powi(2));
+        squares.sum::<f64>().sqrt()
     }
 
     fn contrast(self, other: Self) -> f64 {
@@ -106,8 +118,23 @@ fn text_is_readable_on_every_surface_in_both_themes() {
 #[test]
 fn bars_are_seen_on_their_track() {
     let racers: Vec<_> = (0..8).map(|racer| format!("racer-{racer}")).collect();
-    let racers: Vec<_> = racers.iter().map(String::as_str).chain(["brass"]).collect();
+    let racers: Vec<_> = racers.iter().map(String::as_str).chain(["brass", "edge"]).collect();
     assert_eq!(faults(&racers, &GROUNDS, DRAWING_MIN_CONTRAST), [""; 0]);
+}
+
+#[test]
+fn no_replica_looks_like_a_severity_or_like_its_neighbour() {
+    for tokens in themes() {
+        let racers: Vec<_> = (0..8).map(|racer| tokens[&format!("racer-{racer}")]).collect();
+        for (at, racer) in racers.iter().enumerate() {
+            for severity in SEVERITIES {
+                let apart = racer.distance(tokens[severity]);
+                assert!(apart >= APART_MIN, "racer-{at} is {apart:.3} from {severity}");
+            }
+            let apart = racer.distance(racers[(at + 1) % racers.len()]);
+            assert!(apart >= APART_MIN, "racer-{at} is {apart:.3} from the next");
+        }
+    }
 }
 
 #[test]

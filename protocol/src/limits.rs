@@ -15,6 +15,8 @@ pub const ACTION_URL_MAX_BYTES: usize = 2_048;
 /// Longest `traceparent`, in bytes (W3C Trace Context uses 55).
 pub const TRACEPARENT_MAX_BYTES: usize = 128;
 
+/// Most ids that one `ack` or `read` may name.
+pub const ADVANCE_MAX_IDS: usize = 64;
 /// Most topics one reader may name when it connects.
 pub const TOPICS_MAX: usize = 64;
 /// Page size of `GET /api/notifications` when `limit` is absent.

@@ -208,8 +208,10 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .refuses(&[400, 401, 403, 408, 500, 503]),
         Operation::new("get", "/api/demo", tag, "demo", "Asks whether anybody may sign in as anybody")
             .for_any(&[""])
-            .ends(204, "The demo's key is on.")
-            .refuses(&[404]),
+            .ends(204, "Anybody may.")
+            .answers(200, "Nobody may.", json!({
+                "type": "object", "required": ["sign_in"], "properties": { "sign_in": { "const": false } },
+            })),
         Operation::new("post", "/api/demo/token", tag, "signIn", "Signs somebody in, for demonstrations")
             .for_any(&[""])
             .body(who)

@@ -12,17 +12,23 @@ pub(crate) struct Door {
     caddy: Caddy,
     _dns: Dns,
     port: u16,
+    args: &'static [&'static str],
 }
 
 impl Door {
     pub(crate) async fn open(redis: RedisServer) -> Self {
+        Self::open_with(redis, &[]).await
+    }
+
+    /// [`Door::open`] with further arguments for each replica.
+    pub(crate) async fn open_with(redis: RedisServer, args: &'static [&'static str]) -> Self {
         let viewer = viewer();
         let world = World::over(redis);
         let port = free_port();
         let mut bffs = vec![];
         for at in 0..3 {
             let name = format!("bff-{}", at + 1);
-            bffs.push(Bff::spawn_at(&name, (host(at), port).into(), &world.redis.url(), &[]));
+            bffs.push(Bff::spawn_at(&name, (host(at), port).into(), &world.redis.url(), args));
         }
         let dns = Dns::start(&[host(0), host(1), host(2)]).await;
         let env = [
@@ -35,7 +41,7 @@ impl Door {
         for bff in &bffs {
             bff.until_ready().await;
         }
-        Self { bffs, world, caddy, _dns: dns, port }
+        Self { bffs, world, caddy, _dns: dns, port, args }
     }
 
     /// Where it is.
@@ -50,7 +56,7 @@ impl Door {
             &name,
             (host(u8::try_from(at).unwrap()), self.port).into(),
             &self.world.redis.url(),
-            &[],
+            self.args,
         );
         self.bffs[at].until_ready().await;
     }

@@ -1,6 +1,9 @@
-use carillon_protocol::{Action, Delivery, Notification, Severity, parse_timestamp};
+use carillon_protocol::{Action, Audience, Cursor, Delivery, Notification, Severity, parse_timestamp};
+use serde_json::value::RawValue;
 
+use super::job::{JOB_KEY, Job, JobState};
 use crate::clock::Now;
+use crate::fields::Fields;
 
 /// One notification as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +18,14 @@ pub struct Item {
     pub body: String,
     /// How loud it is.
     pub severity: Severity,
-    /// The replica that won the race for it.
+    /// The replica that won the race for it, where that is known.
     pub replica: String,
+    /// The user who sent it, where it is a message to this user alone.
+    pub sender: Option<String>,
+    /// The job that it tells of.
+    pub job: Option<Job>,
+    /// Where it stands among all that came.
+    pub cursor: Option<Cursor>,
     /// When it was made, in milliseconds since 1970.
     pub at_ms: u64,
     /// Something to do about it, where its link is one of the web.
@@ -36,10 +45,13 @@ pub struct Collapse {
 impl Item {
     /// What came at `now`, not yet given its slot.
     pub(super) fn new(now: Now, delivery: Delivery) -> Self {
-        let Delivery { notification, claimed_by, .. } = delivery;
+        let Delivery { notification, claimed_by, cursor } = delivery;
         let expires_ms = notification.expires_at_ms().map(|at| now.at(at));
         let at_ms = parse_timestamp(&notification.created_at).unwrap_or(now.wall_ms);
-        let Notification { id, title, body, severity, from, collapse_key, action, .. } = notification;
+        let Notification { id, title, body, severity, from, to, collapse_key, action, data, .. } =
+            notification;
+        let job =
+            collapse_key.as_deref().filter(|_| from.is_none()).and_then(|key| job(key, data.as_deref()));
         Self {
             slot: 0,
             id,
@@ -47,11 +59,57 @@ impl Item {
             body,
             severity,
             replica: claimed_by,
+            sender: from.clone().filter(|_| matches!(to, Audience::User(_))),
+            job,
+            cursor: cursor.parse().ok(),
             at_ms,
             action: action.filter(Action::is_safe),
             collapse: collapse_key.map(|key| Collapse { from, key }),
             expires_ms,
         }
+    }
+
+    /// What stands above the text: who writes, what it is about, or both.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        match &self.sender {
+            Some(sender) if self.title.is_empty() => sender.clone(),
+            Some(sender) => format!("{sender}: {}", self.title),
+            None => self.title.clone(),
+        }
+    }
+
+    /// A job that nothing has been heard of on this page.
+    pub(super) fn of_job(now: Now, state: JobState) -> Self {
+        let at_ms = parse_timestamp(&state.created_at).unwrap_or(now.wall_ms);
+        let (severity, body) = (state.severity(), state.words());
+        let (key, job) = (Job::collapse_key(&state.id), state.job());
+        Self {
+            slot: 0,
+            id: key.clone(),
+            title: state.name,
+            body,
+            severity,
+            replica: String::new(),
+            sender: None,
+            job: Some(job),
+            cursor: None,
+            at_ms,
+            action: None,
+            collapse: Some(Collapse { from: None, key }),
+            expires_ms: None,
+        }
+    }
+
+    /// Whether it tells of a job that is not finished.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| !job.status.finished())
+    }
+
+    /// Whether `later` tells of the same job and says less.
+    pub(super) fn outdates(&self, later: &Self) -> bool {
+        self.job.as_ref().zip(later.job.as_ref()).is_some_and(|(own, other)| own.is_ahead_of(other))
     }
 
     /// Whether `later` takes this one's place.
@@ -60,7 +118,8 @@ impl Item {
     }
 
     /// Whether it may still be replaced by a later one.
-    pub(super) fn collapses(&self) -> bool {
+    #[must_use]
+    pub fn collapses(&self) -> bool {
         self.collapse.is_some()
     }
 
@@ -77,11 +136,16 @@ impl Item {
     /// What a screen reader says when it comes.
     #[must_use]
     pub fn words(&self) -> String {
-        let mut words = match self.severity {
-            Severity::Info => String::new(),
-            Severity::Success => "Success: ".to_owned(),
-            Severity::Warning => "Warning: ".to_owned(),
-            Severity::Error => "Error: ".to_owned(),
+        if self.runs() {
+            // Not every step is read out.
+            return format!("{}: job started", self.title);
+        }
+        let mut words = match (&self.sender, self.severity) {
+            (Some(sender), _) => format!("Message from {sender}. "),
+            (None, Severity::Info) => String::new(),
+            (None, Severity::Success) => "Success: ".to_owned(),
+            (None, Severity::Warning) => "Warning: ".to_owned(),
+            (None, Severity::Error) => "Error: ".to_owned(),
         };
         for part in [&self.title, &self.body] {
             if !part.is_empty() {
@@ -89,8 +153,17 @@ impl Item {
                 words.push_str(if part.ends_with(['.', '!', '?', '…']) { " " } else { ". " });
             }
         }
-        words.push_str("Claimed by ");
-        words.push_str(&self.replica);
-        words
+        if self.sender.is_none() && !self.replica.is_empty() {
+            words.push_str("Claimed by ");
+            words.push_str(&self.replica);
+        }
+        words.trim_end().to_owned()
     }
+}
+
+/// What a worker's report says: its key is the job's own.
+fn job(collapse_key: &str, data: Option<&RawValue>) -> Option<Job> {
+    let data = data.filter(|_| collapse_key.starts_with(JOB_KEY))?;
+    let job = Job::read(&Fields::read(data.get())?.object("job")?)?;
+    (Job::collapse_key(&job.id) == collapse_key).then_some(job)
 }

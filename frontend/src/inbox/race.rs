@@ -10,6 +10,7 @@ pub const QUIET_AFTER_WINS: u64 = 12;
 
 #[derive(Clone, Debug)]
 struct Racer {
+    entry: u64,
     name: String,
     hue: usize,
     wins: u64,
@@ -21,6 +22,8 @@ struct Racer {
 /// One bar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
+    /// Its own number, for as long as it has a bar.
+    pub entry: u64,
     /// The replica.
     pub name: String,
     /// Its colour, below [`RACER_HUES`].
@@ -42,6 +45,7 @@ pub struct Standing {
 pub struct Race {
     /// By name, so that a bar never changes its place with another.
     racers: Vec<Racer>,
+    entries: u64,
     total: u64,
     others: u64,
     last: Option<String>,
@@ -65,6 +69,7 @@ impl Race {
     pub fn standings(&self, now_ms: u64) -> Vec<Standing> {
         let most = self.racers.iter().map(|racer| racer.wins).max().unwrap_or(1).max(1);
         let bar = |racer: &Racer| Standing {
+            entry: racer.entry,
             name: racer.name.clone(),
             hue: racer.hue,
             wins: racer.wins,
@@ -100,8 +105,9 @@ impl Race {
             let oldest = (0..RACERS_MAX).min_by_key(|&at| self.racers[at].won_at_total).unwrap_or_default();
             self.others += self.racers.remove(oldest).wins;
         }
-        let racer =
-            Racer { name: name.to_owned(), hue: self.hue(name), wins: 0, won_at_ms: 0, won_at_total: 0 };
+        self.entries += 1;
+        let (entry, hue) = (self.entries, self.hue(name));
+        let racer = Racer { entry, name: name.to_owned(), hue, wins: 0, won_at_ms: 0, won_at_total: 0 };
         let at = self.racers.partition_point(|racer| racer.name.as_str() < name);
         self.racers.insert(at, racer);
         at

@@ -9,6 +9,8 @@ pub const VISIBLE_MAX_TOASTS: usize = 5;
 pub const WAITING_MAX_TOASTS: usize = 20;
 /// How long a toast stays.
 pub const LIFE_MS: u64 = 3_000;
+/// One of a job that runs stays until the job is finished, or nothing is heard of it for this long.
+pub const JOB_LIFE_MS: u64 = 60_000;
 /// How long it takes to go; the style sheet's `--leave` says the same.
 pub const LEAVE_MS: u64 = 120;
 
@@ -35,6 +37,8 @@ pub struct Toast {
     pub item: Arc<Item>,
     /// How many lives it has begun: its hairline starts anew with each.
     pub lives: u32,
+    /// Changes with what is to be read out of it; no two that are read out share one.
+    pub said: u64,
     life: Life,
 }
 
@@ -58,14 +62,31 @@ impl Toast {
 }
 
 /// The toasts: those on the screen, oldest first, and those that wait for a place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Stack {
+    /// How many the window has room for.
+    places: usize,
     visible: Vec<Toast>,
     waiting: VecDeque<Arc<Item>>,
     /// How many gave up waiting since it last was that nobody waited.
     passed_over: usize,
+    last_said: u64,
     pointer: bool,
     focus: bool,
+}
+
+impl Default for Stack {
+    fn default() -> Self {
+        Self {
+            places: VISIBLE_MAX_TOASTS,
+            visible: Vec::new(),
+            waiting: VecDeque::new(),
+            passed_over: 0,
+            last_said: 0,
+            pointer: false,
+            focus: false,
+        }
+    }
 }
 
 impl Stack {
@@ -87,10 +108,38 @@ impl Stack {
         self.pointer || self.focus
     }
 
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// The window has room for this many.
+    pub(super) fn set_places(&mut self, now_ms: u64, places: usize) {
+        self.places = places.clamp(1, VISIBLE_MAX_TOASTS);
+        // What has no place any more is in the list.
+        let kept = self.visible.iter().filter(|toast| !toast.leaving()).count();
+        let over = kept.saturating_sub(self.places);
+        for toast in self.visible.iter_mut().filter(|toast| !toast.leaving()).take(over) {
+            toast.leave(now_ms);
+        }
+    }
+
+    /// Shows what is new of something: not, when somebody has closed it and it is not finished.
+    pub(super) fn update(&mut self, now_ms: u64, item: Arc<Item>) {
+        let shown = self.visible.iter().map(|toast| &toast.item).chain(&self.waiting);
+        let closed = shown.filter(|shown| shown.slot == item.slot).count() == 0;
+        if !(closed && item.runs()) {
+            self.push(now_ms, item);
+        }
+    }
+
     /// Shows an item, now or when there is a place. One with the same slot gives its place to it.
     pub(super) fn push(&mut self, now_ms: u64, item: Arc<Item>) {
-        let life = self.new_life(now_ms);
+        let life = self.new_life(now_ms, &item);
         if let Some(toast) = self.visible.iter_mut().find(|toast| toast.item.slot == item.slot) {
+            if toast.item.words() != item.words() {
+                self.last_said += 1;
+                toast.said = self.last_said;
+            }
             toast.item = item;
             toast.begin(life);
         } else if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.slot == item.slot) {
@@ -119,19 +168,26 @@ impl Stack {
             // What is gone from under a pointer does not always say that the pointer has left it.
             (self.pointer, self.focus) = (false, false);
         }
-        while self.visible.len() < VISIBLE_MAX_TOASTS
+        let full = self.visible.len() >= self.places && self.visible.iter().all(|toast| toast.item.runs());
+        // Jobs that take long do not keep everything else waiting.
+        if let Some(oldest) = self.visible.first_mut().filter(|_| full && !self.waiting.is_empty()) {
+            oldest.leave(now_ms);
+        }
+        while self.visible.len() < self.places
             && let Some(item) = self.waiting.pop_front()
         {
-            let life = self.new_life(now_ms);
-            self.visible.push(Toast { item, lives: 0, life });
+            let life = self.new_life(now_ms, &item);
+            self.last_said += 1;
+            self.visible.push(Toast { item, lives: 0, said: self.last_said, life });
         }
         if self.waiting.is_empty() {
             self.passed_over = 0;
         }
     }
 
-    fn new_life(&self, now_ms: u64) -> Life {
-        if self.held() { Life::Held } else { Life::Runs { until_ms: now_ms + LIFE_MS } }
+    fn new_life(&self, now_ms: u64, item: &Item) -> Life {
+        let life_ms = if item.runs() { JOB_LIFE_MS } else { LIFE_MS };
+        if self.held() { Life::Held } else { Life::Runs { until_ms: now_ms + life_ms } }
     }
 
     /// Holds all of them, so that nothing moves under a pointer; when the last cause is gone, every
@@ -145,8 +201,8 @@ impl Stack {
         if before == self.held() {
             return;
         }
-        let life = self.new_life(now_ms);
-        for toast in self.visible.iter_mut().filter(|toast| !toast.leaving()) {
+        let lives: Vec<_> = self.visible.iter().map(|toast| self.new_life(now_ms, &toast.item)).collect();
+        for (toast, life) in self.visible.iter_mut().zip(lives).filter(|(toast, _)| !toast.leaving()) {
             match life {
                 Life::Held => toast.life = life,
                 _ => toast.begin(life),

@@ -1,8 +1,11 @@
+mod jobs;
+mod people;
+
 use carillon_protocol::{Action, Delivery, GapReason, Notification, Resume, Severity, format_timestamp};
 
 use super::rows::LIST_MAX_ROWS;
 use super::stack::{LEAVE_MS, LIFE_MS, VISIBLE_MAX_TOASTS, WAITING_MAX_TOASTS};
-use super::{Event, Hold, Inbox, Row};
+use super::{Event, Hold, Inbox, Past, Row};
 use crate::clock::Now;
 
 /// Where the page's clock begins, on the wall's.
@@ -12,6 +15,7 @@ const EPOCH_MS: u64 = 1_795_247_100_000;
 struct Page {
     inbox: Inbox,
     ms: u64,
+    position: u64,
 }
 
 impl Page {
@@ -30,12 +34,35 @@ impl Page {
     }
 
     fn came_with(&mut self, id: &str, change: impl FnOnce(&mut Notification)) -> &mut Self {
+        let delivery = self.delivery(id, change);
+        self.apply(Event::Came(Box::new(delivery)))
+    }
+
+    /// What the next position gives.
+    fn delivery(&mut self, id: &str, change: impl FnOnce(&mut Notification)) -> Delivery {
         let mut notification = Notification::text(format!("body of {id}"));
         notification.id = id.to_owned();
         notification.created_at = format_timestamp(EPOCH_MS + self.ms);
         change(&mut notification);
-        let cursor = format!("e.{}-0", self.ms);
-        self.apply(Event::Came(Box::new(Delivery { notification, claimed_by: "bff-2".to_owned(), cursor })))
+        self.position += 1;
+        let cursor = format!("e.{}-0", self.position);
+        Delivery { notification, claimed_by: "bff-2".to_owned(), cursor }
+    }
+
+    fn welcome(&mut self, resume: Resume, read: Option<&str>) -> &mut Self {
+        let cursor = format!("e.{}-0", self.position);
+        self.apply(Event::Welcomed { resume, cursor, user: None, read: read.map(str::to_owned) })
+    }
+
+    fn fill(&mut self, items: Vec<Delivery>, read: Option<&str>) -> &mut Self {
+        let next = format!("e.{}-0", self.position);
+        let read = read.map(str::to_owned);
+        self.apply(Event::Filled(Past { items, next, read, ..Past::default() }))
+    }
+
+    /// What the server is told.
+    fn frames(&mut self) -> Vec<String> {
+        self.inbox.take_frames().iter().map(carillon_protocol::ClientMessage::to_json).collect()
     }
 
     fn many(&mut self, count: usize) -> &mut Self {
@@ -56,6 +83,7 @@ impl Page {
     fn rows(&self) -> Vec<String> {
         let name = |row: &Row| match row {
             Row::Item(item) => item.id.clone(),
+            Row::Sent(message) => message.id.clone(),
             Row::Gap { .. } => "gap".to_owned(),
         };
         self.inbox.rows().shown().map(name).collect()
@@ -207,7 +235,7 @@ fn the_list_is_bounded_above_the_reader_and_below() {
 #[test]
 fn after_a_resume_it_says_what_was_missed() {
     let mut page = Page::default();
-    page.came("seen").after(10_000).apply(Event::Welcomed(Resume::Complete));
+    page.came("seen").after(10_000).welcome(Resume::Complete, None);
     let made = EPOCH_MS + 5_000;
     for id in ["a", "b"] {
         page.came_with(id, |one| one.created_at = format_timestamp(made));

@@ -83,26 +83,62 @@ async fn who_wants_less_motion_gets_fades_only() {
 const PLACES: &str = r#"
     const fixed = ["h1", ".sentence", '[data-testid="pill"]', ".race h2", ".list h2"];
     return fixed.map((css) => {
-        const { left, top } = document.querySelector(css).getBoundingClientRect();
-        return `${css} ${left} ${top + scrollY}`;
+        const element = document.querySelector(css);
+        const { left, top, bottom } = element.getBoundingClientRect();
+        // On a phone the pill stands at the bottom, over the page, and grows upwards.
+        const stands = getComputedStyle(element.parentElement).position === "fixed";
+        return `${css} ${left} ${stands ? bottom : top + scrollY}`;
     });
+"#;
+
+/// How far apart letters stand in a type in which the sentence needs more lines when it counts the replicas.
+const SPACING: &str = r#"
+    const sentence = document.querySelector(".sentence");
+    const trial = document.createElement("p");
+    trial.className = "sentence";
+    sentence.after(trial);
+    const height = (text) => {
+        trial.textContent = text;
+        return trial.clientHeight;
+    };
+    const short = sentence.textContent.trim();
+    const long = short.replace("Replicas", "Three replicas");
+    for (let hundredths = 0; hundredths < 100; hundredths++) {
+        trial.style.letterSpacing = `${hundredths / 100}em`;
+        if (height(short) < height(long)) {
+            trial.remove();
+            return trial.style.letterSpacing;
+        }
+    }
+    throw new Error("the sentence never needs more lines");
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_jumps_when_something_comes() {
     let stage = Stage::new().await;
     for (width, height) in [(1_280, 900), (900, 700), (390, 844)] {
-        stage.page.resize(width, height, 1.0).await;
-        stage.page.load(&stage.door.url("/")).await;
-        let before = stage.page.run(PLACES, json!([])).await;
-        stage.push((0..30).map(|n| entry(format!("{width} {n}")))).await;
-        stage.page.until("all came", |state| state.rows.len() == 30).await;
-        stage.page.network(false).await;
-        stage.page.until("it is offline", |state| state.phase == "offline").await;
-        assert_eq!(stage.page.run(PLACES, json!([])).await, before, "{width} wide, with toasts and offline");
-        stage.push([entry(format!("{width} missed"))]).await;
-        stage.page.network(true).await;
-        stage.page.until("it tells what was missed", |state| state.missed == 1).await;
-        assert_eq!(stage.page.run(PLACES, json!([])).await, before, "{width} wide, with a notice");
+        for (name, script) in [("own", r#"return "0em""#), ("another", SPACING)] {
+            stage.page.resize(width, height, 1.0).await;
+            stage.page.load_as_new(&stage.door.url("/")).await;
+            let spacing = stage.page.run(script, json!([])).await;
+            let spacing = spacing.as_str().unwrap();
+            stage.page.widen(spacing).await;
+            nothing_jumps(&stage, &format!("{width} wide in {name} type, {spacing} apart")).await;
+        }
     }
+}
+
+async fn nothing_jumps(stage: &Stage, how: &str) {
+    let before = stage.page.run(PLACES, json!([])).await;
+    stage.push((0..30).map(|n| entry(format!("{how} {n}")))).await;
+    stage.page.until("all came", |state| state.rows.len() == 30).await;
+    stage.page.network(false).await;
+    stage.page.until("it is offline", |state| state.phase == "offline").await;
+    assert_eq!(stage.page.run(PLACES, json!([])).await, before, "{how}, with toasts and offline");
+    stage.push([entry(format!("{how} missed"))]).await;
+    let begun = stage.page.state().await.clock_ms;
+    stage.page.until("that is long ago", |state| state.clock_ms > begun + 1_000.0).await;
+    stage.page.network(true).await;
+    stage.page.until("it tells what was missed", |state| state.missed == 1).await;
+    assert_eq!(stage.page.run(PLACES, json!([])).await, before, "{how}, with a notice");
 }

@@ -26,6 +26,18 @@ return {
   missed: Number(all("notice")[0]?.dataset.missed ?? 0),
   gap: all("notice").some((notice) => "gap" in notice.dataset),
   gap_rows: all("gap-row").length,
+  who: all("who")[0]?.dataset.user ?? null,
+  sign_in: all("sign-in").length > 0,
+  count: text("count"),
+  title: document.title,
+  sent: all("row").filter((row) => "status" in row.dataset).map((row) => ({
+    text: row.querySelector(".body").textContent,
+    status: row.dataset.status,
+    words: row.querySelector(".how-far").textContent,
+  })),
+  unread: all("row").filter((row) => "unread" in row.dataset).map((row) => row.textContent),
+  jobs: all("row").filter((row) => "job" in row.dataset).map((row) => row.dataset.job),
+  job_toasts: all("toast").filter((toast) => "job" in toast.dataset).length,
   clock_ms: performance.now(),
   overflow_px: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 };

@@ -55,6 +55,19 @@ pub(crate) struct State {
     pub(crate) missed: usize,
     pub(crate) gap: bool,
     pub(crate) gap_rows: usize,
+    /// Who is signed in, and whether anybody may be.
+    pub(crate) who: Option<String>,
+    pub(crate) sign_in: bool,
+    /// How many are unread: at the bell, and in the window's title.
+    pub(crate) count: String,
+    pub(crate) title: String,
+    /// The messages that were sent here, newest first.
+    pub(crate) sent: Vec<Sent>,
+    /// What the unread rows say, newest first.
+    pub(crate) unread: Vec<String>,
+    /// How the jobs in the list stand, newest first, and how many toasts tell of one.
+    pub(crate) jobs: Vec<String>,
+    pub(crate) job_toasts: usize,
     /// Milliseconds on the page's clock.
     pub(crate) clock_ms: f64,
     /// What sticks out on the right.
@@ -67,6 +80,14 @@ pub(crate) struct Toast {
     pub(crate) severity: String,
     pub(crate) text: String,
     pub(crate) leaving: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) text: String,
+    pub(crate) status: String,
+    /// What a screen reader says of it.
+    pub(crate) words: String,
 }
 
 impl State {
@@ -99,6 +120,17 @@ impl Page {
         self.chrome.driver().goto(url).await.unwrap();
         self.until("it is live", |state| state.phase == "live").await;
         self.run(WATCH, json!([])).await;
+    }
+
+    /// Loads the page as for somebody who was never there.
+    pub(crate) async fn load_as_new(&self, url: &str) {
+        const FORGET: &str = r#"
+            for (const event of ["pagehide", "visibilitychange"]) {
+                addEventListener(event, () => sessionStorage.clear());
+            }
+        "#;
+        self.run(FORGET, json!([])).await;
+        self.load(url).await;
     }
 
     pub(crate) async fn state(&self) -> State {
@@ -139,6 +171,29 @@ impl Page {
 
     pub(crate) async fn click(&self, css: &'static str) {
         self.find(css).await.click().await.unwrap();
+    }
+
+    /// Types into a field.
+    pub(crate) async fn fill(&self, css: &'static str, text: &str) {
+        self.find(css).await.send_keys(text).await.unwrap();
+    }
+
+    /// Somebody looks at the window from now on, or elsewhere, also when it is loaded anew.
+    pub(crate) async fn look(&self, looking: bool) {
+        let script = format!("document.hasFocus = () => {looking};");
+        self.chrome.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+        let event = if looking { "focus" } else { "blur" };
+        self.run(&format!("{script} window.dispatchEvent(new Event('{event}'))"), json!([])).await;
+    }
+
+    /// Sets everything in a type that is wider by this much, as a length.
+    pub(crate) async fn widen(&self, spacing: &str) {
+        let script = r#"
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync(`* { letter-spacing: ${arguments[0]} !important }`);
+            document.adoptedStyleSheets = [sheet];
+        "#;
+        self.run(script, json!([spacing])).await;
     }
 
     pub(crate) async fn press(&self, key: Key) {

@@ -6,6 +6,7 @@ use serde_json::json;
 use thirtyfour::Key;
 
 use super::page::State;
+use super::people::{send, sign_in, until_ticked};
 use super::sample::{DAY, LATEST, MORE, ODD, Sample};
 use super::stage::Stage;
 use crate::door::{root, viewer};
@@ -36,7 +37,7 @@ struct Studio {
 impl Studio {
     async fn open(folder: PathBuf) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
-        let studio = Self { stage: Stage::new().await, folder };
+        let studio = Self { stage: Stage::of_people().await, folder };
         studio.stage.page.chrome.devtools("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
         studio
     }
@@ -207,4 +208,55 @@ async fn of_every_state() {
     page.chrome.devtools("Network.setBlockedURLs", json!({ "urls": ["*.wasm"] })).await;
     page.chrome.driver().goto(&studio.stage.door.url("/")).await.unwrap();
     studio.take("failed").await;
+}
+
+/// Pictures of people who write to each other, and of a job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes target/screenshots"]
+async fn of_people() {
+    let studio = Studio::open(viewer().with_file_name("screenshots")).await;
+    let anna = &studio.stage.page;
+    studio.size(DESKTOP).await;
+    studio.push(&DAY[..6]).await;
+    studio.no_toasts().await;
+    studio.take("anonymous").await;
+    studio.at_sizes("anonymous", &[("phone", PHONE)]).await;
+    anna.click(r#"[data-testid="sign-in"]"#).await;
+    studio.take("sign-in").await;
+    studio.at_sizes("sign-in", &[("phone", PHONE)]).await;
+    anna.click(r#"[data-testid="sign-in"]"#).await;
+
+    sign_in(anna, "anna").await;
+    let bob = studio.stage.another().await;
+    sign_in(&bob, "bob").await;
+    send(anna, "bob", "The hall is ours on Friday, from six").await;
+    until_ticked(anna, "read", "Read").await;
+    send(&bob, "anna", "Good. Who brings the cake? I can ask Clara, she bakes a very good one.").await;
+    until_ticked(&bob, "read", "Read").await;
+    bob.look(false).await;
+    send(anna, "bob", "Do ask her").await;
+    until_ticked(anna, "delivered", "Delivered").await;
+    send(anna, "clara", "Bob will ask you about a cake").await;
+    until_ticked(anna, "sent", "Sent").await;
+    studio.no_toasts().await;
+    studio.take("messages").await;
+    studio.at_sizes("messages", &[("phone", PHONE), ("narrow", NARROW), ("zoomed", ZOOMED)]).await;
+
+    anna.look(false).await;
+    send(&bob, "anna", "She will").await;
+    anna.until("it came", |state| state.unread.len() == 1).await;
+    anna.run(HOLD, json!([])).await;
+    anna.click(r#"[data-testid="run-job"]"#).await;
+    anna.until("it runs", |state| state.jobs == ["running"] && !state.row_texts[0].contains("0 %")).await;
+    studio.take("job").await;
+    studio.at_sizes("job", &[("phone", PHONE)]).await;
+    anna.until("it is done", |state| state.jobs == ["done"]).await;
+    studio.take("job-done").await;
+    studio.let_go().await;
+
+    anna.network(false).await;
+    anna.until("it is offline", |state| state.phase == "offline").await;
+    send(anna, "bob", "I am in the train, and will call you later").await;
+    studio.take("offline-signed-in").await;
+    studio.at_sizes("offline-signed-in", &[("phone", PHONE)]).await;
 }

@@ -19,19 +19,33 @@ pub(crate) struct Stage {
 impl Stage {
     /// Three replicas, and a page that is live.
     pub(crate) async fn new() -> Self {
-        Self::over(RedisServer::start).await
+        Self::over(RedisServer::start, &[]).await
+    }
+
+    /// [`Stage::new`] where anybody may sign in.
+    pub(crate) async fn of_people() -> Self {
+        Self::over(
+            RedisServer::start,
+            &["--demo-sign-in", "--jwt-secret", "a secret of at least 32 bytes here"],
+        )
+        .await
     }
 
     /// [`Stage::new`] over a Redis that keeps its data when it is restarted.
     pub(crate) async fn durable() -> Self {
-        Self::over(RedisServer::start_durable).await
+        Self::over(RedisServer::start_durable, &[]).await
     }
 
-    async fn over(redis: impl FnOnce() -> RedisServer) -> Self {
+    async fn over(redis: impl FnOnce() -> RedisServer, args: &'static [&'static str]) -> Self {
         let turn = TURN.lock().await;
-        let door = Door::open(redis()).await;
+        let door = Door::open_with(redis(), args).await;
         let page = Page::open(Chrome::start().await, &door.url("/")).await;
         Self { page, door, _turn: turn }
+    }
+
+    /// A second browser, on the same page.
+    pub(crate) async fn another(&self) -> Page {
+        Page::open(Chrome::start().await, &self.door.url("/")).await
     }
 
     pub(crate) async fn push(&self, entries: impl IntoIterator<Item = String>) {

@@ -6,7 +6,7 @@ use crate::world::entry;
 /// How long a toast lives, and then some, on the page's clock.
 const LONGER_THAN_A_LIFE_MS: f64 = 3_000.0 * 1.5;
 /// In the corner where toasts come, and far from it.
-const CORNER: (i64, i64) = (1_200, 60);
+const CORNER: (i64, i64) = (1_200, 140);
 const ELSEWHERE: (i64, i64) = (20, 400);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,6 +74,7 @@ async fn toasts_wait_under_a_pointer_or_a_focus_and_can_be_closed() {
 async fn of_a_burst_five_are_on_the_screen_and_the_rest_is_counted_and_in_the_list() {
     let stage = Stage::new().await;
     let page = &stage.page;
+    page.resize(1_280, 900, 1.0).await;
     stage.hold(CORNER.0, CORNER.1).await;
     stage.push((1..30).map(entry)).await;
     let state = page

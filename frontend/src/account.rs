@@ -1,0 +1,128 @@
+//! Signs a demo user in and out, and keeps the token fresh.
+
+use std::time::Duration;
+
+use carillon_protocol::ClientMessage;
+use carillon_protocol::limits::NAME_MAX_BYTES;
+use leptos::prelude::*;
+
+use crate::access::{Access, Pass};
+use crate::clock::now;
+use crate::connection::Command;
+use crate::http::{Fault, post, status};
+use crate::live::{beside, later};
+use crate::place::Place;
+use crate::viewer::Viewer;
+
+const TOKEN_PATH: &str = "/api/demo/token";
+/// A token is exchanged for a fresh one this long before it ends …
+const RENEW_BEFORE_MS: u64 = 60_000;
+/// … and never sooner than this, whatever the device's clock says.
+const RENEW_MIN_MS: u64 = 5_000;
+/// Browsers count a longer wait wrong.
+const RENEW_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// Asks whether this server signs demo users in. Only a page that is live asks: before that, another replica
+/// could answer, and the browser would be that one's from then on.
+pub async fn ask(viewer: Viewer) {
+    if !viewer.offered.get_untracked() {
+        viewer.offered.set(status("/api/demo", &Access::default()).await == 204);
+    }
+}
+
+/// What is wrong with a name, where something is.
+#[must_use]
+pub fn name_fault(name: &str) -> Option<String> {
+    match name.len() {
+        0 => Some("Type a name first".to_owned()),
+        1..=NAME_MAX_BYTES => None,
+        bytes => Some(format!("A name has at most {NAME_MAX_BYTES} bytes, this one has {bytes}")),
+    }
+}
+
+async fn fetch(user: &str) -> Result<Pass, Fault> {
+    let fields = post(TOKEN_PATH, &[("user", Some(user))], &Access::default()).await?;
+    let unreadable = || Fault { status: 0, detail: "The token cannot be read".to_owned() };
+    Pass::read(&fields).ok_or_else(unreadable)
+}
+
+/// Signs in, and begins the page anew as this user's.
+///
+/// # Errors
+/// Why the server refuses.
+pub async fn sign_in(viewer: Viewer, user: &str) -> Result<(), Fault> {
+    let pass = fetch(user).await?;
+    viewer.ended.set(None);
+    Place::forget();
+    viewer.become_known(Access { pass: Some(pass), ..viewer.access() });
+    viewer.begin();
+    Ok(())
+}
+
+/// Signs out, and says why where that was not asked for.
+pub fn sign_out(viewer: Viewer, why: Option<String>) {
+    viewer.ended.set(why);
+    Place::forget();
+    viewer.become_known(Access { pass: None, ..viewer.access() });
+    viewer.begin();
+}
+
+/// Sets the alarm at which the token is exchanged for a fresh one.
+pub fn watch(viewer: Viewer) {
+    let mut renewal = viewer.renewal.write_value();
+    if let Some(alarm) = renewal.take() {
+        alarm.clear();
+    }
+    let Some(ends_ms) = viewer.access().pass.as_ref().map(Pass::ends_ms) else { return };
+    let left_ms = ends_ms.saturating_sub(now().wall_ms);
+    let wait_ms = left_ms.saturating_sub(RENEW_BEFORE_MS).max(left_ms / 2).clamp(RENEW_MIN_MS, RENEW_MAX_MS);
+    *renewal = later(move || beside(renew(viewer)), Duration::from_millis(wait_ms));
+}
+
+/// Gets a fresh token and tells the server. A refusal signs out; without an answer it is tried again.
+pub async fn renew(viewer: Viewer) {
+    let Some(user) = viewer.access().user().map(str::to_owned) else { return };
+    let fresh = fetch(&user).await;
+    if viewer.access().user() != Some(&user) {
+        return;
+    }
+    match fresh {
+        Ok(pass) => {
+            viewer.command(Command::Say(ClientMessage::Token { token: pass.token.clone() }));
+            viewer.become_known(Access { pass: Some(pass), ..viewer.access() });
+            // One that waits because the old token was refused need not wait any longer.
+            viewer.command(Command::Seen);
+        }
+        Err(fault) if fault.passes() => {}
+        Err(fault) => return sign_out(viewer, Some(format!("Signed out: {}", fault.detail))),
+    }
+    watch(viewer);
+}
+
+/// The server did not let the page in, and a browser does not say why: finds out what it no longer takes.
+pub async fn check(viewer: Viewer) {
+    let Access { pass, session } = viewer.access();
+    if pass.is_some() {
+        renew(viewer).await;
+    }
+    let Some(session) = session else { return };
+    let alone = Access { pass: None, session: Some(session.clone()) };
+    if status("/api/notifications?limit=1", &alone).await == 401
+        && viewer.access().session.as_ref() == Some(&session)
+    {
+        viewer.become_known(Access { session: None, ..viewer.access() });
+        viewer.command(Command::Seen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_counted_in_bytes() {
+        assert_eq!(name_fault("anna"), None);
+        assert!(name_fault("").is_some() && name_fault(&"é".repeat(65)).is_some());
+        assert_eq!(name_fault(&"é".repeat(64)), None);
+    }
+}

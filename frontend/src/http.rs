@@ -1,0 +1,58 @@
+//! Asks the server for something.
+
+use gloo_net::http::{Request, RequestBuilder};
+
+use crate::access::Access;
+use crate::fields::{Fields, object};
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The status; 0 where nobody answered.
+    pub status: u16,
+    /// Why, in a sentence for people.
+    pub detail: String,
+}
+
+impl Fault {
+    /// Whether it may work a little later.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self.status, 0 | 429 | 500..)
+    }
+}
+
+/// Asks for the object at a path.
+pub async fn get(path: &str, access: &Access) -> Result<Fields, Fault> {
+    answer(with(Request::get(path), access).build()).await
+}
+
+/// Sends an object of texts to a path, and reads the object that answers.
+pub async fn post(path: &str, body: &[(&str, Option<&str>)], access: &Access) -> Result<Fields, Fault> {
+    let request = with(Request::post(path), access).header("content-type", "application/json");
+    answer(request.body(object(body))).await
+}
+
+/// The status of what is at a path; 0 where nobody answers.
+pub async fn status(path: &str, access: &Access) -> u16 {
+    with(Request::get(path), access).send().await.map_or(0, |response| response.status())
+}
+
+fn with(request: RequestBuilder, access: &Access) -> RequestBuilder {
+    access.headers().iter().fold(request, |request, (name, value)| request.header(name, value))
+}
+
+async fn answer(request: Result<Request, gloo_net::Error>) -> Result<Fields, Fault> {
+    let fault = |status, detail: &str| Fault { status, detail: detail.to_owned() };
+    let Ok(request) = request else { return Err(fault(0, "The browser does not ask for this")) };
+    let Ok(response) = request.send().await else { return Err(fault(0, "The server cannot be reached")) };
+    let fields = Fields::read(&response.text().await.unwrap_or_default());
+    if response.ok() {
+        return fields.ok_or_else(|| fault(0, "The answer cannot be read"));
+    }
+    let status = response.status();
+    match fields.and_then(|problem| problem.text("detail")) {
+        Some(detail) => Err(fault(status, &detail)),
+        None => Err(fault(status, &format!("The server answered with {status}"))),
+    }
+}

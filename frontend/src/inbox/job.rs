@@ -1,0 +1,157 @@
+use carillon_protocol::Severity;
+
+use crate::fields::Fields;
+
+/// What the collapse key of a job's reports begins with.
+pub(super) const JOB_KEY: &str = "job:";
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobStatus {
+    /// It waits for a worker.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// It came to its end.
+    Done,
+    /// It was given up.
+    Failed,
+}
+
+impl JobStatus {
+    /// The word for tests and style sheets.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        let all = [Self::Queued, Self::Running, Self::Done, Self::Failed];
+        all.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether nothing more is to come.
+    #[must_use]
+    pub fn finished(self) -> bool {
+        matches!(self, Self::Done | Self::Failed)
+    }
+}
+
+/// What a notification says about a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Which.
+    pub id: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Of its work, in percent.
+    pub progress: u8,
+}
+
+impl Job {
+    /// Reads one; `None` when something is missing.
+    #[must_use]
+    pub fn read(fields: &Fields) -> Option<Self> {
+        let status = JobStatus::of(&fields.text("status")?)?;
+        let progress = u8::try_from(fields.number("progress").unwrap_or_default()).unwrap_or(100);
+        Some(Self { id: fields.text("id")?, status, progress })
+    }
+
+    /// The key that all reports of a job collapse by.
+    #[must_use]
+    pub fn collapse_key(id: &str) -> String {
+        format!("{JOB_KEY}{id}")
+    }
+
+    /// Whether `later` says less than this: reports are shown as they rise, in whatever order they come.
+    pub(super) fn is_ahead_of(&self, later: &Self) -> bool {
+        let rank = |job: &Self| (job.status.finished(), job.progress, job.status);
+        rank(self) > rank(later)
+    }
+}
+
+/// A job as `GET /api/jobs` tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobState {
+    /// Which.
+    pub id: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Of its work, in percent.
+    pub progress: u8,
+    /// What it is called.
+    pub name: String,
+    /// When it was asked for, RFC 3339.
+    pub created_at: String,
+}
+
+impl JobState {
+    /// One that was just asked for.
+    #[must_use]
+    pub fn new(id: String, name: &str) -> Self {
+        let (name, created_at) = (name.to_owned(), String::new());
+        Self { id, status: JobStatus::Queued, progress: 0, name, created_at }
+    }
+
+    /// Reads one; `None` when something is missing.
+    #[must_use]
+    pub fn read(fields: &Fields) -> Option<Self> {
+        let Job { id, status, progress } = Job::read(fields)?;
+        let [name, created_at] = ["name", "created_at"].map(|name| fields.text(name).unwrap_or_default());
+        Some(Self { id, status, progress, name, created_at })
+    }
+
+    /// What a notification would say.
+    pub(super) fn job(&self) -> Job {
+        Job { id: self.id.clone(), status: self.status, progress: self.progress }
+    }
+
+    pub(super) fn severity(&self) -> Severity {
+        match self.status {
+            JobStatus::Queued | JobStatus::Running => Severity::Info,
+            JobStatus::Done => Severity::Success,
+            JobStatus::Failed => Severity::Error,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        match self.status {
+            JobStatus::Queued => "Waits for a worker".to_owned(),
+            JobStatus::Running => format!("{} %", self.progress),
+            JobStatus::Done => "Done".to_owned(),
+            JobStatus::Failed => "Failed".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_read_from_what_the_server_says() {
+        let json = r#"{"id":"j","name":"Import","status":"running","progress":40,"result":null,"created_at":"2026-11-21T07:45:00Z","updated_at":"2026-11-21T07:45:01Z"}"#;
+        let state = JobState::read(&Fields::read(json).unwrap()).unwrap();
+        assert_eq!((state.name.as_str(), state.progress, state.words()), ("Import", 40, "40 %".to_owned()));
+    }
+
+    #[test]
+    fn an_end_is_ahead_of_all_progress() {
+        let job = |status, progress| Job { id: "j".to_owned(), status, progress };
+        let rising = [
+            job(JobStatus::Queued, 0),
+            job(JobStatus::Running, 0),
+            job(JobStatus::Running, 90),
+            job(JobStatus::Failed, 90),
+            job(JobStatus::Done, 100),
+        ];
+        for pair in rising.windows(2) {
+            assert!(pair[1].is_ahead_of(&pair[0]) && !pair[0].is_ahead_of(&pair[1]), "{pair:?}");
+        }
+    }
+}

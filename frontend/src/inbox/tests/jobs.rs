@@ -1,0 +1,152 @@
+use carillon_protocol::{Notification, Resume, Severity};
+use serde_json::value::RawValue;
+
+use super::super::{
+    Event, Hold, JOB_LIFE_MS, Job, JobState, JobStatus, LEAVE_MS, LIFE_MS, Row, VISIBLE_MAX_TOASTS,
+};
+use super::Page;
+
+fn state(id: &str, status: JobStatus, progress: u8) -> JobState {
+    JobState { status, progress, ..JobState::new(id.to_owned(), "Import") }
+}
+
+/// A worker's report.
+fn report(page: &mut Page, id: &str, status: JobStatus, progress: u8) {
+    page.came_with(&format!("job:{id}:{progress}"), |one| says(one, id, status, progress));
+}
+
+fn says(one: &mut Notification, id: &str, status: JobStatus, progress: u8) {
+    let job = format!(
+        r#"{{"job":{{"id":"{id}","status":"{}","progress":{progress},"result":null}}}}"#,
+        status.as_str()
+    );
+    one.title = "Import".to_owned();
+    one.body = format!("{progress} %");
+    one.collapse_key = Some(Job::collapse_key(id));
+    one.data = Some(RawValue::from_string(job).unwrap());
+    if status == JobStatus::Done {
+        one.severity = Severity::Success;
+    }
+}
+
+/// Status and progress of the jobs in the list, newest first.
+fn jobs(page: &Page) -> Vec<(JobStatus, u8)> {
+    let items = page.inbox.rows().shown().filter_map(Row::item);
+    items.filter_map(|item| item.job.as_ref()).map(|job| (job.status, job.progress)).collect()
+}
+
+#[test]
+fn a_job_is_one_toast_and_one_row_that_change_in_place() {
+    let mut page = Page::default();
+    page.apply(Event::Jobs(vec![state("j", JobStatus::Queued, 0)])).came("x");
+    assert_eq!(page.toasts(), ["job:j", "x"]);
+    for progress in [10, 50, 90] {
+        page.after(LIFE_MS);
+        report(&mut page, "j", JobStatus::Running, progress);
+        assert_eq!(page.toasts()[0], format!("job:j:{progress}"));
+    }
+    assert_eq!(
+        (page.rows(), jobs(&page)),
+        (vec!["x".into(), "job:j:90".into()], vec![(JobStatus::Running, 90)])
+    );
+    page.after(JOB_LIFE_MS - 1);
+    report(&mut page, "j", JobStatus::Done, 100);
+    page.after(LIFE_MS - 1);
+    assert_eq!(page.leaving(), 0, "its life begins with the last report");
+    page.after(1).after(LEAVE_MS);
+    assert_eq!((page.toasts(), jobs(&page)), (vec![], vec![(JobStatus::Done, 100)]));
+}
+
+#[test]
+fn a_job_never_goes_back() {
+    let mut page = Page::default();
+    page.apply(Event::Jobs(vec![state("j", JobStatus::Running, 60)]));
+    report(&mut page, "j", JobStatus::Running, 20);
+    assert_eq!(jobs(&page), [(JobStatus::Running, 60)]);
+    report(&mut page, "j", JobStatus::Done, 100);
+    page.apply(Event::Jobs(vec![state("j", JobStatus::Running, 90), state("old", JobStatus::Done, 100)]));
+    assert_eq!(jobs(&page), [(JobStatus::Done, 100)], "nor does one come that has ended elsewhere");
+}
+
+#[test]
+fn a_closed_job_comes_back_when_it_is_finished() {
+    let mut page = Page::default();
+    report(&mut page, "j", JobStatus::Running, 10);
+    page.apply(Event::Escaped).after(LEAVE_MS);
+    report(&mut page, "j", JobStatus::Running, 20);
+    assert_eq!((page.toasts(), jobs(&page)), (vec![], vec![(JobStatus::Running, 20)]));
+    report(&mut page, "j", JobStatus::Done, 100);
+    assert_eq!(page.toasts(), ["job:j:100"]);
+}
+
+#[test]
+fn a_job_that_runs_has_its_toast_again_when_the_page_is_loaded_anew() {
+    let mut page = Page::default();
+    let reports = ["runs", "ends"].map(|id| page.delivery(id, |one| says(one, id, JobStatus::Running, 40)));
+    page.fill(reports.into(), None);
+    assert_eq!((page.toasts(), page.rows().len()), (vec![], 2));
+    page.apply(Event::Jobs(vec![state("ends", JobStatus::Done, 100), state("runs", JobStatus::Running, 50)]));
+    assert_eq!(page.toasts(), ["job:ends", "job:runs"], "also one that has ended meanwhile");
+    assert_eq!(jobs(&page), [(JobStatus::Done, 100), (JobStatus::Running, 50)]);
+}
+
+#[test]
+fn a_job_of_which_nothing_is_heard_lets_go() {
+    let mut page = Page::default();
+    report(&mut page, "j", JobStatus::Running, 10);
+    page.apply(Event::Held(Hold::Pointer, true))
+        .apply(Event::Held(Hold::Pointer, false))
+        .after(JOB_LIFE_MS - 1);
+    assert_eq!(page.leaving(), 0);
+    page.after(1);
+    assert_eq!(page.leaving(), 1);
+}
+
+#[test]
+fn jobs_do_not_keep_everything_else_waiting() {
+    let mut page = Page::default();
+    for n in 0..VISIBLE_MAX_TOASTS {
+        report(&mut page, &n.to_string(), JobStatus::Running, 10);
+    }
+    page.came("x");
+    assert_eq!(page.leaving(), 1);
+    page.after(LEAVE_MS);
+    assert_eq!(page.toasts()[VISIBLE_MAX_TOASTS - 1], "x");
+}
+
+#[test]
+fn a_job_that_cannot_be_started_says_why() {
+    let mut page = Page::default();
+    let queued = state("j", JobStatus::Queued, 0);
+    page.apply(Event::Jobs(vec![queued.clone()]));
+    page.apply(Event::JobRefused { state: queued, why: "the queue is full".to_owned() });
+    let toasts = page.inbox.stack().visible();
+    assert_eq!((toasts.len(), toasts[0].item.words().as_str()), (1, "Error: Import. the queue is full."));
+    assert_eq!(jobs(&page), [(JobStatus::Failed, 0)]);
+}
+
+#[test]
+fn only_a_worker_tells_of_a_job() {
+    let mut page = Page::default();
+    page.apply(Event::Began(Some("anna".into()))).fill(vec![], None).welcome(Resume::Complete, None);
+    page.came_with("forged", |one| {
+        says(one, "j", JobStatus::Running, 10);
+        one.from = Some("mallory".to_owned());
+    });
+    page.came_with("of another", |one| {
+        says(one, "j", JobStatus::Running, 10);
+        one.collapse_key = Some("job:k".to_owned());
+    });
+    assert_eq!((page.rows().len(), jobs(&page)), (2, vec![]));
+}
+
+#[test]
+fn a_low_window_has_fewer_places() {
+    let mut page = Page::default();
+    page.apply(Event::Places(2)).many(4);
+    assert_eq!((page.toasts(), page.more()), (["n0", "n1"].map(String::from).into(), 2));
+    page.apply(Event::Places(9));
+    assert_eq!((page.toasts().len(), page.more()), (4, 0));
+    page.came("n4").apply(Event::Places(0));
+    assert_eq!((page.toasts().len(), page.leaving()), (VISIBLE_MAX_TOASTS, VISIBLE_MAX_TOASTS - 1));
+}

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use carillon_broker::Broker;
 use carillon_protocol::limits::HEARTBEAT_MS;
 use carillon_protocol::{Cursor, Welcome};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +19,7 @@ use crate::messages::Written;
 use crate::reader::{Caller, credential};
 use crate::reply::Refusal;
 use crate::revocations::Revocations;
-use crate::seal::Sealer;
+use crate::sealing::Sealing;
 use crate::signing::Signing;
 
 /// At the end, readers are let go one by one over this time, so that they do not all come back at once.
@@ -40,8 +40,7 @@ pub(crate) struct Shared {
     pub(crate) identities: Identities,
     pub(crate) signing: Signing,
     pub(crate) revocations: Arc<Revocations>,
-    /// Seals sessions, with a key that is read when the first one comes.
-    pub(crate) sealer: OnceCell<Sealer>,
+    pub(crate) sealing: Arc<Sealing>,
     /// Notes to which connections messages were written.
     pub(crate) written: Written,
     /// Notified when a job was put into the queue.

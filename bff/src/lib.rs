@@ -28,6 +28,7 @@ mod relay;
 mod reply;
 mod revocations;
 pub mod seal;
+mod sealing;
 mod server;
 mod sessions;
 pub mod signature;
@@ -55,7 +56,7 @@ use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,6 +79,7 @@ use presence::Roll;
 use relay::Relay;
 use reply::Refusal;
 use revocations::Revocations;
+use sealing::Sealing;
 use signing::Signing;
 use states::States;
 
@@ -159,6 +161,8 @@ impl Replica {
         let revocations = Arc::<Revocations>::default();
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
+        let sealing = Sealing::new(broker.clone());
+        tasks.spawn("session key", Arc::clone(&sealing).run(tasks.stop().clone()));
         let relay = Relay {
             broker: broker.clone(),
             subscriptions,
@@ -167,6 +171,7 @@ impl Replica {
             heard,
             fan_out,
             revocations: Arc::clone(&revocations),
+            sealing: Arc::clone(&sealing),
         };
         let known = readiness.latch("the revocations");
         let watch =
@@ -212,7 +217,7 @@ impl Replica {
             identities,
             signing,
             revocations,
-            sealer: OnceCell::new(),
+            sealing,
             written,
             jobs,
             upstream,

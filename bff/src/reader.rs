@@ -13,7 +13,7 @@ use crate::feed::Reader;
 use crate::hub::Credential;
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
-use crate::seal::{SealError, Sealer, Session};
+use crate::seal::{SealError, Session};
 use crate::token::{Identity, TopicPattern};
 
 /// What asks for a new session, in place of a token.
@@ -125,7 +125,7 @@ impl App {
     /// Opens a session, renews its token where that is old, or begins a new one.
     pub(crate) async fn session(&self, text: &str) -> Result<(Session, String), Refusal> {
         let now_ms = (self.clock)();
-        let sealer = self.sealer().await?;
+        let sealer = self.sealing.sealer().await?;
         if text == NEW_SESSION {
             let session = Session::new(now_ms).map_err(no_random)?;
             return Ok((session, sealer.seal(&session).map_err(no_random)?));
@@ -137,16 +137,6 @@ impl App {
             Some(renewed) => Ok((renewed, sealer.seal(&renewed).map_err(no_random)?)),
             None => Ok((session, text.to_owned())),
         }
-    }
-
-    /// The key that seals sessions is made once for all replicas, and kept where their history is.
-    async fn sealer(&self) -> Result<&Sealer, Refusal> {
-        let made = self.sealer.get_or_try_init(async || {
-            let key = Sealer::new_key().map_err(no_random)?;
-            let key = self.broker.session_key(key).await?;
-            Ok::<_, Refusal>(Sealer::new(&key, &[]))
-        });
-        made.await
     }
 
     fn topics(&self, parts: &Parts, identity: Option<&Identity>) -> Result<BTreeSet<String>, Refusal> {
@@ -175,7 +165,7 @@ impl App {
 pub(crate) const TOPIC_REFUSED: &str =
     "a topic is read by those whose token names it in `topics`, and by all where PUBLIC_TOPICS has it";
 
-fn no_random(error: crate::seal::RandomError) -> Refusal {
+pub(crate) fn no_random(error: crate::seal::RandomError) -> Refusal {
     tracing::error!(%error, "the operating system gives no random bytes");
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no session could be made", "the cause is in the log")
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
 use crate::revocations::Revocations;
+use crate::sealing::Sealing;
 
 /// Hands what the broker reports to the hub, wakes the dispatcher, and keeps readiness up to date: a
 /// replica that does not hear the fan-out must not be given readers.
@@ -18,14 +19,18 @@ pub(crate) struct Relay {
     pub(crate) heard: Latch,
     pub(crate) fan_out: FanOut,
     pub(crate) revocations: Arc<Revocations>,
+    pub(crate) sealing: Arc<Sealing>,
 }
 
 impl Relay {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { broker, subscriptions, hub, wake, heard, fan_out, revocations } = self;
+        let Self { broker, subscriptions, hub, wake, heard, fan_out, revocations, sealing } = self;
         let listening = broker.listen(&subscriptions, |event| {
             match event {
-                Event::Up => heard.set(true),
+                Event::Up => {
+                    heard.set(true);
+                    sealing.outdated.notify_one();
+                }
                 Event::Down => heard.set(false),
                 _ => {}
             }

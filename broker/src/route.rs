@@ -58,7 +58,7 @@ fn route_json(json: &Map<String, Value>) -> Result<Route, Refusal> {
     };
     let from = from.unwrap_or_default();
     // With its length, so that no two pairs look the same, whatever is in a name.
-    let id = id.map(|id| format!("{}:{from}{id}", from.len()));
+    let id = id.map(|id| remembered(from, id));
     Ok(Route { audience, id, sent })
 }
 
@@ -68,6 +68,12 @@ fn name<'a>(json: &'a Map<String, Value>, field: &str) -> Result<Option<&'a str>
         Some(Value::String(name)) if (1..=NAME_MAX_BYTES).contains(&name.len()) => Ok(Some(name)),
         Some(_) => Err(invalid(format!("{field}: not a text of 1 to {NAME_MAX_BYTES} bytes"))),
     }
+}
+
+/// How a pair is kept to be known again. With a length, so that no two pairs look the same, whatever is in a
+/// name.
+pub(crate) fn remembered(from: &str, id: &str) -> String {
+    format!("{}:{from}{id}", from.len())
 }
 
 fn invalid(detail: impl Into<String>) -> Refusal {

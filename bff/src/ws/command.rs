@@ -116,7 +116,12 @@ impl Socket {
             return self.refuse("forbidden", detail, None).await;
         }
         let (hub, id) = (self.app.feeds.hub(), self.feed.id());
-        hub.admit(id, Arc::new(credential(&identity)));
+        let fresh = credential(&identity);
+        // Looked at again now that a revocation finds the reader: one may have come between.
+        hub.admit(id, Arc::new(fresh.clone()));
+        if self.app.revocations.refuse(&fresh) == Some(true) {
+            return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
+        }
         self.expires = Some(self.app.instant(identity.expires_at_ms));
         let closed: Vec<_> = topics(&hub.audiences(id))
             .filter(|topic| !self.app.may_read(Some(&identity), topic))

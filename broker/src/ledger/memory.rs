@@ -8,7 +8,7 @@ use carillon_protocol::{Audience, Cursor, Status, format_timestamp};
 use super::{Accepted, Message, NewMessage, Writing};
 use crate::limits::{WRITINGS_MAX, history_age_ms};
 use crate::memory::{MemoryEngine, Step, Store};
-use crate::route::Sent;
+use crate::route::{Sent, remembered};
 use crate::{BrokerError, FanOut, Kind};
 
 /// The ledger of the in-memory store.
@@ -26,6 +26,10 @@ impl MemoryEngine {
         if let Some(known) = store.ledger.messages.get(message.id) {
             let is_same = known.from == message.from && known.to == message.to;
             return Ok(if is_same { Accepted::Repeated(known.status) } else { Accepted::Conflict });
+        }
+        let remembered = remembered(message.from, message.id);
+        if store.ids.iter().any(|ids| ids.contains(&remembered)) {
+            return Ok(Accepted::Conflict);
         }
         if store.list.len() as u64 >= WAITING_MAX_ENTRIES {
             return Ok(Accepted::Full);

@@ -7,6 +7,7 @@ use redis::Script;
 use super::{Accepted, Message, NewMessage, Writing};
 use crate::limits::{WRITINGS_MAX, history_age_ms};
 use crate::redis_engine::{RedisEngine, appending_script};
+use crate::route::remembered;
 use crate::{BrokerError, FanOut};
 
 /// The scripts of the ledger.
@@ -33,9 +34,10 @@ impl RedisEngine {
         let keep_ms = history_age_ms(&Audience::User(String::new())).unwrap_or_default();
         let names = self.names();
         let mut call = self.ledger.accept.key(names.message(message.id));
-        call.key(&names.list);
+        call.key(&names.list).key(names.ids("a")).key(names.ids("b"));
         call.arg(message.from).arg(message.to).arg(message.entry).arg(message.accepted_by);
         call.arg(keep_ms).arg(WAITING_MAX_ENTRIES).arg(&names.channel);
+        call.arg(remembered(message.from, message.id));
         let call = &call;
         let (what, status): (String, String) =
             self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;

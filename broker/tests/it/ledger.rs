@@ -9,6 +9,7 @@ on_both_engines!(
     a_message_goes_from_none_to_read_and_its_sender_hears_each_step,
     a_status_never_goes_back_and_only_the_addressee_raises_it,
     accepting_again_stores_nothing_and_another_s_id_is_a_conflict,
+    an_id_that_its_sender_used_for_something_else_lately_is_a_conflict,
     a_message_that_was_not_accepted_has_no_status,
     the_trace_says_who_heard_and_who_wrote_it,
     a_read_position_rises_within_its_epoch_and_reaches_all_devices,
@@ -97,6 +98,14 @@ async fn accepting_again_stores_nothing_and_another_s_id_is_a_conflict(bench: Be
     assert_eq!(bench.claim("bff-1").await.claimed.len(), 1);
     assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Repeated(Status::Sent));
     assert_eq!(bench.claim("bff-1").await.taken(), 0, "nothing was pushed again");
+}
+
+async fn an_id_that_its_sender_used_for_something_else_lately_is_a_conflict(bench: Bench) {
+    let topic = json!({ "id": "m", "from": "ann", "to": { "topic": "news" }, "body": "b" }).to_string();
+    bench.push(&[topic.as_str()]).await;
+    bench.claim("bff-1").await;
+    assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Conflict, "the claim would drop it");
+    assert_eq!(accept(&bench, "m", "cem", "ben").await, Accepted::Stored, "ids are a sender's own");
 }
 
 async fn a_message_that_was_not_accepted_has_no_status(bench: Bench) {

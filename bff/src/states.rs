@@ -64,3 +64,40 @@ impl States {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+
+    use carillon_broker::{Event, FanOut, Subscriptions};
+    use carillon_protocol::{Audience, Cursor, Position};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::hub::Take;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_cannot_be_had_is_told_when_redis_is_back() {
+        let (broker, faults) = Broker::memory(Arc::new(|| 1));
+        let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+        let (ann, notify) = (Audience::User("ann".into()), Arc::<Notify>::default());
+        hub.join(1, from_ref(&ann).into(), &notify);
+        let tail = Cursor { epoch: "e".into(), position: Position::ZERO };
+        hub.hear_programs(&Event::Subscribed { audiences: vec![ann], tail });
+        faults.go_away();
+        let states = States { broker, hub: Arc::clone(&hub) };
+        let coming = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(matches!(hub.take(1), Take::Wait), "nothing can be told");
+            faults.come_back();
+            let told = tokio::time::timeout(Duration::from_secs(60), notify.notified()).await;
+            assert!(told.is_ok(), "it is told in the end");
+        };
+        tokio::select! {
+            ended = states.run(CancellationToken::new()) => panic!("{ended:?}"),
+            () = coming => {}
+        }
+        let Take::Direct(direct, cursor) = hub.take(1) else { panic!("a state") };
+        assert_eq!(&*direct[0].frame(&cursor), r#"{"type":"state","state":{}}"#);
+    }
+}

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::people::{people, token};
 use crate::world::{World, entry, in_process};
 
 /// Reads server-sent events, as a browser's EventSource does.
@@ -111,4 +112,18 @@ async fn a_bad_cursor_is_refused() {
         Client::new().get(bff.http("/sse")).header("Last-Event-ID", "nonsense").send().await.unwrap();
     assert_eq!(answer.status(), 400);
     assert!(answer.text().await.unwrap().contains("Last-Event-ID"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_gets_the_state_and_what_programs_say_here_too() {
+    let world = World::new();
+    let bff = &people(&world, 1).await[0];
+    world.redis.run(&["HSET", "notify:ann:state", "unread", "3"]);
+    let mut events = Events::open(&format!("{}?token={}", bff.http("/sse"), token("ann")), None).await;
+    assert_eq!(events.next().await.unwrap()["event"], "welcome");
+    let state = events.next().await.unwrap();
+    assert_eq!((&state["event"][..], state.get("id")), ("state", None));
+    assert_eq!(state["data"], r#"{"type":"state","state":{"unread":"3"}}"#);
+    world.redis.run(&["PUBLISH", "notify:ann", "two\nlines"]);
+    assert_eq!(events.next().await.unwrap()["data"], r#"{"type":"raw","data":"two\nlines"}"#);
 }

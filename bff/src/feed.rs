@@ -47,8 +47,8 @@ pub struct Feed {
     feeds: Arc<Feeds>,
     id: ReaderId,
     notify: Arc<Notify>,
-    /// Read while joining, to be given out first.
-    first: Output,
+    /// Read while joining, to be given out first, with where the reader stands until then.
+    first: Option<(Output, Cursor)>,
     place: Option<Place>,
 }
 
@@ -114,7 +114,7 @@ impl Feeds {
         let Reader { id, audiences, since } = reader;
         let notify = Arc::<Notify>::default();
         let now = self.hub.join(id, audiences, &notify);
-        let mut feed = Feed { feeds: Arc::clone(self), id, notify, first: Output::default(), place: None };
+        let mut feed = Feed { feeds: Arc::clone(self), id, notify, first: None, place: None };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -175,8 +175,8 @@ impl Feeds {
 impl Feed {
     /// What comes next; never empty. A call that is dropped loses nothing.
     pub async fn next(&mut self) -> Output {
-        if !self.first.frames.is_empty() {
-            return std::mem::take(&mut self.first);
+        if let Some((first, _)) = self.first.take() {
+            return first;
         }
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
@@ -215,10 +215,14 @@ impl Feed {
         }
     }
 
-    /// Where the reader stands, for a heartbeat.
+    /// Where the reader stands, for a heartbeat: never after what was not given out yet. A client that is told a
+    /// later one, and cut, would resume behind what it has not seen.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
-        self.feeds.hub.cursor(self.id)
+        match &self.first {
+            Some((_, from)) => Some(from.clone()),
+            None => self.feeds.hub.cursor(self.id),
+        }
     }
 
     /// Names the reader in its hub.
@@ -235,7 +239,8 @@ impl Feed {
     async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {
         let history = Box::pin(self.read(&since)).await?;
         let resume = if history.gap.is_some() { Resume::Gap } else { Resume::Complete };
-        self.first = self.recall(&history);
+        let first = self.recall(&history);
+        self.first = (!first.is_empty()).then(|| (first, history.from.clone()));
         Ok(Joined { cursor: history.from, resume })
     }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, HEARTBEAT_MS, SILENCE_MS};
 use carillon_protocol::{CloseCode, ServerMessage};
-use futures_util::SinkExt;
+use futures_util::{FutureExt, SinkExt};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
 
@@ -113,6 +113,18 @@ enum End {
     Gone,
 }
 
+/// What a socket waits for.
+enum Event {
+    /// The replica is going away.
+    Stop,
+    /// A time has come.
+    Time,
+    /// Something came from the client.
+    Heard(Option<Result<Message, axum::Error>>),
+    /// There is something to write.
+    Given(Output),
+}
+
 impl Socket {
     async fn serve(mut self, first: String) {
         let transport = self.transport();
@@ -140,29 +152,35 @@ impl Socket {
         loop {
             let silent = self.heard + Duration::from_millis(SILENCE_MS);
             let wake = [leave, self.expires].into_iter().flatten().fold(heartbeat.min(silent), Instant::min);
-            let step = tokio::select! {
-                biased;
-                () = self.app.stop.cancelled(), if leave.is_none() => {
+            let step = match self.event(leave.is_none(), wake).await {
+                Event::Stop => {
                     leave = Some(Instant::now() + self.app.drain_delay());
                     Ok(())
                 }
-                message = self.socket.recv() => self.hear(message).await,
-                // Before the feed: a busy one would put off the heartbeat for ever.
-                () = tokio::time::sleep_until(wake) => {
+                Event::Time => {
                     let now = Instant::now();
                     if leave.is_some_and(|leave| now >= leave) {
                         return self.farewell().await;
                     }
                     if self.expires.is_some_and(|expires| now >= expires) {
-                        return End::Close(CloseCode::TOKEN_EXPIRED, "the token has run out; come back with a fresh one");
+                        return End::Close(
+                            CloseCode::TOKEN_EXPIRED,
+                            "the token has run out; come back with a fresh one",
+                        );
                     }
                     if now >= silent {
-                        return End::Close(CloseCode::SILENT, "nothing was heard for 60 s");
+                        // What came while this task was held up counts.
+                        match self.socket.recv().now_or_never() {
+                            Some(message) => self.hear(message).await,
+                            None => return End::Close(CloseCode::SILENT, "nothing was heard for 60 s"),
+                        }
+                    } else {
+                        heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
+                        self.heartbeat(true).await
                     }
-                    heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
-                    self.heartbeat(true).await
                 }
-                output = self.feed.next() => self.write(output).await,
+                Event::Heard(message) => self.hear(message).await,
+                Event::Given(output) => self.write(output).await,
             };
             if let Err(end) = step {
                 return end;
@@ -170,31 +188,52 @@ impl Socket {
         }
     }
 
+    /// What comes next. Time has the first word, and then each of the other two its turn, by chance: a client
+    /// that says much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
+    async fn event(&mut self, stays: bool, wake: Instant) -> Event {
+        let (socket, feed) = (&mut self.socket, &mut self.feed);
+        let either = async {
+            tokio::select! {
+                message = socket.recv() => Event::Heard(message),
+                output = feed.next() => Event::Given(output),
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.app.stop.cancelled(), if stays => Event::Stop,
+            () = tokio::time::sleep_until(wake) => Event::Time,
+            event = either => event,
+        }
+    }
+
     async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.heard = Instant::now();
-        match message {
-            None => Err(End::Gone),
+        let message = match message {
+            None => return Err(End::Gone),
             Some(Err(error)) => {
                 if is_too_long(error) {
                     metrics::limit_reached(Limit::MessageBytes);
                 }
-                Err(End::Gone)
+                return Err(End::Gone);
             }
             Some(Ok(Message::Close(_))) => {
                 // tungstenite has queued the answer; a flush sends it.
                 let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
-                Err(End::Gone)
+                return Err(End::Gone);
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-            Some(Ok(Message::Text(_) | Message::Binary(_))) if self.dialect == Dialect::Notify => Ok(()),
-            Some(Ok(Message::Binary(_))) => {
-                Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts"))
-            }
-            Some(Ok(Message::Text(text))) if text.len() > MESSAGE_MAX_BYTES => {
+            Some(Ok(message)) => message,
+        };
+        // Pings too, and what this dialect does not listen to: each costs a wake-up, and a ping its answer.
+        self.spend().await?;
+        match message {
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+            Message::Text(_) | Message::Binary(_) if self.dialect == Dialect::Notify => Ok(()),
+            Message::Binary(_) => Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts")),
+            Message::Text(text) if text.len() > MESSAGE_MAX_BYTES => {
                 metrics::limit_reached(Limit::MessageBytes);
                 Err(End::Close(CloseCode::TOO_LARGE, "a message has at most 64 KiB"))
             }
-            Some(Ok(Message::Text(text))) => self.hear_text(&text).await,
+            Message::Text(text) => self.hear_text(&text).await,
         }
     }
 

@@ -133,6 +133,11 @@ impl Socket {
         let _ = self.stream.send(Message::binary(bytes.to_vec())).await;
     }
 
+    /// Sends a ping.
+    pub async fn ping(&mut self) {
+        let _ = self.stream.send(Message::Ping(Vec::new().into())).await;
+    }
+
     /// Closes as a browser does, with a close frame.
     pub async fn close(mut self) {
         let _ = self.stream.close(None).await;

@@ -24,7 +24,7 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet]) -> Option<IpAddr> {
     if is_proxy(&peer) {
         for word in forwarded_for(parts).rev() {
             // Whoever writes something else there is not one of ours.
-            let Some(address) = parse_address(word) else { break };
+            let Some(address) = word.and_then(parse_address) else { break };
             client = address;
             if !is_proxy(&address) {
                 break;
@@ -44,10 +44,12 @@ pub(super) fn network(address: IpAddr) -> IpNet {
     }
 }
 
-/// Several lines of a header are one list.
-fn forwarded_for(parts: &Parts) -> impl DoubleEndedIterator<Item = &str> {
-    let lines = parts.headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim)
+/// Several lines of a header are one list. Each word is read by itself, `None` for one that is no text: what a
+/// client wrote does not hide what a proxy put behind it.
+fn forwarded_for(parts: &Parts) -> impl DoubleEndedIterator<Item = Option<&str>> {
+    let lines = parts.headers.get_all("x-forwarded-for").iter();
+    let words = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    words.map(|word| std::str::from_utf8(word).ok().map(str::trim))
 }
 
 /// Some proxies add the port.
@@ -63,7 +65,10 @@ mod tests {
     fn client_of(peer: &str, lines: &[&str], proxies: &str) -> Option<String> {
         let peer: SocketAddr = peer.parse().unwrap();
         let request = axum::http::Request::builder().extension(ConnectInfo(peer));
-        let request = lines.iter().fold(request, |request, line| request.header("X-Forwarded-For", *line));
+        // Each letter is one byte, as of Latin-1.
+        let bytes = |line: &str| line.chars().map(|letter| u8::try_from(letter).unwrap()).collect::<Vec<_>>();
+        let request =
+            lines.iter().fold(request, |request, line| request.header("X-Forwarded-For", bytes(line)));
         let proxies: Vec<_> = proxies
             .split(',')
             .filter(|text| !text.is_empty())
@@ -87,6 +92,9 @@ mod tests {
             ("10.0.0.1:9", &["[2001:db8::1]:80"], ours, Some("2001:db8::1")),
             ("[::ffff:10.0.0.1]:9", &["::ffff:198.51.100.7"], ours, Some("198.51.100.7")),
             ("10.0.0.1:9", &["198.51.100.7, nonsense"], ours, None),
+            ("10.0.0.1:9", &["\u{ff}, 198.51.100.7"], ours, Some("198.51.100.7")),
+            ("10.0.0.1:9", &["\u{ff}", "198.51.100.7, 10.0.0.2"], ours, Some("198.51.100.7")),
+            ("10.0.0.1:9", &["198.51.100.7, \u{ff}"], ours, None),
             ("10.0.0.1:9", &[], ours, None),
             ("10.0.0.1:9", &["10.1.2.3"], ours, None),
             ("127.0.0.1:9", &["198.51.100.7"], "", None),

@@ -12,14 +12,15 @@ use carillon_protocol::{
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{End, Socket};
+use super::{Dialect, End, Socket};
 use crate::hub::connection_id;
 use crate::metrics::{self, Limit};
 use crate::reader::{TOPIC_REFUSED, credential};
 use crate::reply::Refusal;
 use crate::upstream::Said;
 
-/// Messages that a reader may say in a row; this many per second in the long run come back.
+/// Messages that a reader may say in a row, pings and pongs included; this many per second in the long run come
+/// back. A client that only listens says one pong in 25 s.
 const BURST_MAX_MESSAGES: u32 = 60;
 const MESSAGES_PER_SECOND: f64 = 20.0;
 
@@ -48,14 +49,21 @@ impl Allowance {
 }
 
 impl Socket {
-    pub(super) async fn hear_text(&mut self, text: &str) -> Result<(), End> {
-        if !self.allowance.take() {
-            metrics::limit_reached(Limit::Messages);
+    /// Counts one message, of whichever kind.
+    pub(super) async fn spend(&mut self) -> Result<(), End> {
+        if self.allowance.take() {
+            return Ok(());
+        }
+        metrics::limit_reached(Limit::Messages);
+        if self.dialect == Dialect::Frames {
             let detail =
                 format!("at most {MESSAGES_PER_SECOND} messages a second, {BURST_MAX_MESSAGES} in a row");
             self.say(&ServerMessage::error("rate_limited", detail, None)).await?;
-            return Err(End::Close(CloseCode::LIMIT, "too many messages"));
         }
+        Err(End::Close(CloseCode::LIMIT, "too many messages"))
+    }
+
+    pub(super) async fn hear_text(&mut self, text: &str) -> Result<(), End> {
         match ClientMessage::parse(text) {
             Ok(message) => {
                 metrics::heard(message.kind());

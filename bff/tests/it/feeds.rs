@@ -122,6 +122,32 @@ async fn a_reader_of_two_audiences_resumes_without_skipping_either_in_memory() {
     resumes_without_skipping(Broker::memory(Arc::new(now_ms)).0).await;
 }
 
+/// Whoever asks where it stands before it got what it resumes with is not told that it has it.
+async fn stands_where_it_was_until_it_is_given_more(broker: Broker) {
+    let replica = Replica::new(&broker);
+    let start = broker.tail().await.unwrap();
+    broker.push(&[entry(1, &Audience::Everyone), entry(2, &Audience::Everyone)]).await.unwrap();
+    while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
+    let reader =
+        Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since: Some(start.clone()) };
+    let (mut feed, joined) = replica.feeds.join(reader).await.unwrap();
+    assert_eq!((&joined.cursor, feed.cursor().as_ref()), (&start, Some(&start)));
+    let frames = feed.next().await.frames;
+    let (last, _) = notification(frames.last().unwrap());
+    assert_eq!((frames.len(), feed.cursor()), (2, Some(last)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_stands_where_it_was_until_it_is_given_more_on_redis() {
+    let server = RedisServer::start();
+    stands_where_it_was_until_it_is_given_more(Broker::redis(&server.url(), Names::default()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_stands_where_it_was_until_it_is_given_more_in_memory() {
+    stands_where_it_was_until_it_is_given_more(Broker::memory(Arc::new(now_ms)).0).await;
+}
+
 /// A page that is reloaded: the only reader leaves and comes back with much to catch up, and nothing new comes.
 async fn catches_up_in_silence(broker: Broker) {
     let replica = Replica::new(&broker);

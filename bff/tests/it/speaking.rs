@@ -121,6 +121,31 @@ async fn a_reader_who_says_too_much_is_told_so_and_closed() {
 }
 
 #[tokio::test]
+async fn pings_count_as_what_a_reader_says_on_either_socket() {
+    let world = World::new();
+    let bff = bff(&world, &[]).await;
+    let notify = format!("{}?token={}", bff.ws().replace("/ws", "/notify/ws"), token("ann"));
+    for (url, is_told) in [(bff.ws(), true), (notify, false)] {
+        let mut socket = open(&url).await;
+        for _ in 0..1_000 {
+            socket.ping().await;
+        }
+        let (texts, code) = timeout(DEADLINE, socket.until_closed()).await.expect("an end");
+        assert_eq!(
+            (code, texts.iter().any(|text| text.contains("rate_limited"))),
+            (Some(CloseCode::LIMIT), is_told)
+        );
+    }
+    // What is not listened to counts as well.
+    let mut socket = open(&format!("{}?token={}", bff.ws().replace("/ws", "/notify/ws"), token("ann"))).await;
+    for n in 0..1_000 {
+        if n % 2 == 0 { socket.send("x").await } else { socket.send_binary(b"x").await }
+    }
+    let (_, code) = timeout(DEADLINE, socket.until_closed()).await.expect("an end");
+    assert_eq!(code, Some(CloseCode::LIMIT));
+}
+
+#[tokio::test]
 async fn a_reader_has_so_many_topics_and_may_leave_one_for_another() {
     let world = World::new();
     let bff = bff(&world, &[]).await;

@@ -87,6 +87,6 @@ fn text(direct: &Direct) -> Option<Utf8Bytes> {
             Utf8Bytes::try_from(payload.clone())
                 .unwrap_or_else(|_| String::from_utf8_lossy(payload).into_owned().into()),
         ),
-        Direct::Frame(_) | Direct::Notification { .. } => None,
+        Direct::Notification { .. } => None,
     }
 }

@@ -20,8 +20,6 @@ pub(super) const DIRECT_MAX_BYTES: usize = 512 * 1024;
 /// Something for a reader's connection alone.
 #[derive(Clone, Debug)]
 pub enum Direct {
-    /// A frame as it is.
-    Frame(Utf8Bytes),
     /// What a program published for a user: its bytes, and the `raw` frame around them.
     Raw {
         /// The payload.
@@ -46,7 +44,7 @@ impl Direct {
     #[must_use]
     pub fn frame(&self, cursor: &Cursor) -> Utf8Bytes {
         match self {
-            Self::Frame(frame) | Self::Raw { frame, .. } => frame.clone(),
+            Self::Raw { frame, .. } => frame.clone(),
             Self::State(state) => format!(r#"{{"type":"state","state":{state}}}"#).into(),
             Self::Notification { claimed_by, entry } => {
                 notification_frame(cursor, claimed_by, &entry.json).into()
@@ -58,7 +56,7 @@ impl Direct {
 impl Direct {
     fn bytes(&self) -> usize {
         match self {
-            Self::Frame(text) | Self::State(text) => text.len(),
+            Self::State(text) => text.len(),
             Self::Raw { payload, frame } => payload.len() + frame.len(),
             Self::Notification { entry, .. } => entry.json.len(),
         }
@@ -139,13 +137,6 @@ impl Hub {
             }
         }
         ring.readers.len()
-    }
-
-    /// Sends something to one reader.
-    pub fn tell_reader(&self, id: ReaderId, direct: Direct) {
-        if let Some(reader) = self.state().readers.get_mut(&id) {
-            reader.post(direct);
-        }
     }
 
     /// Notes what a reader was let in with.

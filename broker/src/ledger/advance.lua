@@ -3,15 +3,13 @@
 -- KEYS  1 sequence  2… hashes of messages
 -- ARGV  8 the addressee  9 delivered or read  10… the ids of the messages
 
-local changed, unknown = 0, 0
+local changed = 0
 for i = 2, #KEYS do
   local message = redis.call('HMGET', KEYS[i], 'from', 'to', 'status')
-  if message[2] ~= ARGV[8] then
-    unknown = unknown + 1
-  elseif raise(KEYS[i], message[1], ARGV[8 + i], message[3], ARGV[9]) then
+  if message[2] == ARGV[8] and raise(KEYS[i], message[1], ARGV[8 + i], message[3], ARGV[9]) then
     try('HSETNX', KEYS[i], 'acknowledged_by', appender)
     changed = changed + 1
   end
 end
 if changed > 0 then finish() end
-return { changed, unknown, faults }
+return { changed, faults }

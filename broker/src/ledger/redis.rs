@@ -62,7 +62,7 @@ impl RedisEngine {
         }
         call.arg(user).arg(status.as_str()).arg(ids);
         let call = &call;
-        let (changed, _unknown, faults): (u64, u64, Vec<String>) =
+        let (changed, faults): (u64, Vec<String>) =
             self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         report(&faults);
         Ok(changed)

@@ -31,14 +31,16 @@ pub enum Revocation {
 
 /// KEYS 1 revocations. ARGV 1 what is revoked  2 until when, in seconds  3 seconds that it is kept
 /// 4 how many are kept  5 the control channel  6 seconds that it may lie ahead. What is kept is measured by
-/// Redis' clock, so that no revocation can push out another before its time.
+/// Redis' clock, so that no revocation can push out another before its time; and it counts until now by that
+/// clock at least, so that a replica whose clock is behind leaves out none of the tokens that it is for.
 const REVOKE: &str = "
 local now = tonumber(redis.call('TIME')[1])
 if tonumber(ARGV[2]) > now + tonumber(ARGV[6]) then return 'ahead' end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[3]))
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
-redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
-redis.call('PUBLISH', ARGV[5], ARGV[2] .. ' ' .. ARGV[1])
+local till = string.format('%.0f', math.max(tonumber(ARGV[2]), now))
+redis.call('ZADD', KEYS[1], 'GT', till, ARGV[1])
+redis.call('PUBLISH', ARGV[5], till .. ' ' .. ARGV[1])
 return 'done'";
 
 impl Revocation {
@@ -71,7 +73,7 @@ impl Revocation {
 }
 
 impl Broker {
-    /// Calls tokens back: stored, and told to all replicas.
+    /// Calls tokens back: stored, and told to all replicas. It counts until now by Redis' clock at least.
     ///
     /// # Errors
     /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already, and for a revocation that lies more
@@ -140,10 +142,12 @@ impl RedisEngine {
 impl MemoryEngine {
     fn revoke(&self, revocation: &Revocation) -> Result<String, BrokerError> {
         let now_s = self.now_ms() / 1_000;
-        let (member, until_s) = (revocation.member(), revocation.until_s());
+        let until_s = revocation.until_s().max(now_s);
         if until_s > now_s + REVOCATION_AHEAD_MAX_S {
             return Ok("ahead".to_owned());
         }
+        let member = revocation.member();
+        let told = Revocation::new(&member, until_s).map(Event::Revoked);
         let mut store = self.store()?;
         let kept: &mut BTreeMap<_, _> = &mut store.revocations;
         kept.retain(|_, at_s| *at_s > now_s.saturating_sub(REVOCATIONS_KEEP_S));
@@ -152,7 +156,7 @@ impl MemoryEngine {
         }
         let known = kept.entry(member).or_default();
         *known = until_s.max(*known);
-        self.tell_all(&Event::Revoked(revocation.clone()));
+        told.iter().for_each(|told| self.tell_all(told));
         Ok("done".to_owned())
     }
 

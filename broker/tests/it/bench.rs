@@ -78,6 +78,15 @@ impl Bench {
         }
     }
 
+    /// The second since 1970 by the clock that all replicas share.
+    pub(crate) fn now_s(&self) -> u64 {
+        let passed_ms = match &self.lever {
+            Lever::Redis { .. } => 0,
+            Lever::Memory { passed_ms, .. } => passed_ms.load(Ordering::SeqCst),
+        };
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + passed_ms / 1_000
+    }
+
     /// Moves everything that is due or expires so much nearer.
     pub(crate) fn pass_time(&self, milliseconds: u64) {
         match &self.lever {
@@ -85,9 +94,10 @@ impl Bench {
                 let pass = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
                     local left = redis.call('PTTL', key)
                     if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[2]) end
+                    local unit = string.find(key, ':revocations$') and 0.001 or 1000
                     if redis.call('TYPE', key).ok == 'zset' then
                         for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-                            redis.call('ZINCRBY', key, -ARGV[2] * 1000, member)
+                            redis.call('ZINCRBY', key, -ARGV[2] * unit, member)
                         end
                     end
                 end";

@@ -13,17 +13,13 @@ use carillon_protocol::limits::{
 use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
 use serde_json::json;
 use serde_json::value::RawValue;
-use subtle::ConstantTimeEq;
 
 use crate::app::App;
-use crate::config::Publishing;
-use crate::limits::Publisher;
 use crate::metrics;
 use crate::reader::{Caller, query, since};
 use crate::reply::Refusal;
 use crate::signature::Verified;
 use crate::signing::is_signed;
-use crate::token::Identity;
 
 /// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Json<Page>, Refusal> {
@@ -103,7 +99,9 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
         token: Option<String>,
     }
     let (parts, body) = request.into_parts();
-    authorize(&app.publishing, &parts)?;
+    app.allow_origin(&parts)?;
+    app.needs_key(&parts)?;
+    require_json(&parts, "send a revocation as application/json")?;
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
     let Body { user, token } =
@@ -179,29 +177,6 @@ pub(crate) fn require_json(parts: &Parts, detail: &str) -> Result<(), Refusal> {
 }
 
 impl App {
-    /// Who publishes: a user, or, without one, an application that may say anything to anybody.
-    async fn publisher(&self, parts: &Parts) -> Result<Option<Identity>, Refusal> {
-        match self.identities.token_of(parts) {
-            Some(token) if !self.has_key(parts) && self.identities.tokens.is_configured() => {
-                self.allow_origin(parts)?;
-                Ok(Some(self.identity(token).await?))
-            }
-            _ => self.application(parts).map(|()| None),
-        }
-    }
-
-    /// An application that may say anything to anybody: it has a key, or none is needed. Counted.
-    pub(crate) fn application(&self, parts: &Parts) -> Result<(), Refusal> {
-        let key = authorize(&self.publishing, parts)?.map(Publisher::Key);
-        let publisher = key.or_else(|| self.limits.network(parts).map(Publisher::Network));
-        publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher))
-    }
-
-    /// Whether a request has one of the keys.
-    pub(crate) fn has_key(&self, parts: &Parts) -> bool {
-        matches!(authorize(&self.publishing, parts), Ok(Some(_)))
-    }
-
     /// Up to where the signed-in user has read.
     pub(crate) async fn read_position(&self, caller: &Caller) -> Result<Option<String>, Refusal> {
         match caller.user() {
@@ -209,32 +184,4 @@ impl App {
             None => Ok(None),
         }
     }
-}
-
-/// The place of a request's key among the keys; `None` where none is needed.
-pub(crate) fn authorize(publishing: &Publishing, parts: &Parts) -> Result<Option<usize>, Refusal> {
-    let keys = match publishing {
-        Publishing::Open => return Ok(None),
-        Publishing::Keys(keys) => keys,
-    };
-    let value =
-        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let given = value
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, key)| key.trim());
-    // Every key is compared, and in constant time: how long it takes tells nothing about them.
-    let found = keys.iter().enumerate().fold(None, |found, (at, key)| {
-        let is_it = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(key.as_bytes())));
-        if is_it { Some(at) } else { found }
-    });
-    if found.is_some() {
-        return Ok(found);
-    }
-    let detail = if keys.is_empty() {
-        "no API_KEY is set here: start with one; to publish, a signature by WEBHOOK_SECRET or ALLOW_PUBLISH=1 will do"
-    } else {
-        "send Authorization: Bearer and one of the keys in API_KEY"
-    };
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, "publishing is not open to you", detail))
 }

@@ -12,6 +12,7 @@ use crate::presence::PresenceOptions;
 use crate::profiles::ProfileOptions;
 use crate::server::Patience;
 use crate::signing::{Signing, SigningOptions};
+use crate::token::Tokens;
 use crate::upstream::UpstreamOptions;
 
 /// Where readers connect, unless something else is said.
@@ -148,13 +149,13 @@ impl Config {
         }
     }
 
-    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys
-    /// or secrets to sign with.
+    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys,
+    /// secrets to sign with, or people who sign in: then the address is that of a proxy's neighbour.
     #[must_use]
-    pub fn publishing(&self, listen: SocketAddr, signing: &Signing) -> Publishing {
+    pub fn publishing(&self, listen: SocketAddr, signing: &Signing, tokens: &Tokens) -> Publishing {
         let keys: Vec<_> =
             self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
-        let only_us = listen.ip().is_loopback() && !signing.is_configured();
+        let only_us = listen.ip().is_loopback() && !signing.is_configured() && !tokens.is_configured();
         if keys.is_empty() && (self.allow_publish || only_us) {
             Publishing::Open
         } else {

@@ -60,7 +60,7 @@ impl DemoKey {
 
 /// `GET /api/demo` says whether it is on, and `POST /api/demo/token` signs somebody in where it is. That it
 /// is off is no error: every page asks, and a browser complains of every 404.
-pub(crate) fn router(key: Option<DemoKey>) -> Router {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(key: Option<DemoKey>) -> Router<S> {
     let Some(key) = key else {
         return Router::new().route("/api/demo", get(async || Json(json!({ "sign_in": false }))));
     };

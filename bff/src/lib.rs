@@ -3,6 +3,7 @@
 
 mod api;
 mod app;
+mod asker;
 mod config;
 mod contract;
 mod cors;
@@ -269,14 +270,14 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .route("/twirp/notify.NotifyService/Publish", any(twirp::call))
         .route("/twirp/notify.NotifyService/State", any(twirp::call))
         .route_service("/twirp/{*path}", any(twirp::call).with_state(app.clone()))
+        .merge(demo::router(demo))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .route("/notify/ws", get(notify::upgrade))
         .with_state(app)
-        .merge(contract::router())
-        .merge(demo::router(demo));
+        .merge(contract::router());
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),
         None => routes.fallback(async || {

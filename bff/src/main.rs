@@ -56,12 +56,13 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let tasks = Tasks::new(stop_on_signals());
     let signing = Signing::new(&config.signing)?;
+    let identities = Identities::new(&config.identity)?;
     let settings = Settings {
         replica: config.replica_name()?,
         fan_out: config.fanout.into(),
-        identities: Identities::new(&config.identity)?,
+        publishing: config.publishing(listen, &signing, &identities.tokens),
+        identities,
         demo: config.demo()?,
-        publishing: config.publishing(listen, &signing),
         upstream: Upstream::new(&config.upstream, &signing)?,
         signing,
         does_jobs: !config.no_worker,

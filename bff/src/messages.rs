@@ -11,11 +11,11 @@ use carillon_protocol::{Audience, FieldError, Status, sent_by};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{authorize, invalid, list_full, too_large};
+use crate::api::{invalid, list_full, too_large};
 use crate::app::App;
+use crate::asker::{Asker, who_asks};
 use crate::limits::Publisher;
 use crate::metrics;
-use crate::reader::TOPIC_REFUSED;
 use crate::reply::Refusal;
 use crate::token::Identity;
 
@@ -23,8 +23,9 @@ use crate::token::Identity;
 const WRITTEN_MAX: usize = 1_024;
 
 impl App {
-    /// Sends a notification in the name of a user, to a user or to a topic that they may read. Returns its
-    /// id, given by `new_id` where it has none, and how far it has come.
+    /// Sends a notification in the name of a user, to a user or to a topic that their token names: what anybody
+    /// may read, not everybody may write. Returns its id, given by `new_id` where it has none, and how far it
+    /// has come.
     pub(crate) async fn send(
         &self,
         sender: &Identity,
@@ -58,7 +59,7 @@ impl App {
                 metrics::message_accepted(is_repeat);
                 Ok((id, status))
             }
-            Audience::Topic(topic) if self.may_read(Some(sender), &topic) => {
+            Audience::Topic(topic) if sender.may_read(&topic) => {
                 if self.broker.waiting().await? >= WAITING_MAX_ENTRIES {
                     return Err(list_full());
                 }
@@ -67,7 +68,8 @@ impl App {
                 Ok((id, Status::None))
             }
             Audience::Topic(_) => {
-                Err(Refusal::new(StatusCode::FORBIDDEN, "the topic is not open to you", TOPIC_REFUSED))
+                let detail = "a user sends to the topics that their token names in `topics`";
+                Err(Refusal::new(StatusCode::FORBIDDEN, "the topic is not open to you", detail))
             }
             _ => {
                 let detail =
@@ -84,8 +86,8 @@ impl App {
         Ok(())
     }
 
-    /// The message that a request names, for its sender, its addressee, and whoever has a key.
-    pub(crate) async fn message_for(&self, parts: &Parts, id: &str) -> Result<Message, Refusal> {
+    /// The message that a request names, for its sender, its addressee, and whoever has a key; and who asks.
+    pub(crate) async fn message_for(&self, parts: &Parts, id: &str) -> Result<(Asker, Message), Refusal> {
         let nobody = || {
             let detail = "messages between people are kept for 7 days, for their sender and their addressee";
             Refusal::new(StatusCode::NOT_FOUND, "no such message", detail)
@@ -93,17 +95,17 @@ impl App {
         if !(1..=NAME_MAX_BYTES).contains(&id.len()) {
             return Err(nobody());
         }
-        let user = match self.identities.token_of(parts) {
-            Some(_) if authorize(&self.publishing, parts).is_ok() && self.has_key(parts) => None,
-            Some(token) => Some(self.identity(token).await?.user),
-            None => {
-                authorize(&self.publishing, parts)?;
-                None
-            }
-        };
+        let asker = self.asker(parts).await?;
+        if matches!(asker, Asker::Anybody) {
+            return Err(who_asks());
+        }
         let message = self.broker.message(id).await?.ok_or_else(nobody)?;
-        let is_theirs = user.is_none_or(|user| user == message.from || user == message.to);
-        if is_theirs { Ok(message) } else { Err(nobody()) }
+        match &asker {
+            Asker::User(Identity { user, .. }) if *user != message.from && *user != message.to => {
+                Err(nobody())
+            }
+            _ => Ok((asker, message)),
+        }
     }
 }
 

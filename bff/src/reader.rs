@@ -4,8 +4,8 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::BrokerError;
-use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
-use carillon_protocol::{Audience, Cursor, FieldError};
+use carillon_protocol::limits::TOPICS_MAX;
+use carillon_protocol::{Audience, Cursor, FieldError, is_topic};
 use ipnet::IpNet;
 
 use crate::app::App;
@@ -155,9 +155,9 @@ impl App {
 
     /// Whether a topic is open to anybody, or to this user.
     pub(crate) fn may_read(&self, identity: Option<&Identity>, topic: &str) -> bool {
-        let is_name = (1..=NAME_MAX_BYTES).contains(&topic.len());
         let public = |topics: &[TopicPattern]| topics.iter().any(|pattern| pattern.matches(topic));
-        is_name && (public(&self.identities.public_topics) || identity.is_some_and(|one| one.may_read(topic)))
+        is_topic(topic)
+            && (public(&self.identities.public_topics) || identity.is_some_and(|one| one.may_read(topic)))
     }
 }
 

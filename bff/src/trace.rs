@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use carillon_broker::Message;
+use carillon_protocol::limits::PRESENCE_TOPIC;
 use carillon_protocol::{Audience, Status, format_timestamp};
 
 use crate::app::App;
+use crate::asker::Asker;
 use crate::reply::Refusal;
 
 /// How far a message between people has come.
@@ -47,12 +49,42 @@ struct Step {
     /// The replica that did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     replica: Option<String>,
-    /// The connection that it was written to.
+    /// The connection that it was written to; for whoever has no key, without its last part, by which it is
+    /// reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
     /// More, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+}
+
+/// What one who asks is shown of a trace.
+struct View {
+    /// Whole ids of connections: who knows one can write to it.
+    connections: bool,
+    /// Whether the addressee had any.
+    presence: bool,
+}
+
+impl View {
+    fn of(app: &App, asker: &Asker, message: &Message) -> Self {
+        let has_key = matches!(asker, Asker::Key);
+        let may_see = match asker {
+            Asker::User(one) => {
+                one.user == message.to || app.may_read(Some(one), &format!("{PRESENCE_TOPIC}{}", message.to))
+            }
+            Asker::Key | Asker::Anybody => has_key,
+        };
+        Self { connections: has_key, presence: may_see }
+    }
+
+    /// The id of a connection, or the run of a replica that it begins with.
+    fn connection(&self, id: &str) -> Option<String> {
+        if self.connections {
+            return Some(id.to_owned());
+        }
+        id.rsplit_once('-').map(|(run, _)| run.to_owned())
+    }
 }
 
 /// `GET /api/notifications/{id}`: how far a message has come.
@@ -62,7 +94,7 @@ pub(crate) async fn status(
     request: Request,
 ) -> Result<Json<Progress>, Refusal> {
     let (parts, _) = request.into_parts();
-    let message = app.message_for(&parts, &id).await?;
+    let (_, message) = app.message_for(&parts, &id).await?;
     let at = message.at_ms.iter().map(|(status, at_ms)| (status.as_str(), format_timestamp(*at_ms)));
     let at = at.collect();
     let Message { from, to, status, .. } = message;
@@ -76,11 +108,13 @@ pub(crate) async fn trace(
     request: Request,
 ) -> Result<Json<Trace>, Refusal> {
     let (parts, _) = request.into_parts();
-    let message = app.message_for(&parts, &id).await?;
-    Ok(Json(Trace { id, status: message.status, steps: steps(&message), stopped: stopped(&message) }))
+    let (asker, message) = app.message_for(&parts, &id).await?;
+    let view = View::of(&app, &asker, &message);
+    let (steps, stopped) = (steps(&message, &view), stopped(&message, &view));
+    Ok(Json(Trace { id, status: message.status, steps, stopped }))
 }
 
-fn steps(message: &Message) -> Vec<Step> {
+fn steps(message: &Message, view: &View) -> Vec<Step> {
     let at = |status| message.at_ms.get(&status).map(|at_ms| format_timestamp(*at_ms)).unwrap_or_default();
     let step = |step, at| Step { step, at, ..Step::default() };
     let accepted = Some(message.accepted_by.clone());
@@ -89,11 +123,11 @@ fn steps(message: &Message) -> Vec<Step> {
         steps.push(Step { replica: message.claimed_by.clone(), ..step("claimed", at(Status::Sent)) });
     }
     if let Some(routed) = message.routed {
-        let detail = format!("{routed} replicas had a connection of {} and heard of it", message.to);
-        steps.push(Step { detail: Some(detail), ..step("routed", at(Status::Sent)) });
+        let detail = || format!("{routed} replicas had a connection of {} and heard of it", message.to);
+        steps.push(Step { detail: view.presence.then(detail), ..step("routed", at(Status::Sent)) });
     }
     for writing in &message.writings {
-        let connection = Some(writing.connection.clone());
+        let connection = view.connection(&writing.connection);
         let replica = Some(writing.replica.clone());
         steps.push(Step { replica, connection, ..step("written", format_timestamp(writing.at_ms)) });
     }
@@ -108,7 +142,7 @@ fn steps(message: &Message) -> Vec<Step> {
 }
 
 /// Where a message waits, in words; nothing once it was acknowledged.
-fn stopped(message: &Message) -> Option<String> {
+fn stopped(message: &Message, view: &View) -> Option<String> {
     let to = &message.to;
     if message.status >= Status::Delivered {
         return None;
@@ -116,6 +150,9 @@ fn stopped(message: &Message) -> Option<String> {
     Some(match (message.claimed_by.is_some(), message.routed, message.written) {
         (false, ..) => "it waits in the list: no replica has claimed it yet".to_owned(),
         (true, _, 1..) => format!("it was written to a connection of {to}, which has not acknowledged it"),
+        (true, _, 0) if !view.presence => {
+            format!("it waits in the history of {to}, who has not acknowledged it")
+        }
         (true, Some(1..), 0) => {
             format!(
                 "a replica heard of it, and has not written it: the connection of {to} is slow, or was just lost"

@@ -11,8 +11,9 @@ use carillon_protocol::FieldError;
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use serde_json::{Map, Value};
 
-use crate::api::{authorize, require_json};
+use crate::api::require_json;
 use crate::app::App;
+use crate::asker::{Asker, who_asks};
 use crate::reply::Refusal;
 
 /// Longest request that sets a state, in bytes: JSON may write one byte as six.
@@ -24,17 +25,14 @@ impl App {
     /// The state of a user, for the user, and for whoever has a key.
     pub(crate) async fn state_for(&self, parts: &Parts, user: &str) -> Result<UserState, Refusal> {
         named(user)?;
-        match self.identities.token_of(parts) {
-            Some(token) if !self.has_key(parts) => {
-                self.allow_origin(parts)?;
-                if self.identity(token).await?.user != user {
-                    let detail = "a state is for its user, and for applications with a key";
-                    return Err(Refusal::new(StatusCode::FORBIDDEN, "this is another user's", detail));
-                }
+        match self.asker(parts).await? {
+            Asker::Key => {}
+            Asker::User(identity) if identity.user == user => {}
+            Asker::User(_) => {
+                let detail = "a state is for its user, and for applications with a key";
+                return Err(Refusal::new(StatusCode::FORBIDDEN, "this is another user's", detail));
             }
-            _ => {
-                authorize(&self.publishing, parts)?;
-            }
+            Asker::Anybody => return Err(who_asks()),
         }
         Ok(self.broker.state(user).await?)
     }

@@ -46,7 +46,9 @@ local function route_to(to)
   if kind == 'user' and type(value) == 'string' and string.sub(value, -6) == ':state' then
     return nil, 'to: a user whose name ends in :state'
   end
-  if (age[kind] or kind == 'connection') and kind ~= 'everyone' and name(value) and next(to, kind) == nil then
+  -- The topic of a user's presence has the user's whole name.
+  local named = kind == 'topic' and type(value) == 'string' and string.match(value, '^presence:(.+)$') or value
+  if (age[kind] or kind == 'connection') and kind ~= 'everyone' and name(named) and next(to, kind) == nil then
     return kind .. ':' .. value
   end
   return nil, 'to: not exactly one of user, session, topic and connection with a name'
@@ -104,11 +106,11 @@ end
 
 -- Notes in the ledger that a message is on its way.
 local sent = {}
-local function send(message, position)
+local function send(message)
   local key = prefix .. 'message:' .. message.id
   local known = redis.pcall('HMGET', key, 'from', 'to', 'status')
   if known.err or known[1] ~= message.from or known[2] ~= message.to then return end
-  try('HSET', key, 'claimed_by', appender, 'position', position)
+  try('HSET', key, 'claimed_by', appender)
   sent[key] = 'user:' .. message.to
   raise(key, message.from, message.id, known[3], 'sent')
 end
@@ -123,7 +125,7 @@ local function take(raw)
   local position, prev = append('notification', entry.audience, raw)
   if not position then return bury(raw, 'no_history', prev) end
   if entry.id then try('SADD', current, entry.id) end
-  if entry.message then send(entry.message, position) end
+  if entry.message then send(entry.message) end
   for _, part in ipairs({ position, prev, entry.audience, raw }) do claimed[#claimed + 1] = part end
 end
 

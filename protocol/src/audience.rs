@@ -5,7 +5,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::NAME_MAX_BYTES;
+use crate::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC, TOPIC_MAX_BYTES};
 
 /// Whom a notification is for. Written `"everyone"` or `{"user":"42"}` on the wire and `user:42` in
 /// Redis keys, options and logs.
@@ -20,7 +20,7 @@ pub enum Audience {
     /// One browser session.
     Session(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
     /// The readers of a topic.
-    Topic(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
+    Topic(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = TOPIC_MAX_BYTES)))] String),
     /// One connection, by the id in its `welcome`; it has no history.
     Connection(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
 }
@@ -28,6 +28,14 @@ pub enum Audience {
 /// `notify:bob:state` is the channel of bob's state, so nobody may be called `bob:state`, whose own channel
 /// that would be.
 const STATE_SUFFIX: &str = ":state";
+
+/// Whether a topic can have this name, of 1 to [`NAME_MAX_BYTES`] bytes: those of a user's whole name, where it
+/// is the topic of that user's presence.
+#[must_use]
+pub fn is_topic(name: &str) -> bool {
+    let max = if name.starts_with(PRESENCE_TOPIC) { TOPIC_MAX_BYTES } else { NAME_MAX_BYTES };
+    (1..=max).contains(&name.len())
+}
 
 /// Why a text names no audience.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +53,13 @@ impl Audience {
     /// The kinds that carry a name, as they are written.
     pub const NAMED_KINDS: [&'static str; 4] = ["user", "session", "topic", "connection"];
 
-    /// An audience of `kind` with a `name` of 1 to [`NAME_MAX_BYTES`] bytes.
+    /// An audience of `kind` with a `name` of 1 to [`NAME_MAX_BYTES`] bytes; for a topic see [`is_topic`].
     ///
     /// # Errors
     /// When the kind is unknown or the name is empty or too long, and for a user whose name ends in `:state`.
     pub fn named(kind: &str, name: &str) -> Result<Self, AudienceError> {
-        if name.is_empty() || name.len() > NAME_MAX_BYTES {
+        let fits = if kind == "topic" { is_topic(name) } else { (1..=NAME_MAX_BYTES).contains(&name.len()) };
+        if !fits {
             return Err(AudienceError(format!(
                 "a {kind} has a name of 1 to {NAME_MAX_BYTES} bytes, this one has {}",
                 name.len()
@@ -195,7 +204,17 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Audience>(json).is_err(), "{json}");
         }
-        assert!(format!("user:{}", "x".repeat(129)).parse::<Audience>().is_err());
+        for (before, bytes, is_name) in [
+            ("user:", 128, true),
+            ("user:", 129, false),
+            ("topic:", 128, true),
+            ("topic:", 129, false),
+            ("topic:presence:", 128, true),
+            ("topic:presence:", 129, false),
+        ] {
+            let text = format!("{before}{}", "x".repeat(bytes));
+            assert_eq!(text.parse::<Audience>().is_ok(), is_name, "{before} and {bytes}");
+        }
         assert!("nobody".parse::<Audience>().is_err());
         for (text, is_name) in
             [("user:bob:state", false), ("user::state", false), ("user:state", true), ("topic:a:state", true)]

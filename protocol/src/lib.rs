@@ -18,7 +18,7 @@ mod problem;
 mod seen;
 mod timestamp;
 
-pub use audience::{Audience, AudienceError};
+pub use audience::{Audience, AudienceError, is_topic};
 pub use backoff::Backoff;
 pub use client::{Client, Delivery, Heard, Phase, Step};
 pub use close::CloseCode;

@@ -8,6 +8,10 @@ pub const TITLE_MAX_CHARS: usize = 200;
 pub const BODY_MAX_CHARS: usize = 4_000;
 /// Longest `id`, `from`, `collapse_key` and name in `to`, in bytes; the shortest is 1.
 pub const NAME_MAX_BYTES: usize = 128;
+/// In front of a user's name: the topic that tells whether that user is online.
+pub const PRESENCE_TOPIC: &str = "presence:";
+/// And of a topic, where that is in front of its name; another one has as many bytes as any name.
+pub const TOPIC_MAX_BYTES: usize = PRESENCE_TOPIC.len() + NAME_MAX_BYTES;
 /// Longest `action.label`, in Unicode scalar values.
 pub const ACTION_LABEL_MAX_CHARS: usize = 80;
 /// Longest `action.url`, in bytes.

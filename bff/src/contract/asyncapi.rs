@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use carillon_protocol::limits::{HEARTBEAT_MS, NAME_MAX_BYTES, SILENCE_MS, TOPICS_MAX};
+use carillon_protocol::limits::{HEARTBEAT_MS, SILENCE_MS, TOPIC_MAX_BYTES, TOPICS_MAX};
 use carillon_protocol::{ClientMessage, CloseCode, ServerMessage};
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -135,7 +135,7 @@ fn socket() -> String {
 
 fn query() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
-    let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES });
+    let name = json!({ "type": "string", "minLength": 1, "maxLength": TOPIC_MAX_BYTES });
     json!({
         "type": "object",
         "properties": {

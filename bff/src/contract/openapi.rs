@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document of everything over HTTP.
 
-use carillon_protocol::limits::{NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, TOPICS_MAX};
+use carillon_protocol::limits::{
+    NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS, TOPIC_MAX_BYTES, TOPICS_MAX,
+};
 use carillon_protocol::{FieldError, Problem};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
@@ -63,7 +65,8 @@ fn tags() -> Value {
 
 fn parameters() -> Value {
     let query = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
-    let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES });
+    let text = |max: usize| json!({ "type": "string", "minLength": 1, "maxLength": max });
+    let (name, topic) = (text(NAME_MAX_BYTES), text(TOPIC_MAX_BYTES));
     json!({
         "since": query("since", "The last cursor that was seen: what comes after it is given.", json!({ "type": "string" })),
         "limit": query("limit", "The most items of a page.",
@@ -71,7 +74,7 @@ fn parameters() -> Value {
         "session": query("session", "The sealed token of a session, or `new` for a new one. The header `Carillon-Session` likewise.",
             json!({ "type": "string" })),
         "topic": query("topic", "A topic to read, as often as there are topics.",
-            json!({ "type": "array", "items": name, "maxItems": TOPICS_MAX })),
+            json!({ "type": "array", "items": topic, "maxItems": TOPICS_MAX })),
         "user": query("user", "A user, as often as there are users, at most 100.", json!({ "type": "array", "items": name, "minItems": 1, "maxItems": 100 })),
         "lastEventId": {
             "name": "Last-Event-ID", "in": "header", "schema": { "type": "string" },
@@ -82,7 +85,7 @@ fn parameters() -> Value {
 
 fn security_schemes() -> Value {
     json!({
-        "key": { "type": "http", "scheme": "bearer", "description": "One of the keys in `API_KEY`. On a loopback address without keys, or with `ALLOW_PUBLISH=1`, none is needed." },
+        "key": { "type": "http", "scheme": "bearer", "description": "One of the keys in `API_KEY`. Where anybody may publish (on a loopback address without keys and secrets, or with `ALLOW_PUBLISH=1`), publishing needs none; the rest only where nobody can sign in." },
         "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The token of a user; docs/protocol.md names its claims and algorithms." },
         "tokenInQuery": { "type": "apiKey", "in": "query", "name": "token", "description": "The same token, for browsers' WebSockets." },
         "tokenInCookie": { "type": "apiKey", "in": "cookie", "name": "SESSION_COOKIE", "description": "The same token, in the cookie that the service names in `SESSION_COOKIE`; without that, no cookie is read." },

@@ -57,12 +57,12 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .text("For its sender, its addressee, and whoever has a key. Kept for 7 days.")
             .for_any(&TOLD)
             .answers(200, "Its status.", of::<Progress>(schemas))
-            .refuses(&[401, 404, 408, 500, 503]),
+            .refuses(&[401, 403, 404, 408, 500, 503]),
         Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Tells why a message has not come further")
-            .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped.")
+            .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped. How many replicas heard of it is for whoever may know whether the addressee is online, and whole ids of connections are for keys.")
             .for_any(&TOLD)
             .answers(200, "Its steps.", of::<Trace>(schemas))
-            .refuses(&[401, 404, 408, 500, 503]),
+            .refuses(&[401, 403, 404, 408, 500, 503]),
     ]
 }
 
@@ -192,7 +192,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&["key"])
             .body(revocation)
             .ends(204, "It is kept, for 31 days.")
-            .refuses(&[400, 401, 408, 413, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 413, 415, 500, 503]),
         Operation::new("get", "/api/presence", tag, "presences", "Tells who of several users is online")
             .text("For tokens whose `topics` cover `presence:<user>`, and whoever has a key.")
             .for_any(&TOLD)
@@ -216,7 +216,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&[""])
             .body(who)
             .answers(200, "A token.", of::<SignedIn>(schemas))
-            .refuses(&[400, 404]),
+            .refuses(&[400, 404, 408]),
     ]
 }
 

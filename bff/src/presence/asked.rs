@@ -3,13 +3,13 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::Presence;
-use carillon_protocol::limits::NAME_MAX_BYTES;
+use carillon_protocol::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC};
 use carillon_protocol::{FieldError, format_timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::authorize;
 use crate::app::App;
+use crate::asker::Asker;
 use crate::reader::{TOPIC_REFUSED, queries};
 use crate::reply::Refusal;
 
@@ -64,18 +64,12 @@ impl App {
 
     /// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
     async fn may_see(&self, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
-        if self.has_key(parts) {
-            return Ok(());
-        }
-        let identity = match self.identities.token_of(parts) {
-            Some(token) => {
-                self.allow_origin(parts)?;
-                Some(self.identity(token).await?)
-            }
-            None if authorize(&self.publishing, parts).is_ok() => return Ok(()),
-            None => None,
+        let identity = match self.asker(parts).await? {
+            Asker::Key => return Ok(()),
+            Asker::User(identity) => Some(identity),
+            Asker::Anybody => None,
         };
-        let may_see = |user: &String| self.may_read(identity.as_ref(), &format!("presence:{user}"));
+        let may_see = |user: &String| self.may_read(identity.as_ref(), &format!("{PRESENCE_TOPIC}{user}"));
         if users.iter().all(may_see) {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use carillon_protocol::is_topic;
 use carillon_protocol::limits::NAME_MAX_BYTES;
 
 /// Which topics somebody may read: a name, or, with a star at its end, all names that begin so. A star
@@ -23,7 +24,7 @@ impl FromStr for TopicPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() || text.len() > NAME_MAX_BYTES {
+        if !is_topic(text) {
             return Err(format!(
                 "a topic has a name of 1 to {NAME_MAX_BYTES} bytes, this one has {}",
                 text.len()
@@ -70,5 +71,6 @@ mod tests {
         assert!("".parse::<TopicPattern>().is_err());
         assert!("x".repeat(NAME_MAX_BYTES).parse::<TopicPattern>().is_ok());
         assert!("x".repeat(NAME_MAX_BYTES + 1).parse::<TopicPattern>().is_err());
+        assert!(format!("presence:{}", "x".repeat(NAME_MAX_BYTES)).parse::<TopicPattern>().is_ok());
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::people::{PEOPLE, signed_in};
+use crate::people::{PEOPLE, SECRET, signed_in};
 use crate::world::{Bff, DEADLINE, World, entry};
 
 /// Lets tests say whose requests they are.
@@ -268,6 +268,18 @@ async fn a_body_that_comes_slowly_is_refused() {
     let answer = all(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("application/problem+json"), "{answer}");
     until_counted(&bff, "request_time").await;
+}
+
+#[tokio::test]
+async fn the_demo_waits_for_no_body_longer_than_others() {
+    let world = World::new();
+    let options = ["--request-timeout", "300ms", "--demo-sign-in", "--jwt-secret", SECRET];
+    let bff = bff(&world, &options).await;
+    let mut slow = connect(&bff).await;
+    let head = "POST /api/demo/token HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let answer = all(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use carillon_harness::{Proxy, Reader, ReaderOptions, Record, eventually};
 use carillon_protocol::{ServerMessage, Status};
 use serde_json::{Value, json};
 
-use crate::people::{PEOPLE, people, signed_in, token};
+use crate::people::{KEY, PEOPLE, people, signed_in, token};
 use crate::world::{Bff, DEADLINE, World};
 
 fn send(id: &str, to: &str) -> String {
@@ -212,8 +212,10 @@ async fn a_trace_says_where_a_message_stopped() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let trace = async |id: &str| {
-        let (status, body) = get(&bffs[0], &format!("/api/notifications/{id}/trace"), "ann").await;
-        assert_eq!(status, 200);
+        let url = bffs[0].http(&format!("/api/notifications/{id}/trace"));
+        let answer = reqwest::Client::new().get(url).bearer_auth(KEY).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let body: Value = answer.json().await.unwrap();
         let steps = body["steps"].as_array().unwrap().iter();
         let steps: Vec<_> = steps.map(|step| step["step"].as_str().unwrap().to_owned()).collect();
         (steps, body["stopped"].as_str().map(str::to_owned))

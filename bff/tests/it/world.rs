@@ -163,7 +163,8 @@ pub(crate) async fn replica(broker: &Broker, identities: &IdentityOptions) -> So
     serve(broker, settings(identities)).await
 }
 
-fn settings(identities: &IdentityOptions) -> Settings {
+/// What such a replica is started with.
+pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
     Settings {
         replica: "bff-1".to_owned(),
         fan_out: FanOut::All,
@@ -180,7 +181,8 @@ fn settings(identities: &IdentityOptions) -> Settings {
     }
 }
 
-async fn serve(broker: &Broker, settings: Settings) -> SocketAddr {
+/// Starts one in this process.
+pub(crate) async fn serve(broker: &Broker, settings: Settings) -> SocketAddr {
     let tasks = Tasks::default();
     let readiness = Readiness::default();
     let replica = Replica::start(settings, broker, &readiness, &tasks).unwrap();

@@ -16,6 +16,7 @@ on_both_engines!(
     a_repeated_id_is_dropped_for_each_sender,
     names_with_line_ends_are_no_other_names,
     what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing,
+    the_topic_of_a_presence_has_a_user_s_whole_name,
     the_dead_list_is_capped_and_its_entries_cut,
     in_own_mode_nothing_is_kept_or_published,
     a_lost_reply_loses_no_entry,
@@ -133,6 +134,15 @@ async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Be
         assert_eq!(text(&dead.raw), raw[..raw.len().min(DEAD_RAW_MAX_BYTES)]);
         assert!(!dead.detail.is_empty() && dead.claimed_by == "bff-7");
     }
+}
+
+async fn the_topic_of_a_presence_has_a_user_s_whole_name(bench: Bench) {
+    let entries = [("", 128), ("", 129), ("presence:", 128), ("presence:", 129), ("presence:", 0)]
+        .map(|(before, bytes)| entry(&format!("{before}{bytes}"), &format!("{before}{}", "x".repeat(bytes))));
+    bench.push(&entries.each_ref().map(String::as_str)).await;
+    let batch = bench.claim("bff").await;
+    let expected = [0, 2, 4].map(|at| entries[at].clone());
+    assert_eq!((claimed(std::slice::from_ref(&batch)), batch.refused.len()), (expected.to_vec(), 2));
 }
 
 async fn the_dead_list_is_capped_and_its_entries_cut(bench: Bench) {

@@ -1,0 +1,187 @@
+//! Who may ask for what is somebody's, where anybody may publish.
+
+use std::sync::Arc;
+
+use carillon_bff::identity::IdentityOptions;
+use carillon_bff::{Publishing, Settings, now_ms};
+use carillon_broker::Broker;
+use carillon_harness::{Reader, eventually};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::people::{KEY, PEOPLE, SECRET, people, signed_in, token, token_with};
+use crate::world::{Bff, DEADLINE, World, serve, settings};
+
+fn bearer(request: RequestBuilder, bearer: &str) -> RequestBuilder {
+    if bearer.is_empty() { request } else { request.bearer_auth(bearer) }
+}
+
+async fn ask(bff: &Bff, method: Method, path: &str, by: &str, body: Option<&Value>) -> (u16, String) {
+    let request = bearer(Client::new().request(method, bff.http(path)), by);
+    let answer = body.into_iter().fold(request, RequestBuilder::json).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn get(bff: &Bff, path: &str, by: &str) -> (u16, String) {
+    ask(bff, Method::GET, path, by, None).await
+}
+
+async fn post(bff: &Bff, path: &str, by: &str, body: Value) -> u16 {
+    ask(bff, Method::POST, path, by, Some(&body)).await.0
+}
+
+async fn started(world: &World, options: &[&str]) -> Bff {
+    let bff = Bff::spawn("bff-1", &world.redis.url(), options);
+    bff.until_ready().await;
+    bff
+}
+
+const MESSAGE: &str = "/api/notifications/m";
+const TRACE: &str = "/api/notifications/m/trace";
+const PRESENCE: &str = "/api/presence/ann";
+const STATE: &str = "/api/users/ann/state";
+const PUBLISH: &str = "/api/notifications";
+const REVOKE: &str = "/api/revocations";
+
+#[tokio::test]
+async fn that_anybody_may_publish_opens_nothing_of_people_who_sign_in() {
+    let world = World::new();
+    let bff = started(&world, &["--jwt-secret", SECRET, "--allow-publish"]).await;
+    let message = json!({ "id": "m", "to": { "user": "ben" }, "body": "b" });
+    assert_eq!(post(&bff, PUBLISH, &token("ann"), message).await, 202);
+    assert_eq!(post(&bff, PUBLISH, "", json!({ "body": "for all" })).await, 202);
+    for path in [MESSAGE, TRACE, PRESENCE, STATE] {
+        let (status, body) = get(&bff, path, "").await;
+        assert_eq!(status, 401, "{path}: {body}");
+    }
+    assert_eq!(post(&bff, REVOKE, "", json!({ "user": "ann" })).await, 401);
+    assert_eq!(post(&bff, REVOKE, &token("ann"), json!({ "user": "ben" })).await, 401);
+    for path in [MESSAGE, TRACE, STATE] {
+        assert_eq!(get(&bff, path, &token("ann")).await.0, 200, "{path}");
+    }
+    // Where nobody signs in, nothing is anybody's.
+    let open = started(&world, &[]).await;
+    for path in [MESSAGE, TRACE, PRESENCE, STATE] {
+        assert_eq!(get(&open, path, "").await.0, 200, "{path}");
+    }
+    assert_eq!(post(&open, REVOKE, "", json!({ "token": "x" })).await, 204);
+}
+
+#[tokio::test]
+async fn a_loopback_address_is_open_to_publish_only_where_nobody_signs_in() {
+    let world = World::new();
+    let bff = started(&world, &["--jwt-secret", SECRET]).await;
+    let all = json!({ "body": "for all" });
+    assert_eq!(post(&bff, PUBLISH, "", all.clone()).await, 401);
+    assert_eq!(ask(&bff, Method::PUT, STATE, "", Some(&json!({}))).await.0, 401);
+    let open = started(&world, &[]).await;
+    assert_eq!(post(&open, PUBLISH, "", all).await, 202);
+}
+
+#[tokio::test]
+async fn a_revocation_is_json_and_of_no_foreign_page() {
+    let world = World::new();
+    let bff = started(&world, &PEOPLE).await;
+    let ask = || Client::new().post(bff.http(REVOKE)).bearer_auth(KEY).body(r#"{"token":"x"}"#);
+    let status = async |request: RequestBuilder| request.send().await.unwrap().status().as_u16();
+    assert_eq!(status(ask()).await, 415);
+    let json = || ask().header("content-type", "application/json");
+    assert_eq!(status(json().header("origin", "https://elsewhere.example")).await, 403);
+    assert_eq!(status(json()).await, 204);
+}
+
+#[tokio::test]
+async fn a_user_sends_to_the_topics_of_their_token_and_not_to_what_anybody_reads() {
+    let world = World::new();
+    let bff = started(&world, &[&PEOPLE[..], &["--public-topics", "news"]].concat()).await;
+    let editor = token_with(SECRET, json!({ "user_id": "eda", "topics": ["news"] }));
+    let news = || json!({ "to": { "topic": "news" }, "body": "b" });
+    assert_eq!(post(&bff, PUBLISH, &token("ann"), news()).await, 403);
+    assert_eq!(post(&bff, PUBLISH, &editor, news()).await, 202);
+    assert_eq!(post(&bff, PUBLISH, KEY, news()).await, 202);
+}
+
+/// The trace of the message, as somebody is shown it.
+async fn trace(bff: &Bff, by: &str) -> Value {
+    let (status, body) = get(bff, TRACE, by).await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+fn step<'a>(trace: &'a Value, name: &str) -> Option<&'a Value> {
+    trace["steps"].as_array().unwrap().iter().find(|step| step["step"] == name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_who_may_know() {
+    let world = World::new();
+    let bff = &people(&world, 1).await[0];
+    let friend = token_with(SECRET, json!({ "user_id": "ann", "topics": ["presence:b*"] }));
+    let message = json!({ "id": "m", "to": { "user": "ben" }, "body": "b" });
+    assert_eq!(post(bff, PUBLISH, &token("ann"), message).await, 202);
+    let is_routed = async || step(&trace(bff, KEY).await, "routed").is_some();
+    eventually("it is routed", DEADLINE, is_routed).await;
+    for (by, knows) in [(KEY, true), (&friend, true), (&token("ben"), true), (&token("ann"), false)] {
+        let trace = trace(bff, by).await;
+        assert_eq!(trace["stopped"].as_str().unwrap().contains("no connection anywhere"), knows, "{trace}");
+        let detail = step(&trace, "routed").unwrap()["detail"].as_str();
+        assert_eq!(detail.is_some_and(|detail| detail.starts_with("0 replicas")), knows, "{trace}");
+    }
+    let ben = Reader::connect(&signed_in(bff, "ben")).await;
+    let again = json!({ "id": "m2", "to": { "user": "ben" }, "body": "b" });
+    assert_eq!(post(bff, PUBLISH, &token("ann"), again).await, 202);
+    ben.wait_for(1).await;
+    let connection = ben.record().welcomes[0].connection.clone();
+    let (run, secret) = connection.rsplit_once('-').unwrap();
+    let path = "/api/notifications/m2/trace";
+    let is_written = async || get(bff, path, KEY).await.1.contains(&connection);
+    eventually("it is written", DEADLINE, is_written).await;
+    for by in [&token("ann"), &friend, &token("ben")] {
+        let (_, body) = get(bff, path, by).await;
+        assert!(!body.contains(secret), "{body}");
+        let trace: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(step(&trace, "written").unwrap()["connection"], run, "{trace}");
+    }
+}
+
+/// A replica in this process whose clock is a minute behind that of its Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
+    let (broker, _faults) = Broker::memory(Arc::new(|| now_ms() + 60_000));
+    let options = IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
+    let publishing = Publishing::Keys(vec![KEY.to_owned()]);
+    let settings = Settings { publishing, ..settings(&options) };
+    let addr = serve(&broker, settings).await;
+    let url = |path: &str| format!("http://{addr}{path}");
+    let issued =
+        |after_s: u64| token_with(SECRET, json!({ "user_id": "ann", "iat": now_ms() / 1_000 + after_s }));
+    let state = async |token: &str| {
+        Client::new().get(url(STATE)).bearer_auth(token).send().await.unwrap().status().as_u16()
+    };
+    // Issued by a clock as Redis has it, as far as tokens are taken from one ahead.
+    let before = issued(20);
+    assert_eq!(state(&before).await, 200);
+    let revoke = Client::new().post(url(REVOKE)).bearer_auth(KEY).json(&json!({ "user": "ann" }));
+    assert_eq!(revoke.send().await.unwrap().status(), 204);
+    eventually("it is refused", DEADLINE, async || state(&before).await == 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_longest_name_is_seen_to_come() {
+    let world = World::new();
+    let bff = &people(&world, 1).await[0];
+    let name = "n".repeat(128);
+    let topic = format!("presence:{name}");
+    let watcher = token_with(SECRET, json!({ "user_id": "ann", "topics": [topic] }));
+    let watching = Reader::connect(&format!("{}?token={watcher}&topic={topic}", bff.ws())).await;
+    let _there = Reader::connect(&signed_in(bff, &name)).await;
+    let heard = |record: &carillon_harness::Record| {
+        record.messages.iter().any(|message| {
+            matches!(message, carillon_protocol::ServerMessage::Presence { user, online: true, .. } if *user == name)
+        })
+    };
+    watching.until("who came", heard).await;
+    let (status, body) = get(bff, &format!("/api/presence/{name}"), &watcher).await;
+    assert!(status == 200 && body.contains(r#""online":true"#), "{status} {body}");
+    assert_eq!(get(bff, &format!("/api/presence/{name}n"), &watcher).await.0, 400);
+}

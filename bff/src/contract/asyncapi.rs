@@ -1,4 +1,4 @@
-//! The AsyncAPI 3.0 document of what is said on `/ws` and `/sse`.
+//! The AsyncAPI 3.0 document of what is said on the sockets and streams.
 
 use std::fs;
 use std::path::Path;
@@ -30,6 +30,8 @@ pub(super) fn document() -> Value {
     let client = messages::<ClientMessage>(&mut schemas, "client");
     let names = |of: &Map<String, Value>| of.keys().cloned().collect::<Vec<_>>();
     let (heard, said) = (names(&server), names(&client));
+    let notify = notify();
+    let told = names(&notify);
     let all: Vec<_> = heard.iter().chain(&said).cloned().collect();
     json!({
         "asyncapi": "3.0.0",
@@ -53,14 +55,21 @@ pub(super) fn document() -> Value {
                 "messages": pointers(&heard, "#/components/messages"),
                 "bindings": { "http": { "bindingVersion": "0.3.0" } },
             },
+            "notify": {
+                "address": "/notify/ws",
+                "description": "The socket of go-bridget/notify, for a signed-in user. What a client says is dropped.",
+                "messages": pointers(&told, "#/components/messages"),
+                "bindings": { "ws": { "method": "GET", "bindingVersion": "0.1.0" } },
+            },
         },
         "operations": {
             "hear": operation("send", "ws", "What a reader hears.", &heard),
             "say": operation("receive", "ws", "What a reader may say.", &said),
             "follow": operation("send", "sse", "What a stream carries.", &heard),
+            "tell": operation("send", "notify", "What a client of notify hears.", &told),
         },
         "components": {
-            "messages": server.into_iter().chain(client).collect::<Map<_, _>>(),
+            "messages": server.into_iter().chain(client).chain(notify).collect::<Map<_, _>>(),
             "schemas": schemas.take_definitions(true),
         },
     })
@@ -73,6 +82,25 @@ fn generator() -> SchemaGenerator {
         settings.meta_schema = None;
     });
     settings.into_generator()
+}
+
+/// The frames of notify, as `notify.rs` writes them.
+fn notify() -> Map<String, Value> {
+    let text = json!({ "type": "string" });
+    let kind = |kind: &str| json!({ "type": "string", "const": kind });
+    let state = json!({ "type": "object", "additionalProperties": text });
+    let frame = |summary: &str, payload: Value| json!({ "summary": summary, "payload": payload });
+    let object = |required: [&str; 2], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    let connect = object(["kind", "userID"], json!({ "kind": kind("connect"), "userID": text }));
+    let state = object(["kind", "state"], json!({ "kind": kind("state"), "state": state }));
+    [
+        ("notify-connect", frame("The first frame: whose socket it is.", connect)),
+        ("notify-state", frame("The user's state, after `connect` and whenever it changes.", state)),
+        ("notify-payload", frame("What was published for the user, byte for byte.", json!({}))),
+    ]
+    .into_iter()
+    .map(|(name, message)| (name.to_owned(), message))
+    .collect()
 }
 
 /// One message for each variant of `M`, named `<side>-<type>`, with its pinned sample.

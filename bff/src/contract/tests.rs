@@ -99,7 +99,9 @@ fn the_samples_of_all_messages_are_as_described_and_nothing_else_is() {
             checked += 1;
         }
     }
-    assert_eq!(checked, document["components"]["messages"].as_object().unwrap().len());
+    let described = document["components"]["messages"].as_object().unwrap();
+    // Those of notify have no samples of ours: notify/socket.rs has them.
+    assert_eq!(checked, described.keys().filter(|name| !name.starts_with("notify-")).count());
 }
 
 /// The paths in `.route("…"` of all sources.

@@ -1,8 +1,7 @@
 use std::collections::BTreeSet;
 
 use carillon_broker::limits::{
-    JOB_ATTEMPTS_MAX, JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX,
-    JOBS_MAX,
+    JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX,
 };
 use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, JobStatus, NewJob};
 use carillon_protocol::{Audience, Entry, Notification, Position, Severity};
@@ -20,9 +19,6 @@ on_both_engines!(
     racing_workers_take_each_job_once,
     a_worker_that_falls_silent_loses_its_job_and_another_ends_it,
     a_report_renews_the_lease_and_progress_never_falls,
-    a_job_whose_workers_all_fall_silent_is_given_up,
-    a_failed_attempt_is_tried_again_after_a_pause_that_grows,
-    a_job_that_was_given_back_is_due_at_once_and_has_not_failed,
     what_is_said_twice_after_a_lost_reply_has_one_effect,
     the_newest_are_listed_for_each_owner,
     a_job_is_forgotten_a_day_after_its_last_change,
@@ -45,22 +41,22 @@ fn new(id: &str) -> NewJob {
 }
 
 impl Bench {
-    async fn enqueue(&self, id: &str) -> Job {
+    pub(crate) async fn enqueue(&self, id: &str) -> Job {
         self.broker.enqueue_job(&new(id)).await.unwrap()
     }
 
-    async fn take(&self, worker: &str) -> Option<Job> {
+    pub(crate) async fn take(&self, worker: &str) -> Option<Job> {
         self.settled(async || self.broker.take_job(worker).await).await.job
     }
 
     /// Takes what must be there.
-    async fn work(&self, worker: &str) -> (String, u32) {
+    pub(crate) async fn work(&self, worker: &str) -> (String, u32) {
         let job = self.take(worker).await.expect("a job");
         assert_eq!((job.status, job.progress), (JobStatus::Running, 0));
         (job.new.id, job.attempt)
     }
 
-    async fn stands(&self, id: &str) -> Job {
+    pub(crate) async fn stands(&self, id: &str) -> Job {
         self.settled(async || self.broker.job(id).await).await.expect("the job")
     }
 
@@ -74,7 +70,7 @@ impl Bench {
         reports.iter().map(job).collect()
     }
 
-    async fn reports(&self) -> Vec<Value> {
+    pub(crate) async fn reports(&self) -> Vec<Value> {
         claimed(&self.drain("bff").await).iter().map(|raw| serde_json::from_str(raw).unwrap()).collect()
     }
 }
@@ -262,69 +258,6 @@ async fn a_report_renews_the_lease_and_progress_never_falls(bench: Bench) {
         bench.told().await,
         [at("queued", 0), at("running", 0), at("running", 10), at("running", 100)]
     );
-}
-
-async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
-    bench.enqueue("a").await;
-    bench.enqueue("b").await;
-    for attempt in 1..=JOB_ATTEMPTS_MAX {
-        assert_eq!(bench.work("w").await, ("a".into(), attempt));
-        bench.broker.finish_job("b", 1, "1").await.unwrap();
-        assert_eq!(bench.take("w").await.is_some(), attempt == 1, "the other one");
-        bench.broker.finish_job("b", 1, "1").await.unwrap();
-        bench.pass_time(JOB_LEASE_MS);
-    }
-    bench.enqueue("c").await;
-    let taken = bench.broker.take_job("w").await.unwrap();
-    assert_eq!((taken.given_up, taken.job.map(|job| job.new.id)), (1, Some("c".into())), "in one look");
-    let job = bench.stands("a").await;
-    assert_eq!(job.status, JobStatus::Failed);
-    assert!(job.result.unwrap().contains("3 attempts"));
-    assert_eq!(bench.broker.finish_job("a", JOB_ATTEMPTS_MAX, "1").await.unwrap(), Held::Lost);
-    let last = bench.reports().await;
-    let last = last.iter().rfind(|report| report["data"]["job"]["id"] == "a").unwrap();
-    assert_eq!((&last["severity"], &last["body"]), (&json!("error"), &json!("failed")));
-}
-
-async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) {
-    bench.enqueue("a").await;
-    for (attempt, pause_ms) in [(1, JOB_PAUSE_MS), (2, 2 * JOB_PAUSE_MS)] {
-        assert_eq!(bench.work("w").await, ("a".into(), attempt));
-        assert_eq!(bench.broker.fail_job("a", attempt, r#""no disk""#).await.unwrap(), Held::Yes);
-        let job = bench.stands("a").await;
-        assert_eq!((job.status, job.result.as_deref()), (JobStatus::Queued, Some(r#""no disk""#)));
-        assert_eq!(bench.broker.report_job("a", attempt, 90).await.unwrap(), Held::Lost, "it gave it back");
-        bench.pass_time(pause_ms - 500);
-        assert_eq!(bench.take("w").await, None);
-        bench.pass_time(500);
-    }
-    let job = bench.take("w").await.unwrap();
-    assert_eq!(job.result, None, "a new attempt has no result");
-    assert_eq!(bench.broker.fail_job("a", 3, r#""no disk""#).await.unwrap(), Held::Yes);
-    let job = bench.stands("a").await;
-    assert_eq!((job.status, job.result.as_deref()), (JobStatus::Failed, Some(r#""no disk""#)));
-    bench.pass_time(JOB_LEASE_MS * 10);
-    assert_eq!(bench.take("w").await, None);
-}
-
-async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Bench) {
-    bench.enqueue("a").await;
-    for attempt in 1..=2 * JOB_ATTEMPTS_MAX {
-        assert_eq!(bench.work("w").await, ("a".into(), attempt));
-        for _ in 0..2 {
-            assert_eq!(bench.broker.release_job("a", attempt).await.unwrap(), Held::Yes, "also said again");
-        }
-        assert_eq!(bench.stands("a").await.status, JobStatus::Queued);
-    }
-    for failures in 1..=JOB_ATTEMPTS_MAX {
-        let (_, attempt) = bench.work("w").await;
-        assert_eq!(bench.broker.release_job("a", attempt - 1).await.unwrap(), Held::Lost, "another's");
-        assert_eq!(bench.broker.fail_job("a", attempt, "1").await.unwrap(), Held::Yes);
-        let ended = bench.stands("a").await.status == JobStatus::Failed;
-        assert_eq!(ended, failures == JOB_ATTEMPTS_MAX);
-        assert_eq!(bench.broker.release_job("a", attempt).await.unwrap() == Held::Lost, ended);
-        bench.pass_time(JOB_PAUSE_MS << 8);
-    }
 }
 
 async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {

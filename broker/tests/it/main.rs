@@ -1,6 +1,7 @@
 //! The broker against a real Redis server and against its in-memory engine: one suite, two engines.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod attempts;
 mod bench;
 mod claiming;
 mod history;

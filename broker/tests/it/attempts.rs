@@ -1,0 +1,77 @@
+//! How often a job is begun, and what ends it.
+
+use carillon_broker::limits::{JOB_ATTEMPTS_MAX, JOB_LEASE_MS, JOB_PAUSE_MS};
+use carillon_broker::{Held, JobStatus};
+use serde_json::json;
+
+use crate::bench::Bench;
+use crate::on_both_engines;
+
+on_both_engines!(
+    a_job_whose_workers_all_fall_silent_is_given_up,
+    a_failed_attempt_is_tried_again_after_a_pause_that_grows,
+    a_job_that_was_given_back_is_due_at_once_and_has_not_failed,
+);
+
+async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
+    bench.enqueue("a").await;
+    bench.enqueue("b").await;
+    for attempt in 1..=JOB_ATTEMPTS_MAX {
+        assert_eq!(bench.work("w").await, ("a".into(), attempt));
+        bench.broker.finish_job("b", 1, "1").await.unwrap();
+        assert_eq!(bench.take("w").await.is_some(), attempt == 1, "the other one");
+        bench.broker.finish_job("b", 1, "1").await.unwrap();
+        bench.pass_time(JOB_LEASE_MS);
+    }
+    bench.enqueue("c").await;
+    let taken = bench.broker.take_job("w").await.unwrap();
+    assert_eq!((taken.given_up, taken.job.map(|job| job.new.id)), (1, Some("c".into())), "in one look");
+    let job = bench.stands("a").await;
+    assert_eq!(job.status, JobStatus::Failed);
+    assert!(job.result.unwrap().contains("3 attempts"));
+    assert_eq!(bench.broker.finish_job("a", JOB_ATTEMPTS_MAX, "1").await.unwrap(), Held::Lost);
+    let last = bench.reports().await;
+    let last = last.iter().rfind(|report| report["data"]["job"]["id"] == "a").unwrap();
+    assert_eq!((&last["severity"], &last["body"]), (&json!("error"), &json!("failed")));
+}
+
+async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) {
+    bench.enqueue("a").await;
+    for (attempt, pause_ms) in [(1, JOB_PAUSE_MS), (2, 2 * JOB_PAUSE_MS)] {
+        assert_eq!(bench.work("w").await, ("a".into(), attempt));
+        assert_eq!(bench.broker.fail_job("a", attempt, r#""no disk""#).await.unwrap(), Held::Yes);
+        let job = bench.stands("a").await;
+        assert_eq!((job.status, job.result.as_deref()), (JobStatus::Queued, Some(r#""no disk""#)));
+        assert_eq!(bench.broker.report_job("a", attempt, 90).await.unwrap(), Held::Lost, "it gave it back");
+        bench.pass_time(pause_ms - 500);
+        assert_eq!(bench.take("w").await, None);
+        bench.pass_time(500);
+    }
+    let job = bench.take("w").await.unwrap();
+    assert_eq!(job.result, None, "a new attempt has no result");
+    assert_eq!(bench.broker.fail_job("a", 3, r#""no disk""#).await.unwrap(), Held::Yes);
+    let job = bench.stands("a").await;
+    assert_eq!((job.status, job.result.as_deref()), (JobStatus::Failed, Some(r#""no disk""#)));
+    bench.pass_time(JOB_LEASE_MS * 10);
+    assert_eq!(bench.take("w").await, None);
+}
+
+async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Bench) {
+    bench.enqueue("a").await;
+    for attempt in 1..=2 * JOB_ATTEMPTS_MAX {
+        assert_eq!(bench.work("w").await, ("a".into(), attempt));
+        for _ in 0..2 {
+            assert_eq!(bench.broker.release_job("a", attempt).await.unwrap(), Held::Yes, "also said again");
+        }
+        assert_eq!(bench.stands("a").await.status, JobStatus::Queued);
+    }
+    for failures in 1..=JOB_ATTEMPTS_MAX {
+        let (_, attempt) = bench.work("w").await;
+        assert_eq!(bench.broker.release_job("a", attempt - 1).await.unwrap(), Held::Lost, "another's");
+        assert_eq!(bench.broker.fail_job("a", attempt, "1").await.unwrap(), Held::Yes);
+        let ended = bench.stands("a").await.status == JobStatus::Failed;
+        assert_eq!(ended, failures == JOB_ATTEMPTS_MAX);
+        assert_eq!(bench.broker.release_job("a", attempt).await.unwrap() == Held::Lost, ended);
+        bench.pass_time(JOB_PAUSE_MS << 8);
+    }
+}

@@ -16,7 +16,7 @@ const TOAST_PX: f64 = 100.0;
 /// From this width on toasts stand beside the list, above the controls; the style sheet says the same.
 const WIDE_PX: f64 = 1_248.0;
 /// What the controls take there, with the space around them, in pixels.
-const CONTROLS_PX: f64 = 300.0;
+const CONTROLS_PX: f64 = 310.0;
 /// What toasts may cover elsewhere, of the window's height.
 const COVERED_MAX: f64 = 0.6;
 /// A larger number is told by this one.

@@ -52,6 +52,7 @@ impl Item {
             notification;
         let job =
             collapse_key.as_deref().filter(|_| from.is_none()).and_then(|key| job(key, data.as_deref()));
+        let body = job.as_ref().map_or(body, Job::words);
         Self {
             slot: 0,
             id,
@@ -82,7 +83,7 @@ impl Item {
     /// A job that nothing has been heard of on this page.
     pub(super) fn of_job(now: Now, state: JobState) -> Self {
         let at_ms = parse_timestamp(&state.created_at).unwrap_or(now.wall_ms);
-        let (severity, body) = (state.severity(), state.words());
+        let (severity, body) = (state.severity(), state.job().words());
         let (key, job) = (Job::collapse_key(&state.id), state.job());
         Self {
             slot: 0,

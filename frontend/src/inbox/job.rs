@@ -68,6 +68,16 @@ impl Job {
         format!("{JOB_KEY}{id}")
     }
 
+    /// What people read of it.
+    pub(super) fn words(&self) -> String {
+        match self.status {
+            JobStatus::Queued => "Waits for a worker".to_owned(),
+            JobStatus::Running => format!("{} %", self.progress),
+            JobStatus::Done => "Done".to_owned(),
+            JobStatus::Failed => "Failed".to_owned(),
+        }
+    }
+
     /// Whether `later` says less than this: reports are shown as they rise, in whatever order they come.
     pub(super) fn is_ahead_of(&self, later: &Self) -> bool {
         let rank = |job: &Self| (job.status.finished(), job.progress, job.status);
@@ -118,15 +128,6 @@ impl JobState {
             JobStatus::Failed => Severity::Error,
         }
     }
-
-    pub(super) fn words(&self) -> String {
-        match self.status {
-            JobStatus::Queued => "Waits for a worker".to_owned(),
-            JobStatus::Running => format!("{} %", self.progress),
-            JobStatus::Done => "Done".to_owned(),
-            JobStatus::Failed => "Failed".to_owned(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -137,7 +138,10 @@ mod tests {
     fn is_read_from_what_the_server_says() {
         let json = r#"{"id":"j","name":"Import","status":"running","progress":40,"result":null,"created_at":"2026-11-21T07:45:00Z","updated_at":"2026-11-21T07:45:01Z"}"#;
         let state = JobState::read(&Fields::read(json).unwrap()).unwrap();
-        assert_eq!((state.name.as_str(), state.progress, state.words()), ("Import", 40, "40 %".to_owned()));
+        assert_eq!(
+            (state.name.as_str(), state.progress, state.job().words()),
+            ("Import", 40, "40 %".to_owned())
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Pictures of the page, for people to look at; `scripts/screenshots` makes them.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -28,16 +29,25 @@ const README_SCALE: f64 = 1.5;
 const HOLD: &str = r#"document.querySelector(".toasts").dispatchEvent(new PointerEvent("pointerenter"))"#;
 const LET_GO: &str = r#"document.querySelector(".toasts").dispatchEvent(new PointerEvent("pointerleave"))"#;
 
+/// Starts a job that takes its time.
+const LONG_JOB: &str = r#"
+    const { token } = JSON.parse(sessionStorage.getItem("carillon-pass"));
+    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+    fetch("/api/jobs", { method: "POST", headers, body: '{"name":"Import","steps":100}' });
+"#;
+
 /// A stage, and where its pictures go.
 struct Studio {
     stage: Stage,
     folder: PathBuf,
+    /// Whether to wait until nothing moves; a job that runs never stands still for long.
+    patient: Cell<bool>,
 }
 
 impl Studio {
     async fn open(folder: PathBuf) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
-        let studio = Self { stage: Stage::of_people().await, folder };
+        let studio = Self { stage: Stage::of_people().await, folder, patient: Cell::new(true) };
         studio.stage.page.chrome.devtools("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
         studio
     }
@@ -99,7 +109,9 @@ impl Studio {
     /// Takes the picture in one theme, when everything that enters has entered.
     async fn take_as(&self, theme: &str, name: &str) {
         self.stage.page.prefer(&[("prefers-color-scheme", theme)]).await;
-        self.stage.page.until_still().await;
+        if self.patient.get() {
+            self.stage.page.until_still().await;
+        }
         let path = self.folder.join(format!("{name}.png"));
         self.stage.page.chrome.driver().screenshot(&path).await.unwrap();
     }
@@ -127,6 +139,16 @@ async fn for_the_readme() {
     let studio = Studio::open(root().join("docs/screenshots")).await;
     studio.size((DESKTOP.0, DESKTOP.1, README_SCALE)).await;
     studio.a_day().await;
+    let page = &studio.stage.page;
+    sign_in(page, "anna").await;
+    let bob = studio.stage.another().await;
+    sign_in(&bob, "bob").await;
+    send(page, "bob", "2.15 goes out now. Will you tell the shops?").await;
+    until_ticked(page, "read", "Read").await;
+    send(&bob, "anna", "They know").await;
+    until_ticked(&bob, "read", "Read").await;
+    studio.no_toasts().await;
+    page.run("document.activeElement.blur()", json!([])).await;
     studio.show(&LATEST).await;
     studio.take_as("light", "desktop-light").await;
     studio.take_as("dark", "desktop-dark").await;
@@ -246,10 +268,12 @@ async fn of_people() {
     send(&bob, "anna", "She will").await;
     anna.until("it came", |state| state.unread.len() == 1).await;
     anna.run(HOLD, json!([])).await;
-    anna.click(r#"[data-testid="run-job"]"#).await;
-    anna.until("it runs", |state| state.jobs == ["running"] && !state.row_texts[0].contains("0 %")).await;
+    anna.run(LONG_JOB, json!([])).await;
+    anna.until("it runs", |state| state.jobs == ["running"] && state.row_texts[0].contains("12 %")).await;
+    studio.patient.set(false);
     studio.take("job").await;
     studio.at_sizes("job", &[("phone", PHONE)]).await;
+    studio.patient.set(true);
     anna.until("it is done", |state| state.jobs == ["done"]).await;
     studio.take("job-done").await;
     studio.let_go().await;

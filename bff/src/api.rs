@@ -125,6 +125,9 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     let sender = if is_signed { None } else { app.publisher(&parts).await? };
     require_json(&parts, "send a notification as application/json")?;
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
+    if !is_signed && sender.is_none() {
+        app.application(&parts, body.len())?;
+    }
     let signature = if is_signed { Some(app.verify(&parts, &body)?) } else { None };
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;

@@ -56,15 +56,20 @@ impl App {
     pub(crate) async fn publisher(&self, parts: &Parts) -> Result<Option<Identity>, Refusal> {
         match self.asker(parts).await? {
             Asker::User(identity) => Ok(Some(identity)),
-            Asker::Key | Asker::Anybody => self.application(parts).map(|()| None),
+            Asker::Key | Asker::Anybody => self.may_publish(parts).map(|()| None),
         }
     }
 
-    /// An application that may say anything to anybody: it has a key, or none is needed. Counted.
-    pub(crate) fn application(&self, parts: &Parts) -> Result<(), Refusal> {
+    /// Refuses applications without a key, where one is needed to say anything to anybody.
+    pub(crate) fn may_publish(&self, parts: &Parts) -> Result<(), Refusal> {
+        authorize(&self.publishing, parts).map(|_| ())
+    }
+
+    /// The same, and counts what is said, with its bytes.
+    pub(crate) fn application(&self, parts: &Parts, bytes: usize) -> Result<(), Refusal> {
         let key = authorize(&self.publishing, parts)?.map(Publisher::Key);
         let publisher = key.or_else(|| self.limits.network(parts).map(Publisher::Network));
-        publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher))
+        publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher, bytes))
     }
 }
 

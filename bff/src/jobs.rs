@@ -16,7 +16,6 @@ use serde_json::value::RawValue;
 
 use crate::api::require_json;
 use crate::app::App;
-use crate::limits::Publisher;
 use crate::metrics;
 use crate::reader::Caller;
 use crate::reply::Refusal;
@@ -76,11 +75,7 @@ pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Re
     let asked: Asked =
         serde_json::from_slice(&body).map_err(|error| invalid(FieldError::new("", error.to_string())))?;
     let new = new_job(asked, &caller).map_err(invalid)?;
-    let publisher = match caller.user() {
-        Some(user) => Some(Publisher::User(user.to_owned())),
-        None => app.limits.network(&parts).map(Publisher::Network),
-    };
-    publisher.map_or(Ok(()), |publisher| app.limits.publish(&publisher))?;
+    app.limits.publish_by(&caller, body.len())?;
     let Job { new, status, .. } = match app.broker.enqueue_job(&new).await {
         Ok(job) => job,
         Err(error) => app.not_enqueued(&caller, &new.id, error).await?,

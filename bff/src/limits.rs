@@ -17,12 +17,16 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::metrics::{self, Limit};
+use crate::reader::Caller;
 use crate::reply::Refusal;
 use address::{client, network};
 use rate::{Buckets, Rate};
 
 /// A client that has as many readers as it may is asked to wait for so many seconds: one of them has to leave.
 const READER_RETRY_SECONDS: u64 = 5;
+
+/// A publish counts as one, and as one more for each so many bytes.
+const BYTES_PER_PUBLISH: usize = 4_096;
 
 /// How much one replica takes. Each is an option and an environment variable.
 #[derive(Args, Clone, Debug)]
@@ -36,13 +40,13 @@ pub struct LimitOptions {
     /// Readers from one address on this replica; an IPv6 address counts by its /64
     #[arg(long, env, default_value_t = 1_000)]
     pub readers_per_address_max: usize,
-    /// Publishes per second with one API key, in the long run
+    /// Publishes per second with one API key, in the long run; each 4,096 bytes count as one more
     #[arg(long, env, default_value = "1000")]
     pub publishes_per_key: NonZeroU32,
     /// Publishes with one API key in a row
     #[arg(long, env, default_value = "5000")]
     pub publish_burst_per_key: NonZeroU32,
-    /// Publishes per second of one user, or where no key is needed one address, in the long run
+    /// Publishes per second of one user, or where no key is needed one address, in the long run; bytes count likewise
     #[arg(long, env, default_value = "10")]
     pub publishes_per_user: NonZeroU32,
     /// Publishes of one user or address in a row
@@ -148,8 +152,17 @@ impl Limits {
         Ok(Place { limits: Arc::clone(self), user, network })
     }
 
-    /// Counts one publish.
-    pub(crate) fn publish(&self, publisher: &Publisher) -> Result<(), Refusal> {
+    /// Counts what somebody who reads says: against the user, else against the address where it is known.
+    pub(crate) fn publish_by(&self, caller: &Caller, bytes: usize) -> Result<(), Refusal> {
+        let publisher = match caller.user() {
+            Some(user) => Some(Publisher::User(user.to_owned())),
+            None => caller.network.map(Publisher::Network),
+        };
+        publisher.map_or(Ok(()), |publisher| self.publish(&publisher, bytes))
+    }
+
+    /// Counts one publish of so many bytes.
+    pub(crate) fn publish(&self, publisher: &Publisher, bytes: usize) -> Result<(), Refusal> {
         let options = &self.options;
         let (limit, rate) = match publisher {
             Publisher::Key(_) | Publisher::Signers => {
@@ -161,11 +174,14 @@ impl Limits {
             ),
         };
         let mut publishes = self.publishes.lock().unwrap_or_else(PoisonError::into_inner);
-        publishes.take(publisher, rate, Instant::now()).map_err(|wait| {
+        let cost = u32::try_from(1 + bytes / BYTES_PER_PUBLISH).unwrap_or(u32::MAX);
+        publishes.take(publisher, cost, rate, Instant::now()).map_err(|wait| {
             metrics::limit_reached(limit);
             // Rounded up: whoever comes back then is let through.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let detail = format!("at most {rate}; try again in {seconds} s");
+            let detail = format!(
+                "at most {rate}, where each {BYTES_PER_PUBLISH} bytes count as one more; try again in {seconds} s"
+            );
             Refusal::too_many("too many notifications", detail, seconds)
         })
     }

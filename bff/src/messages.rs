@@ -6,12 +6,12 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::{Accepted, Broker, Message, NewMessage};
-use carillon_protocol::limits::{ENTRY_MAX_BYTES, NAME_MAX_BYTES, WAITING_MAX_ENTRIES};
+use carillon_protocol::limits::{NAME_MAX_BYTES, SEND_MAX_BYTES, WAITING_MAX_ENTRIES};
 use carillon_protocol::{Audience, FieldError, Status, sent_by};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{invalid, list_full, too_large};
+use crate::api::{invalid, list_full};
 use crate::app::App;
 use crate::asker::{Asker, who_asks};
 use crate::limits::Publisher;
@@ -32,11 +32,13 @@ impl App {
         json: &str,
         new_id: Option<String>,
     ) -> Result<(String, Status), Refusal> {
-        self.limits.publish(&Publisher::User(sender.user.clone()))?;
-        let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
-        if entry.len() > ENTRY_MAX_BYTES {
-            return Err(too_large());
+        if json.len() > SEND_MAX_BYTES {
+            let detail = format!("a message between people has at most {SEND_MAX_BYTES} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail));
         }
+        self.limits.publish(&Publisher::User(sender.user.clone()), json.len())?;
+        // What is put in is short: it stays an entry.
+        let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
         let id = notification.id;
         match notification.to {
             Audience::User(to) => {

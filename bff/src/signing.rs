@@ -79,7 +79,7 @@ impl App {
             api_auth.verify(parts, body, now_ms)
         };
         let verified = verified.map_err(|error| refused(error.reason(), &error.to_string()))?;
-        self.limits.publish(&Publisher::Signers)?;
+        self.limits.publish(&Publisher::Signers, body.len())?;
         Ok(verified)
     }
 

@@ -108,7 +108,8 @@ impl App {
         let Some(wake) = &self.upstream else {
             return Err(("no_upstream", "there is no application behind this service".to_owned()));
         };
-        check(&said).map_err(|detail| ("invalid", detail))?;
+        let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
+        self.limits.publish_by(caller, bytes).map_err(|refusal| ("rate_limited", refusal.words()))?;
         let (session, user) = (caller.own_session(), caller.own_user());
         let name =
             |audience: &Option<Audience>| audience.as_ref().and_then(Audience::name).map(str::to_owned);
@@ -145,14 +146,15 @@ impl App {
     }
 }
 
-fn check(said: &Said<'_>) -> Result<(), String> {
+/// How many bytes are said, if that may be.
+fn check(said: &Said<'_>) -> Result<usize, String> {
     if said.id.is_some_and(|id| !(1..=NAME_MAX_BYTES).contains(&id.len())) {
         return Err(format!("id: 1 to {NAME_MAX_BYTES} bytes"));
     }
     let bytes = said.message.map_or(0, str::len) + said.data.map_or(0, |data| data.get().len());
     match bytes {
         0 => Err("message or data: say something".to_owned()),
-        1..=MESSAGE_MAX_BYTES => Ok(()),
+        1..=MESSAGE_MAX_BYTES => Ok(bytes),
         _ => Err(format!("message and data: {bytes} bytes, at most {MESSAGE_MAX_BYTES} together")),
     }
 }

@@ -40,7 +40,7 @@ impl App {
     /// Says something to a user, for an application.
     pub(crate) async fn say_to(&self, parts: &Parts, user: &str, data: &[u8]) -> Result<(), Refusal> {
         self.allow_origin(parts)?;
-        self.application(parts)?;
+        self.application(parts, data.len())?;
         named(user)?;
         if data.len() > RAW_MAX_BYTES {
             return Err(too_much());
@@ -67,10 +67,11 @@ pub(crate) async fn set_state(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    app.application(&parts)?;
+    app.may_publish(&parts)?;
     named(&user)?;
     require_json(&parts, "send the fields of the state as application/json")?;
     let body = to_bytes(body, STATE_BODY_MAX_BYTES).await.map_err(|_| too_large())?;
+    app.application(&parts, body.len())?;
     let state = fields(&body)?;
     if state.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>() > STATE_MAX_BYTES {
         return Err(too_large());

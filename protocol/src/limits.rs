@@ -2,6 +2,8 @@
 
 /// A list entry above this goes to the dead list undecoded; a request body above it is a 413.
 pub const ENTRY_MAX_BYTES: usize = 64 * 1024;
+/// Longest notification that a person sends, in bytes as it was said; a longer one is a 413.
+pub const SEND_MAX_BYTES: usize = 16 * 1024;
 /// Longest `title`, in Unicode scalar values.
 pub const TITLE_MAX_CHARS: usize = 200;
 /// Longest `body`, in Unicode scalar values.

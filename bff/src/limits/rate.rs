@@ -44,10 +44,12 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Clone + Hash + Eq> Buckets<K> {
-    /// Takes one for a client, or says how long to wait for it.
-    pub(super) fn take(&mut self, client: &K, rate: Rate, now: Instant) -> Result<(), Duration> {
+    /// Takes so many for a client, or says how long to wait for them. More than a bucket holds are as many as it
+    /// holds: what is large comes through when the bucket is full, and not never.
+    pub(super) fn take(&mut self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         let one = Duration::from_secs(1) / rate.per_second.get();
-        let full_at = self.full_at.get(client).copied().unwrap_or(now).max(now) + one;
+        let taken = one * cost.min(rate.burst.get());
+        let full_at = self.full_at.get(client).copied().unwrap_or(now).max(now) + taken;
         let wait = (full_at - now).saturating_sub(one * rate.burst.get());
         if !wait.is_zero() {
             return Err(wait);
@@ -76,28 +78,39 @@ mod tests {
         let (mut buckets, now) = (Buckets::default(), Instant::now());
         let at = |ms| now + Duration::from_millis(ms);
         for _ in 0..3 {
-            assert_eq!(buckets.take(&"eve", rate(2, 3), now), Ok(()));
+            assert_eq!(buckets.take(&"eve", 1, rate(2, 3), now), Ok(()));
         }
-        assert_eq!(buckets.take(&"eve", rate(2, 3), now), Err(Duration::from_millis(500)));
-        assert_eq!(buckets.take(&"bob", rate(2, 3), now), Ok(()), "each has its own");
-        assert_eq!(buckets.take(&"eve", rate(2, 3), at(400)), Err(Duration::from_millis(100)));
-        assert_eq!(buckets.take(&"eve", rate(2, 3), at(500)), Ok(()), "what was refused costs nothing");
-        assert!(buckets.take(&"eve", rate(2, 3), at(500)).is_err());
+        assert_eq!(buckets.take(&"eve", 1, rate(2, 3), now), Err(Duration::from_millis(500)));
+        assert_eq!(buckets.take(&"bob", 1, rate(2, 3), now), Ok(()), "each has its own");
+        assert_eq!(buckets.take(&"eve", 1, rate(2, 3), at(400)), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take(&"eve", 1, rate(2, 3), at(500)), Ok(()), "what was refused costs nothing");
+        assert!(buckets.take(&"eve", 1, rate(2, 3), at(500)).is_err());
         for _ in 0..3 {
-            assert_eq!(buckets.take(&"eve", rate(2, 3), at(60_000)), Ok(()), "rest fills it, and no more");
+            assert_eq!(buckets.take(&"eve", 1, rate(2, 3), at(60_000)), Ok(()), "rest fills it, and no more");
         }
-        assert!(buckets.take(&"eve", rate(2, 3), at(60_000)).is_err());
+        assert!(buckets.take(&"eve", 1, rate(2, 3), at(60_000)).is_err());
+    }
+
+    #[test]
+    fn what_costs_more_takes_more_and_what_costs_too_much_takes_all() {
+        let (mut buckets, now) = (Buckets::default(), Instant::now());
+        let at = |ms| now + Duration::from_millis(ms);
+        assert_eq!(buckets.take(&"eve", 3, rate(2, 4), now), Ok(()));
+        assert_eq!(buckets.take(&"eve", 2, rate(2, 4), now), Err(Duration::from_millis(500)));
+        assert_eq!(buckets.take(&"eve", 1, rate(2, 4), now), Ok(()));
+        assert_eq!(buckets.take(&"eve", 9, rate(2, 4), at(1_000)), Err(Duration::from_secs(1)));
+        assert_eq!(buckets.take(&"eve", 9, rate(2, 4), at(2_000)), Ok(()));
     }
 
     #[test]
     fn those_who_have_rested_make_room() {
         let (mut buckets, now) = (Buckets::default(), Instant::now());
         for client in 0..CLIENTS_MAX {
-            buckets.take(&client, rate(1, 1), now).unwrap();
+            buckets.take(&client, 1, rate(1, 1), now).unwrap();
         }
-        assert_eq!(buckets.take(&CLIENTS_MAX, rate(1, 1), now), Err(CROWDED_WAIT));
+        assert_eq!(buckets.take(&CLIENTS_MAX, 1, rate(1, 1), now), Err(CROWDED_WAIT));
         let later = now + Duration::from_secs(1);
-        assert_eq!(buckets.take(&CLIENTS_MAX, rate(1, 1), later), Ok(()));
+        assert_eq!(buckets.take(&CLIENTS_MAX, 1, rate(1, 1), later), Ok(()));
         assert_eq!(buckets.full_at.len(), 1);
     }
 }

@@ -223,6 +223,7 @@ impl Socket {
         let code = match refusal.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => "forbidden",
             StatusCode::CONFLICT => "conflict",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
             StatusCode::TOO_MANY_REQUESTS => "rate_limited",
             status if status.is_server_error() => "unavailable",
             _ => "invalid",

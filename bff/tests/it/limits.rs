@@ -221,6 +221,27 @@ async fn where_no_key_is_needed_an_address_publishes_so_much() {
 }
 
 #[tokio::test]
+async fn where_no_key_is_needed_bytes_count_too() {
+    let world = World::new();
+    // One who may publish little may still publish something large, once in a while.
+    let options = ["--publishes-per-user", "1", "--publish-burst-per-user", "10"];
+    let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
+    let post = async |path: &str, body: &str| {
+        let request = Client::new().post(bff.http(path)).header("X-Forwarded-For", "192.0.2.1");
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_owned());
+        request.send().await.unwrap().status().as_u16()
+    };
+    let large = format!(r#"{{"body":"b","data":"{}"}}"#, "x".repeat(60_000));
+    assert_eq!(post("/api/notifications", &large).await, 202);
+    assert_eq!(post("/api/notifications", &large).await, 429);
+    assert_eq!(post("/api/users/ann/raw", &large).await, 429);
+    eventually("a small one may again, sooner", DEADLINE, async || {
+        post("/api/notifications", r#"{"body":"b"}"#).await == 202
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_message_that_is_too_long_closes_with_a_code_that_says_so() {
     let world = World::new();
     let bff = bff(&world, &[]).await;

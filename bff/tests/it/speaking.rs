@@ -1,7 +1,7 @@
 //! What one reader may say, and one user publish.
 
 use carillon_harness::{DialOptions, Proxy, Socket, eventually};
-use carillon_protocol::limits::TOPICS_MAX;
+use carillon_protocol::limits::{SEND_MAX_BYTES, TOPICS_MAX};
 use carillon_protocol::{CloseCode, ServerMessage, Status};
 use futures_util::future::join_all;
 use reqwest::header;
@@ -118,6 +118,64 @@ async fn a_reader_who_says_too_much_is_told_so_and_closed() {
     until_counted(&bff, "messages").await;
     other.send(r#"{"type":"ping"}"#).await;
     assert!(other.text().await.contains("heartbeat"));
+}
+
+/// Says `bytes` to zed, over HTTP and on the socket, each with an id of its own; the status and the words of both.
+async fn say_at_length(bff: &Bff, user: &str, bytes: usize) -> [(String, String); 2] {
+    let notification = |id: &str| {
+        let empty = json!({ "id": id, "to": { "user": "zed" }, "body": "b", "data": "" }).to_string();
+        empty.replace(r#""data":"""#, &format!(r#""data":"{}""#, "x".repeat(bytes - empty.len())))
+    };
+    let id = |way: &str| format!("{way}-{bytes}");
+    let request = reqwest::Client::new().post(bff.http("/api/notifications")).bearer_auth(token(user));
+    let request = request.header(header::CONTENT_TYPE, "application/json").body(notification(&id("http")));
+    let answer = request.send().await.unwrap();
+    let by_http = (answer.status().as_u16().to_string(), answer.text().await.unwrap());
+    let mut socket = open(&signed_in(bff, user)).await;
+    socket.send(&format!(r#"{{"type":"send","notification":{}}}"#, notification(&id("ws")))).await;
+    loop {
+        match ServerMessage::parse(&socket.text().await).unwrap() {
+            ServerMessage::Error { code, detail, about } => {
+                assert_eq!(about, Some(id("ws")));
+                return [by_http, (code, detail)];
+            }
+            ServerMessage::Status { id: said, status: Status::None, .. } if said == id("ws") => {
+                return [by_http, ("none".to_owned(), String::new())];
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_between_people_has_so_many_bytes_and_the_limit_is_said() {
+    let world = World::new();
+    let bff = bff(&world, &[]).await;
+    let [http, socket] = say_at_length(&bff, "ann", SEND_MAX_BYTES).await;
+    assert_eq!((http.0.as_str(), socket.0.as_str()), ("202", "none"), "{http:?} {socket:?}");
+    let [http, socket] = say_at_length(&bff, "ann", SEND_MAX_BYTES + 1).await;
+    assert_eq!((http.0.as_str(), socket.0.as_str()), ("413", "too_large"));
+    assert!(http.1.contains("16384") && socket.1.contains("16384"), "{http:?} {socket:?}");
+    let large = json!({ "body": "b", "data": "x".repeat(SEND_MAX_BYTES) });
+    let request = reqwest::Client::new().post(bff.http("/api/notifications")).bearer_auth(KEY);
+    assert_eq!(request.json(&large).send().await.unwrap().status(), 202, "an application may say more");
+}
+
+#[tokio::test]
+async fn who_says_much_at_once_may_do_it_less_often() {
+    let world = World::new();
+    let bff = bff(&world, &["--publishes-per-user", "1", "--publish-burst-per-user", "9"]).await;
+    let mut refused = None;
+    // Each counts as four; as one each, all eight would be let through.
+    for bytes in 15_000..15_004 {
+        let [http, _] = say_at_length(&bff, "ann", bytes).await;
+        if http.0 != "202" {
+            refused = Some(http);
+            break;
+        }
+    }
+    let (status, words) = refused.expect("an end");
+    assert!(status == "429" && words.contains("4096 bytes"), "{status} {words}");
 }
 
 #[tokio::test]

@@ -6,23 +6,14 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use axum::routing::any;
 use tower::ServiceExt;
 
 use crate::sticky;
 
-/// What the replicas answer; the rest is the viewer.
-const HANDED: [&str; 9] = [
-    "/ws",
-    "/sse",
-    "/api/{*rest}",
-    "/notify/{*rest}",
-    "/twirp/{*rest}",
-    "/docs",
-    "/docs/{*rest}",
-    "/openapi.json",
-    "/asyncapi.json",
-];
+/// What the replicas answer, whole paths and beginnings that end in a slash; the rest is the viewer. No router
+/// chooses here: what its routes capture would be added to what those of the replica do.
+const HANDED: [&str; 9] =
+    ["/ws", "/sse", "/api/", "/notify/", "/twirp/", "/docs", "/docs/", "/openapi.json", "/asyncapi.json"];
 
 /// A replica of this process, as the door knows it.
 pub(crate) struct Behind {
@@ -43,18 +34,24 @@ impl Behind {
 /// replica's own.
 pub(crate) fn door(replicas: Vec<Behind>, viewer: Router) -> Router {
     assert!(!replicas.is_empty(), "a door leads somewhere");
-    let door = Arc::new(Door { replicas, next: AtomicUsize::new(0) });
-    let routes = HANDED.into_iter().fold(Router::new(), |router, path| router.route(path, any(hand)));
-    routes.with_state(door).fallback_service(viewer)
+    let door = Door { replicas, viewer, next: AtomicUsize::new(0) };
+    Router::new().fallback(hand).with_state(Arc::new(door))
 }
 
 struct Door {
     replicas: Vec<Behind>,
+    viewer: Router,
     /// The replica for the next browser without a cookie.
     next: AtomicUsize,
 }
 
 async fn hand(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let path = request.uri().path();
+    let is = |handed: &str| path == handed || (handed.ends_with('/') && path.starts_with(handed));
+    if !HANDED.into_iter().any(is) {
+        let Ok(response) = door.viewer.clone().oneshot(request).await;
+        return response;
+    }
     let known = door.known(request.headers());
     let replica = known.unwrap_or_else(|| door.pick());
     let Ok(mut response) = replica.router.clone().oneshot(request).await;

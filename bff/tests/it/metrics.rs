@@ -102,7 +102,7 @@ async fn what_jobs_do(world: &World, bff: &Bff) {
     let silent = "{Notification-List}:job:silent";
     let (to, name) = (r#"{"user":"ann"}"#, "a job");
     let fields = ["id", "silent", "owner", "user:ann", "to", to, "name", name, "input", "{}", "attempt", "3"];
-    let left = ["progress", "0", "status", "running", "created_at", "0"];
+    let left = ["progress", "0", "status", "running", "created_at", "0", "updated_at", "0"];
     world.redis.run(&[&["HSET", silent][..], &fields, &left].concat());
     world.redis.run(&["ZADD", "{Notification-List}:jobs", "0", "silent"]);
     let token = token_with(SECRET, json!({"user_id": "cem"}));

@@ -71,3 +71,22 @@ async fn events_come_through_the_door_too() {
         text.push_str(&String::from_utf8_lossy(&chunk));
     }
 }
+
+#[tokio::test]
+async fn what_is_named_in_a_path_arrives_whole() {
+    let demo = Demo::start().await;
+    let client = reqwest::Client::new();
+    let at = |path: &str| format!("{}{path}", demo.url);
+    let opened: serde_json::Value =
+        client.post(at("/api/sessions")).send().await.unwrap().json().await.unwrap();
+    let session = opened["session"].as_str().unwrap();
+    let job = serde_json::json!({ "id": "j", "steps": 1 });
+    let begin = client.post(at("/api/jobs")).header("carillon-session", session).json(&job);
+    assert_eq!(begin.send().await.unwrap().status(), 202);
+    let one = client.get(at("/api/jobs/j")).header("carillon-session", session).send().await.unwrap();
+    assert_eq!(one.status(), 200);
+    for page in ["/docs", "/docs/swagger-ui.css", "/openapi.json", "/asyncapi.json"] {
+        assert_eq!(client.get(at(page)).send().await.unwrap().status(), 200, "{page}");
+    }
+    assert_eq!(client.get(at("/docsother")).send().await.unwrap().status(), 404);
+}

@@ -90,8 +90,6 @@ pub async fn renew(viewer: Viewer) {
         Ok(pass) => {
             viewer.command(Command::Say(ClientMessage::Token { token: pass.token.clone() }));
             viewer.become_known(Access { pass: Some(pass), ..viewer.access() });
-            // One that waits because the old token was refused need not wait any longer.
-            viewer.command(Command::Seen);
         }
         Err(fault) if fault.passes() => {}
         Err(fault) => return sign_out(viewer, Some(format!("Signed out: {}", fault.detail))),
@@ -99,19 +97,20 @@ pub async fn renew(viewer: Viewer) {
     watch(viewer);
 }
 
-/// The server did not let the page in, and a browser does not say why: finds out what it no longer takes.
+/// The server did not let the page in, and a browser does not say why: finds out what it no longer takes. The
+/// next attempt, which comes in its own time, shows something else then.
 pub async fn check(viewer: Viewer) {
-    let Access { pass, session } = viewer.access();
-    if pass.is_some() {
+    const PATH: &str = "/api/notifications?limit=1";
+    let access = viewer.access();
+    if status(PATH, &access).await != 401 {
+        return;
+    }
+    if access.pass.is_some() {
         renew(viewer).await;
     }
-    let Some(session) = session else { return };
-    let alone = Access { pass: None, session: Some(session.clone()) };
-    if status("/api/notifications?limit=1", &alone).await == 401
-        && viewer.access().session.as_ref() == Some(&session)
-    {
+    let alone = Access { pass: None, ..access };
+    if alone.is_known() && status(PATH, &alone).await == 401 && viewer.access().session == alone.session {
         viewer.become_known(Access { session: None, ..viewer.access() });
-        viewer.command(Command::Seen);
     }
 }
 

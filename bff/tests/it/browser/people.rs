@@ -97,3 +97,23 @@ async fn a_message_gets_its_ticks_and_counts_until_it_is_read_on_any_device() {
     assert_eq!(bob.complaints().await, [""; 0]);
     stage.assert_quiet().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_in_page_asks_for_no_token_while_nobody_lets_it_in_and_comes_back_when_somebody_does() {
+    let mut stage = Stage::of_people().await;
+    sign_in(&stage.page, "anna").await;
+    let held_by = stage.held_by().await;
+    stage.door.world.redis.stop();
+    for bff in &stage.door.bffs {
+        bff.until_not_ready().await;
+    }
+    stage.door.bffs[held_by].process.kill();
+    let state = stage.page.until("it is not connected", |state| state.phase != "live").await;
+    let begun = state.clock_ms;
+    stage.page.until("a while has passed", |state| state.clock_ms > begun + 4_000.0).await;
+    let asked = r#"return performance.getEntriesByType("resource").filter((one) => one.name.endsWith("/api/demo/token")).length"#;
+    assert_eq!(stage.page.run(asked, json!([])).await, json!(1), "that of signing in");
+    stage.door.world.redis.start_again();
+    let back = |state: &State| state.phase == "live" && state.who.as_deref() == Some("anna");
+    stage.page.until("it is back, as the same user", back).await;
+}

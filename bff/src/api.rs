@@ -21,6 +21,10 @@ use crate::reply::Refusal;
 use crate::signature::Verified;
 use crate::signing::is_signed;
 
+/// Reads of history for one page at most; a full page of small notifications takes half of them. Where history
+/// holds much else, the page ends with what it has.
+const PAGE_MAX_READS: usize = 16;
+
 /// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Json<Page>, Refusal> {
     let (parts, _) = request.into_parts();
@@ -35,17 +39,18 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Jso
     };
     let read = app.read_position(&caller).await?;
     let mut page = Page { items: Vec::new(), next: String::new(), gap: false, read };
-    loop {
+    for _ in 0..PAGE_MAX_READS {
         let history = app.feeds.history(&audiences, &at, limit - page.items.len()).await?;
         page.gap |= resumes && history.gap.is_some();
         let ended = history.ended;
         let full;
         (at, full) = take(history, limit, &mut page.items);
         if ended || full {
-            page.next = at.to_string();
-            return Ok(Json(page));
+            break;
         }
     }
+    page.next = at.to_string();
+    Ok(Json(page))
 }
 
 /// Moves what fits from a read of history to a page. Says how far that came, and whether the page is full.

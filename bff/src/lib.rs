@@ -64,7 +64,7 @@ use tokio_util::task::TaskTracker;
 pub use config::{Config, FanOutOption, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
-pub use server::{Patience, serve};
+pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};
 pub use upstream::{Upstream, UpstreamOptions};
 pub use viewer::viewer;
 
@@ -120,6 +120,7 @@ pub struct Settings {
 pub struct Replica {
     router: Router,
     patience: Patience,
+    connections_max: usize,
     stop: CancellationToken,
     readers: TaskTracker,
 }
@@ -150,6 +151,7 @@ impl Replica {
             patience,
             presence,
         } = settings;
+        let connections_max = limits.readers_max.saturating_add(PLAIN_CONNECTIONS_MAX);
         // What may fail comes before the loops, which would be missed.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
@@ -228,7 +230,7 @@ impl Replica {
             run,
         });
         let router = router(app, demo, patience, viewer);
-        Ok(Self { router, patience, stop: tasks.stop().clone(), readers })
+        Ok(Self { router, patience, connections_max, stop: tasks.stop().clone(), readers })
     }
 
     /// The routes of this replica, for a front door in the same process.
@@ -248,7 +250,7 @@ impl Replica {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        serve(listener, self.router, self.patience, self.stop, self.readers).await
+        serve(listener, self.router, self.patience, self.connections_max, self.stop, self.readers).await
     }
 }
 

@@ -88,6 +88,7 @@ impl Transport {
 /// What a client may not have more of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
+    Connections,
     Readers,
     ReadersPerUser,
     ReadersPerAddress,
@@ -104,6 +105,7 @@ pub(crate) enum Limit {
 impl Limit {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Connections => "connections",
             Self::Readers => "readers",
             Self::ReadersPerUser => "readers_per_user",
             Self::ReadersPerAddress => "readers_per_address",

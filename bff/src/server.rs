@@ -1,5 +1,7 @@
 //! The port: takes connections, hands their requests to a router, and gives up on peers that neither ask nor take.
 
+mod placed;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -20,13 +22,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
+use placed::Placed;
 
+/// Connections that are open beside those of readers: requests, and what waits for the next one.
+pub const PLAIN_CONNECTIONS_MAX: usize = 1_024;
 /// After the stop, readers have this long to be let go.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
 /// And what is then still open has this long before it is cut.
@@ -53,7 +59,8 @@ impl Default for Patience {
 }
 
 /// Serves a router until `stop`, and then until the last of `readers` is let go, but not for ever. New
-/// connections are taken, and refused readably, until then.
+/// connections are taken, and refused readably, until then. While `connections_max` are open, WebSockets
+/// included, the next one waits in the kernel.
 ///
 /// # Errors
 /// None: it is a task of the service as others are.
@@ -61,16 +68,18 @@ pub async fn serve(
     mut listener: TcpListener,
     router: Router,
     patience: Patience,
+    connections_max: usize,
     stop: CancellationToken,
     readers: TaskTracker,
 ) -> anyhow::Result<()> {
     let connections = TaskTracker::new();
     let drained = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
     let taking = async {
-        loop {
+        while let Some(place) = take_place(&places).await {
             let (stream, peer) = Listener::accept(&mut listener).await;
             let router = router.clone();
-            connections.spawn(connection(stream, peer, router, patience, drained.clone()));
+            connections.spawn(connection(stream, place, peer, router, patience, drained.clone()));
         }
     };
     let draining = async {
@@ -89,9 +98,19 @@ pub async fn serve(
     Ok(())
 }
 
+/// A place for a connection, once there is one. The semaphore is never closed.
+async fn take_place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    metrics::limit_reached(Limit::Connections);
+    Arc::clone(places).acquire_owned().await.ok()
+}
+
 /// Serves one connection until it ends or becomes a WebSocket.
 async fn connection(
     stream: TcpStream,
+    place: OwnedSemaphorePermit,
     peer: SocketAddr,
     router: Router,
     patience: Patience,
@@ -107,7 +126,8 @@ async fn connection(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut serving =
+        pin!(http.serve_connection(TokioIo::new(Placed::new(stream, place)), service).with_upgrades());
     let mut first = pin!(tokio::time::sleep(patience.request_timeout));
     let (mut in_time, mut draining) = (false, false);
     loop {

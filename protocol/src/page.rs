@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Page {
-    /// Oldest first.
+    /// Oldest first. There may be more also after a page with few or none: the end is where `next` stays as it is.
     pub items: Vec<PageItem>,
     /// The `since` of the next page, and of a reader that takes over from here.
     pub next: String,

@@ -2,15 +2,23 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::routing::get;
+use carillon_bff::{Patience, serve};
+use carillon_broker::limits::ADVANCE_MAX_IDS;
+use carillon_broker::{FanOut, NewMessage};
 use carillon_harness::{DialOptions, RedisServer, Refused, Socket, eventually};
-use carillon_protocol::CloseCode;
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
+use carillon_protocol::{CloseCode, Status};
+use carillon_service::Tasks;
 use reqwest::{Client, StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
-use crate::people::{PEOPLE, SECRET, signed_in};
+use crate::people::{PEOPLE, SECRET, signed_in, token};
 use crate::world::{Bff, DEADLINE, World, entry};
 
 /// Lets tests say whose requests they are.
@@ -279,6 +287,38 @@ async fn a_connection_that_asks_slowly_is_closed() {
     until_counted(&bff, "request_time").await;
 }
 
+/// Whether a connection is answered, and not left waiting.
+async fn is_answered(stream: &mut TcpStream, request: &str) -> bool {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut heard = [0; 64];
+    // Far longer than an answer takes; one that comes later would show below as a connection too many.
+    timeout(Duration::from_secs(2), stream.read(&mut heard)).await.is_ok_and(|length| length.unwrap() > 0)
+}
+
+#[tokio::test]
+async fn so_many_connections_are_open_whatever_they_became_and_the_next_one_waits() {
+    const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let echo = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| while let Some(Ok(_)) = socket.recv().await {})
+    };
+    let router = Router::new().route("/", get(async || "here")).route("/ws", get(echo));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let tasks = Tasks::default();
+    let port = serve(listener, router, Patience::default(), 2, tasks.stop().clone(), TaskTracker::new());
+    tasks.spawn("a port", port);
+    let connect = async || TcpStream::connect(addr).await.unwrap();
+    let (mut socket, mut idle) = (connect().await, connect().await);
+    assert!(is_answered(&mut socket, UPGRADE).await && is_answered(&mut idle, GET).await);
+    let mut third = connect().await;
+    assert!(!is_answered(&mut third, GET).await, "a socket and an idle connection are two");
+    drop(socket);
+    let mut heard = [0; 64];
+    assert!(timeout(DEADLINE, third.read(&mut heard)).await.expect("its turn").unwrap() > 0);
+    assert!(is_answered(&mut idle, GET).await, "who is in is served");
+}
+
 #[tokio::test]
 async fn a_body_that_comes_slowly_is_refused() {
     let world = World::new();
@@ -360,4 +400,48 @@ async fn a_page_of_history_ends_at_its_bytes() {
     }
     assert_eq!(ids, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
     assert!(sizes.len() == 3 && sizes.iter().all(|size| *size < 1_100_000), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_history_ends_where_too_much_else_was_read() {
+    const MESSAGES: usize = 900;
+    let world = World::new();
+    // Each message leaves three statuses in the history of its sender.
+    for n in 0..MESSAGES {
+        let id = n.to_string();
+        let entry = format!(r#"{{"id":"{id}","from":"ann","to":{{"user":"zed"}},"body":"b"}}"#);
+        let message =
+            NewMessage { id: &id, from: "ann", to: "zed", entry: entry.as_bytes(), accepted_by: "bff-0" };
+        world.broker.accept(&message).await.unwrap();
+    }
+    while world.broker.claim("bff-0", FanOut::All).await.unwrap().waiting > 0 {}
+    let ids: Vec<_> = (0..MESSAGES).map(|n| n.to_string()).collect();
+    for status in [Status::Delivered, Status::Read] {
+        for ids in ids.chunks(ADVANCE_MAX_IDS) {
+            world.broker.advance("zed", ids, status, "bff-0").await.unwrap();
+        }
+    }
+    world.push([r#"{"id":"last","to":{"user":"ann"},"body":"b"}"#.to_owned()]).await;
+    let bff = bff(&world, &PEOPLE).await;
+    eventually("it is claimed", DEADLINE, async || {
+        bff.metric("carillon_entries_claimed_total", "").await > 0.5
+    })
+    .await;
+    let page = async |since: &str| {
+        let request = Client::new().get(bff.http(&format!("/api/notifications?since={since}")));
+        request
+            .bearer_auth(token("ann"))
+            .send()
+            .await
+            .unwrap()
+            .json::<carillon_protocol::Page>()
+            .await
+            .unwrap()
+    };
+    let first = page("").await;
+    assert_eq!(first.items.len(), 0, "the page ends before the notification");
+    let second = page(&first.next).await;
+    assert_eq!(second.items.len(), 1);
+    let end = page(&second.next).await;
+    assert_eq!((end.items.len(), &end.next), (0, &second.next), "where there is no more, it stays");
 }

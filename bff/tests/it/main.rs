@@ -21,6 +21,7 @@ mod metrics;
 mod notify;
 mod outage;
 mod own;
+mod pages;
 mod people;
 mod presence;
 mod profiles;

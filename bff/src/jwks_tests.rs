@@ -161,7 +161,7 @@ async fn keys_stay_while_the_provider_is_away_or_talks_nonsense() {
     let provider = Provider::new(&[&known]);
     let port = free_port();
     let address = (Ipv4Addr::LOCALHOST, port).into();
-    let tokens = tokens(address, Pace { timeout: Duration::from_millis(300), ..PACE }, &mut tasks);
+    let tokens = tokens(address, Pace { timeout: Duration::from_secs(3), ..PACE }, &mut tasks);
     assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::KeysAway), "nobody is there yet");
     let mut serving = JoinSet::new();
     provider.start(port, &mut serving).await;

@@ -155,8 +155,7 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     }
     app.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
-    let accepted = serde_json::json!({ "id": notification.id });
-    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
 }
 
 pub(crate) fn list_full() -> Refusal {

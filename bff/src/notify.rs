@@ -1,11 +1,11 @@
 //! `GET /notify/ws`: the socket of go-bridget's notify, for the clients that it has. Its frames have a `kind`:
 //! `connect` first, then `state`, and what is said to the user as it was published. Nothing else is sent.
 
-use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::ws::Utf8Bytes;
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use carillon_protocol::Audience;
 use serde_json::json;
 
@@ -13,20 +13,13 @@ use crate::app::App;
 use crate::feed::Output;
 use crate::hub::Direct;
 use crate::identity::{Identities, filled};
-use crate::metrics;
 use crate::reader::{Caller, query, reader_of};
 use crate::reply::Refusal;
-use crate::ws::{Dialect, accept};
+use crate::ws::{Dialect, accept, upgrade_of};
 
 /// `GET /notify/ws`
 pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Response {
-    match open(app, request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            metrics::reader_refused(refusal.status().as_u16());
-            refusal.into_response()
-        }
-    }
+    open(app, request).await.unwrap_or_else(Refusal::turn_away)
 }
 
 async fn open(app: App, request: Request) -> Result<Response, Refusal> {
@@ -38,9 +31,7 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "sign in first", detail));
     };
     let identity = app.identity(&token).await?;
-    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|rejection| {
-        Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
-    })?;
+    let upgrade = upgrade_of(&mut parts).await?;
     let connect = json!({ "kind": "connect", "userID": identity.user }).to_string();
     let user = Audience::User(identity.user.clone());
     let caller = Caller::user_alone(identity, app.limits.network(&parts));

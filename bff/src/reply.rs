@@ -4,6 +4,8 @@ use axum::response::{IntoResponse, Response};
 use carillon_broker::BrokerError;
 use carillon_protocol::{FieldError, Problem};
 
+use crate::metrics;
+
 /// Seconds that a client is asked to wait while Redis is away or the list is full.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -52,6 +54,12 @@ impl Refusal {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The answer to a reader who is not let in, counted.
+    pub(crate) fn turn_away(self) -> Response {
+        metrics::reader_refused(self.status.as_u16());
+        self.into_response()
     }
 }
 

@@ -34,10 +34,7 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response
             ];
             (headers, Body::from_stream(events(Stream::new(app, &caller, feed, welcome)))).into_response()
         }
-        Err(refusal) => {
-            metrics::reader_refused(refusal.status().as_u16());
-            refusal.into_response()
-        }
+        Err(refusal) => refusal.turn_away(),
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::http::request::Parts;
+use axum::response::Response;
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, HEARTBEAT_MS, SILENCE_MS};
 use carillon_protocol::{CloseCode, ServerMessage};
 use futures_util::{FutureExt, SinkExt};
@@ -37,25 +38,24 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /ws`
 pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Response {
-    match open(app, request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            metrics::reader_refused(refusal.status().as_u16());
-            refusal.into_response()
-        }
-    }
+    open(app, request).await.unwrap_or_else(Refusal::turn_away)
 }
 
 async fn open(app: App, request: Request) -> Result<Response, Refusal> {
     let (mut parts, _) = request.into_parts();
     let since = since(&parts)?;
     let caller = app.caller(&parts).await?;
-    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|rejection| {
-        Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
-    })?;
+    let upgrade = upgrade_of(&mut parts).await?;
     let (feed, welcome) = app.join(&caller, since).await?;
     let welcome = ServerMessage::Welcome(welcome).to_json();
     Ok(accept(upgrade, app, caller, feed, Dialect::Frames, welcome))
+}
+
+/// The upgrade that a request asks for; 426 where it asks for none.
+pub(crate) async fn upgrade_of(parts: &mut Parts) -> Result<WebSocketUpgrade, Refusal> {
+    WebSocketUpgrade::from_request_parts(parts, &()).await.map_err(|rejection| {
+        Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
+    })
 }
 
 /// What a socket says and understands.

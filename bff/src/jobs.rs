@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carillon_broker::limits::{JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_LISTED_MAX, JOBS_MAX};
 use carillon_broker::{EnqueueError, Job, NewJob};
-use carillon_protocol::{Audience, FieldError, format_timestamp};
+use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -83,7 +83,7 @@ pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Re
     metrics::job_accepted();
     app.jobs.notify_one();
     let place = [(header::LOCATION, format!("/api/jobs/{}", new.id))];
-    let answer = json!({ "id": new.id, "status": status.as_str(), "to": new.to });
+    let answer = json!({ "id": new.id, "status": status, "to": new.to });
     Ok((StatusCode::ACCEPTED, place, Json(answer)).into_response())
 }
 
@@ -130,8 +130,7 @@ fn invalid(fault: FieldError) -> Refusal {
 pub(crate) struct Shown {
     id: String,
     name: String,
-    /// `queued`, `running`, `done` or `failed`.
-    status: &'static str,
+    status: JobStatus,
     /// Percent.
     #[cfg_attr(test, schemars(range(max = 100)))]
     progress: u8,
@@ -150,7 +149,7 @@ impl From<Job> for Shown {
         Self {
             id: job.new.id,
             name: job.new.name,
-            status: job.status.as_str(),
+            status: job.status,
             progress: job.progress,
             result: job.result.and_then(|json| RawValue::from_string(json).ok()),
             created_at: format_timestamp(job.created_ms),

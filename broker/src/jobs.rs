@@ -7,7 +7,7 @@ pub(crate) mod memory;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use carillon_protocol::Audience;
+use carillon_protocol::{Audience, JobStatus};
 use redis::Script;
 
 use crate::limits::{
@@ -30,34 +30,6 @@ pub struct NewJob {
     pub name: String,
     /// What the worker needs, as JSON of at most [`JOB_INPUT_MAX_BYTES`].
     pub input: String,
-}
-
-/// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobStatus {
-    /// It waits for a worker, for the first time or again.
-    Queued,
-    /// A worker does it.
-    Running,
-    /// It is done.
-    Done,
-    /// It was given up.
-    Failed,
-}
-
-impl JobStatus {
-    const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Done, Self::Failed];
-
-    /// The word on the wire and in Redis.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// A job as it stands.
@@ -315,10 +287,9 @@ fn job_from(fields: &Fields) -> Option<Job> {
         name: fields.get("name")?.clone(),
         input: fields.get("input")?.clone(),
     };
-    let status = fields.get("status")?;
     Some(Job {
         new,
-        status: JobStatus::ALL.into_iter().find(|known| known.as_str() == status)?,
+        status: fields.get("status")?.parse().ok()?,
         progress: fields.get("progress")?.parse().ok()?,
         result: fields.get("result").cloned(),
         attempt: fields.get("attempt")?.parse().ok()?,

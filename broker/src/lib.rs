@@ -38,7 +38,7 @@ use carillon_protocol::{Audience, Cursor};
 pub use error::BrokerError;
 pub use event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
 pub use history::{History, Recalled};
-pub use jobs::{EnqueueError, Held, Job, JobStatus, NewJob, Taken};
+pub use jobs::{EnqueueError, Held, Job, NewJob, Taken};
 pub use ledger::{Accepted, Message, NewMessage, Writing};
 pub use memory::{Clock, Faults};
 pub use names::Names;

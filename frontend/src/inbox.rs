@@ -14,12 +14,12 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-use carillon_protocol::{ClientMessage, Delivery, GapReason, Resume, Status};
+use carillon_protocol::{ClientMessage, Delivery, GapReason, JobStatus, Resume, Status};
 
 pub use acks::{ACK_AFTER_MS, ACK_AGAIN_MS, ACKS_WAITING_MAX_IDS, Acks};
 pub use catch_up::{CATCH_UP_MAX_MS, CAUGHT_UP_AFTER_MS, CatchUp, NOTICE_MS, Notice};
 pub use item::{Collapse, Item};
-pub use job::{Job, JobState, JobStatus};
+pub use job::{Job, JobState};
 pub use race::{QUIET_AFTER_MS, QUIET_AFTER_WINS, RACER_HUES, RACERS_MAX, Race, Standing};
 pub use reading::{READ_AFTER_MS, READ_EVERY_MS, Reading};
 pub use rows::{LIST_MAX_ROWS, Row, Rows};

@@ -1,7 +1,7 @@
 //! Every operation, with the statuses that its handler gives.
 
 use carillon_protocol::limits::NAME_MAX_BYTES;
-use carillon_protocol::{Audience, Notification, Page, Status};
+use carillon_protocol::{Audience, JobStatus, Notification, Page, Status};
 use schemars::JsonSchema;
 use schemars::generate::SchemaGenerator;
 use serde_json::{Value, json};
@@ -229,7 +229,7 @@ fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         "required": ["id", "status", "to"],
         "properties": {
             "id": { "type": "string" },
-            "status": { "type": "string", "enum": ["queued", "running", "done", "failed"] },
+            "status": of::<JobStatus>(schemas),
             "to": of::<Audience>(schemas),
         },
     });

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use carillon_protocol::{Audience, Notification, Severity};
+use carillon_protocol::{Audience, JobStatus, Notification, Severity};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{EnqueueError, Held, Job, JobStatus, NewJob, Taken, pause_ms};
+use super::{EnqueueError, Held, Job, NewJob, Taken, pause_ms};
 use crate::BrokerError;
 use crate::limits::{JOB_ATTEMPTS_MAX, JOB_KEEP_MS, JOB_LEASE_MS, JOB_LOOKS_MAX, JOBS_LISTED_MAX, JOBS_MAX};
 use crate::memory::MemoryEngine;

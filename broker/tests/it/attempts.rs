@@ -1,7 +1,8 @@
 //! How often a job is begun, and what ends it.
 
+use carillon_broker::Held;
 use carillon_broker::limits::{JOB_ATTEMPTS_MAX, JOB_LEASE_MS, JOB_PAUSE_MS};
-use carillon_broker::{Held, JobStatus};
+use carillon_protocol::JobStatus;
 use serde_json::json;
 
 use crate::bench::Bench;

@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use carillon_broker::limits::{
     JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX,
 };
-use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, JobStatus, NewJob};
-use carillon_protocol::{Audience, Entry, Notification, Position, Severity};
+use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, NewJob};
+use carillon_protocol::{Audience, Entry, JobStatus, Notification, Position, Severity};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, claimed};

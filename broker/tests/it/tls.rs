@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carillon_broker::{
-    Accepted, Beat, Broker, BrokerError, Dead, Event, FanOut, Held, JobStatus, Names, NewJob, NewMessage,
-    Revocation, State, Subscriptions,
+    Accepted, Beat, Broker, BrokerError, Dead, Event, FanOut, Held, Names, NewJob, NewMessage, Revocation,
+    State, Subscriptions,
 };
 use carillon_harness::{RedisServer, eventually, free_port, need};
-use carillon_protocol::{Audience, Cursor, Position, Status};
+use carillon_protocol::{Audience, Cursor, JobStatus, Position, Status};
 use tempfile::TempDir;
 
 use crate::bench::DEADLINE;

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use carillon_broker::{Broker, JobStatus, Names, NewJob};
+use carillon_broker::{Broker, Names, NewJob};
 use carillon_harness::RedisServer;
-use carillon_protocol::Audience;
+use carillon_protocol::{Audience, JobStatus};
 
 #[tokio::test]
 async fn the_shell_worker_of_the_manual_does_a_job() {

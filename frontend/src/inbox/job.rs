@@ -1,46 +1,9 @@
-use carillon_protocol::Severity;
+use carillon_protocol::{JobStatus, Severity};
 
 use crate::fields::Fields;
 
 /// What the collapse key of a job's reports begins with.
 pub(super) const JOB_KEY: &str = "job:";
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum JobStatus {
-    /// It waits for a worker.
-    Queued,
-    /// A worker has it.
-    Running,
-    /// It came to its end.
-    Done,
-    /// It was given up.
-    Failed,
-}
-
-impl JobStatus {
-    /// The word for tests and style sheets.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn of(word: &str) -> Option<Self> {
-        let all = [Self::Queued, Self::Running, Self::Done, Self::Failed];
-        all.into_iter().find(|status| status.as_str() == word)
-    }
-
-    /// Whether nothing more is to come.
-    #[must_use]
-    pub fn finished(self) -> bool {
-        matches!(self, Self::Done | Self::Failed)
-    }
-}
 
 /// What a notification says about a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +20,7 @@ impl Job {
     /// Reads one; `None` when something is missing.
     #[must_use]
     pub fn read(fields: &Fields) -> Option<Self> {
-        let status = JobStatus::of(&fields.text("status")?)?;
+        let status = fields.text("status")?.parse().ok()?;
         let progress = u8::try_from(fields.number("progress").unwrap_or_default()).unwrap_or(100);
         Some(Self { id: fields.text("id")?, status, progress })
     }

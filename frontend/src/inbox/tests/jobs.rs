@@ -1,9 +1,7 @@
-use carillon_protocol::{Notification, Resume, Severity};
+use carillon_protocol::{JobStatus, Notification, Resume, Severity};
 use serde_json::value::RawValue;
 
-use super::super::{
-    Event, Hold, JOB_LIFE_MS, Job, JobState, JobStatus, LEAVE_MS, LIFE_MS, Row, VISIBLE_MAX_TOASTS,
-};
+use super::super::{Event, Hold, JOB_LIFE_MS, Job, JobState, LEAVE_MS, LIFE_MS, Row, VISIBLE_MAX_TOASTS};
 use super::Page;
 
 fn state(id: &str, status: JobStatus, progress: u8) -> JobState {

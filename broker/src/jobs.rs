@@ -2,20 +2,18 @@
 //! a job under a lease, and a job whose worker falls silent goes to the next. Every change of a job is a
 //! notification, pushed in the same atomic step.
 
-pub(crate) mod memory;
-
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use carillon_protocol::{Audience, JobStatus};
 use redis::Script;
 
+use crate::engine::Engine;
 use crate::limits::{
     JOB_ATTEMPTS_MAX, JOB_ID_MAX_BYTES, JOB_INPUT_MAX_BYTES, JOB_KEEP_MS, JOB_LEASE_MS, JOB_LOOKS_MAX,
     JOB_NAME_MAX_CHARS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX,
 };
-use crate::redis_engine::RedisEngine;
-use crate::{Broker, BrokerError, Engine};
+use crate::{Broker, BrokerError};
 
 /// A job that somebody wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,10 +127,7 @@ impl Broker {
     /// doing it again is harmless.
     pub async fn enqueue_job(&self, job: &NewJob) -> Result<Job, EnqueueError> {
         job.check()?;
-        match &self.0 {
-            Engine::Redis(engine) => engine.enqueue_job(job).await,
-            Engine::Memory(engine) => engine.enqueue_job(job),
-        }
+        self.0.enqueue_job(job).await
     }
 
     /// Takes the job that has been due longest: a new one, one whose worker has been silent for the lease, or
@@ -141,7 +136,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; if it was, the job is due again after the lease.
     pub async fn take_job(&self, worker: &str) -> Result<Taken, BrokerError> {
-        engine!(self, engine => engine.take_job(worker))
+        self.0.take_job(worker).await
     }
 
     /// Says how far an attempt is, in per cent, and renews its lease. Progress never falls.
@@ -149,7 +144,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses; saying it again is harmless.
     pub async fn report_job(&self, id: &str, attempt: u32, progress: u8) -> Result<Held, BrokerError> {
-        engine!(self, engine => engine.report_job(id, attempt, progress.min(100)))
+        self.0.report_job(id, attempt, progress.min(100)).await
     }
 
     /// Ends a job with its result, as JSON of at most [`JOB_RESULT_MAX_BYTES`].
@@ -158,7 +153,7 @@ impl Broker {
     /// When the result breaks a limit, or Redis is away or refuses; saying it again is harmless.
     pub async fn finish_job(&self, id: &str, attempt: u32, result: &str) -> Result<Held, BrokerError> {
         check_result(result)?;
-        engine!(self, engine => engine.finish_job(id, attempt, result))
+        self.0.finish_job(id, attempt, result).await
     }
 
     /// Ends an attempt with the reason why it failed, as JSON. The job is due again after a pause, which
@@ -168,7 +163,7 @@ impl Broker {
     /// As for [`Broker::finish_job`].
     pub async fn fail_job(&self, id: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
         check_result(reason)?;
-        engine!(self, engine => engine.fail_job(id, attempt, reason))
+        self.0.fail_job(id, attempt, reason).await
     }
 
     /// Gives a job back, as a worker does that is stopped: it is due at once, and the attempt does not count
@@ -177,7 +172,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses; saying it again is harmless.
     pub async fn release_job(&self, id: &str, attempt: u32) -> Result<Held, BrokerError> {
-        engine!(self, engine => engine.release_job(id, attempt))
+        self.0.release_job(id, attempt).await
     }
 
     /// A job as it stands; `None` when there is none, or it last changed more than [`JOB_KEEP_MS`] ago.
@@ -185,7 +180,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn job(&self, id: &str) -> Result<Option<Job>, BrokerError> {
-        engine!(self, engine => engine.job(id))
+        self.0.job(id).await
     }
 
     /// An owner's jobs, newest first, at most [`JOBS_LISTED_MAX`].
@@ -193,7 +188,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn jobs_of(&self, owner: &Audience) -> Result<Vec<Job>, BrokerError> {
-        engine!(self, engine => engine.jobs_of(owner))
+        self.0.jobs_of(owner).await
     }
 }
 
@@ -206,13 +201,12 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("job
 
 type Fields = HashMap<String, String>;
 
-impl RedisEngine {
+impl Engine {
     async fn job_verb<T: redis::FromRedisValue>(&self, verb: &str, args: &[&str]) -> Result<T, BrokerError> {
         let names = self.names();
         let mut call = SCRIPT.key(names.jobs());
         call.key(&names.list).arg(verb).arg(&names.channel).arg(JOB_KEEP_MS).arg(args);
-        let call = &call;
-        self.link().run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
+        self.eval(&call).await
     }
 
     async fn enqueue_job(&self, job: &NewJob) -> Result<Job, EnqueueError> {
@@ -262,7 +256,7 @@ impl RedisEngine {
     async fn job(&self, id: &str) -> Result<Option<Job>, BrokerError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.names().job(id));
-        let fields: Fields = self.ask(&command).await?;
+        let fields: Fields = self.read(&command).await?;
         if fields.is_empty() { Ok(None) } else { read(fields).map(Some) }
     }
 

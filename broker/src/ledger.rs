@@ -1,16 +1,14 @@
 //! The ledger: how far each message between people has come, up to where each user has read, and why a
 //! message may not have arrived. Broadcasts are not in it.
 
-mod memory;
 mod redis;
 
 use std::collections::BTreeMap;
 
 use carillon_protocol::{Cursor, Status};
 
-use crate::{Broker, BrokerError, Engine};
+use crate::{Broker, BrokerError};
 
-pub(crate) use memory::Ledger;
 pub(crate) use redis::Scripts;
 
 /// A message of one user to another, to be stored and sent.
@@ -83,10 +81,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done.
     pub async fn accept(&self, message: &NewMessage<'_>) -> Result<Accepted, BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.accept(message).await,
-            Engine::Memory(engine) => engine.accept(message),
-        }
+        self.0.accept(message).await
     }
 
     /// Raises messages to `user` to [`Status::Delivered`] or [`Status::Read`], tells their senders, and
@@ -106,10 +101,7 @@ impl Broker {
         if ids.is_empty() {
             return Ok(0);
         }
-        match &self.0 {
-            Engine::Redis(engine) => engine.advance(user, ids, status, replica).await,
-            Engine::Memory(engine) => engine.advance(user, ids, status, replica),
-        }
+        self.0.advance(user, ids, status, replica).await
     }
 
     /// Notes for the trace that a message was written to a connection.
@@ -117,10 +109,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn note_written(&self, id: &str, replica: &str, connection: &str) -> Result<(), BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.note_written(id, replica, connection).await,
-            Engine::Memory(engine) => engine.note_written(id, replica, connection),
-        }
+        self.0.note_written(id, replica, connection).await
     }
 
     /// A message, for as long as its receiver's history is kept.
@@ -128,10 +117,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn message(&self, id: &str) -> Result<Option<Message>, BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.message(id).await,
-            Engine::Memory(engine) => engine.message(id),
-        }
+        self.0.message(id).await
     }
 
     /// Notes that a user has read everything up to a cursor, tells all their devices, and returns whether
@@ -140,10 +126,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; again is harmless.
     pub async fn mark_read(&self, user: &str, cursor: &Cursor, replica: &str) -> Result<bool, BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.mark_read(user, cursor, replica).await,
-            Engine::Memory(engine) => engine.mark_read(user, cursor, replica),
-        }
+        self.0.mark_read(user, cursor, replica).await
     }
 
     /// Up to where a user has read.
@@ -151,9 +134,11 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn read_position(&self, user: &str) -> Result<Option<Cursor>, BrokerError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.read_position(user).await,
-            Engine::Memory(engine) => engine.read_position(user),
-        }
+        self.0.read_position(user).await
     }
+}
+
+/// How a sender and an id are remembered. With a length, so that no two pairs look the same, whatever is in a name.
+pub(crate) fn remembered(from: &str, id: &str) -> String {
+    format!("{}:{from}{id}", from.len())
 }

@@ -1,33 +1,19 @@
 //! The only crate that knows Redis: the list of entries, the atomic claim, history, fan-out and the
-//! dead list, behind one seam with two engines. [`Broker::redis`] is the real one;
-//! [`Broker::memory`] does the same inside one process, for the demo and for fast tests.
+//! dead list. [`Broker::redis`] speaks to a server; `Broker::memory` runs the same scripts inside this process, for the
+//! demo and for fast tests.
 
-/// Calls the same method of whichever engine it is.
-macro_rules! engine {
-    ($self:ident, $engine:ident => $redis:expr) => {
-        match &$self.0 {
-            Engine::Redis($engine) => $redis.await,
-            Engine::Memory($engine) => $redis,
-        }
-    };
-}
-
+mod engine;
 mod error;
 mod event;
 mod history;
 mod jobs;
 mod ledger;
 pub mod limits;
-mod link;
-mod listen;
-mod memory;
 mod names;
 mod outbox;
 mod presence;
-mod redis_engine;
 mod replay;
 mod revocations;
-mod route;
 mod state;
 mod wire;
 
@@ -35,20 +21,20 @@ use std::sync::Arc;
 
 use carillon_protocol::{Audience, Cursor};
 
+#[cfg(feature = "memory")]
+pub use engine::memory::{Clock, Faults};
 pub use error::BrokerError;
 pub use event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
 pub use history::{History, Recalled};
 pub use jobs::{EnqueueError, Held, Job, NewJob, Taken};
 pub use ledger::{Accepted, Message, NewMessage, Writing};
-pub use memory::{Clock, Faults};
 pub use names::Names;
 pub use outbox::{Due, OutboxError, Outgoing, UNDELIVERABLE};
 pub use presence::{Beat, Beaten, Presence};
 pub use revocations::Revocation;
 pub use state::State;
 
-use memory::MemoryEngine;
-use redis_engine::RedisEngine;
+use engine::Engine;
 
 /// Who sees a claimed notification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,13 +115,7 @@ pub struct Dead {
 
 /// The way to the list, history and fan-out. Cheap to clone.
 #[derive(Clone)]
-pub struct Broker(Engine);
-
-#[derive(Clone)]
-enum Engine {
-    Redis(Arc<RedisEngine>),
-    Memory(Arc<MemoryEngine>),
-}
+pub struct Broker(Arc<Engine>);
 
 impl Broker {
     /// A broker over the Redis server at `url` (`redis://`, `rediss://`, `unix://`). It connects when it
@@ -144,15 +124,16 @@ impl Broker {
     /// # Errors
     /// When the URL, or the file that it names, cannot be used.
     pub fn redis(url: &str, names: Names) -> Result<Self, BrokerError> {
-        Ok(Self(Engine::Redis(Arc::new(RedisEngine::new(url, names)?))))
+        Ok(Self(Arc::new(Engine::new(url, names)?)))
     }
 
     /// A broker inside this process, by a clock in milliseconds since 1970, with the levers that tests
     /// break it with.
+    #[cfg(feature = "memory")]
     #[must_use]
     pub fn memory(clock: Clock) -> (Self, Faults) {
-        let engine = Arc::new(MemoryEngine::new(clock));
-        (Self(Engine::Memory(Arc::clone(&engine))), Faults::new(engine))
+        let server = engine::memory::Server::new(clock);
+        (Self(Arc::new(Engine::memory(server.clone()))), Faults::new(server))
     }
 
     /// Pushes entries, oldest first, and wakes the replicas, in one round trip. Returns how many wait now.
@@ -163,7 +144,7 @@ impl Broker {
         if entries.is_empty() {
             return self.waiting().await;
         }
-        engine!(self, engine => engine.push(entries))
+        self.0.push(entries).await
     }
 
     /// How many entries wait in the list.
@@ -171,7 +152,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn waiting(&self) -> Result<u64, BrokerError> {
-        engine!(self, engine => engine.waiting())
+        self.0.waiting().await
     }
 
     /// Takes one batch from the list for `replica`.
@@ -179,7 +160,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; in [`FanOut::All`] nothing is lost either way.
     pub async fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
-        engine!(self, engine => engine.claim(replica, fan_out))
+        self.0.claim(replica, fan_out).await
     }
 
     /// Writes an entry to the dead list that was claimed and turned out to be no notification.
@@ -187,7 +168,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn bury(&self, dead: &Dead) -> Result<(), BrokerError> {
-        engine!(self, engine => engine.bury(dead))
+        self.0.bury(dead).await
     }
 
     /// The dead list, oldest first.
@@ -195,7 +176,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn dead(&self) -> Result<Vec<Dead>, BrokerError> {
-        engine!(self, engine => engine.dead())
+        self.0.dead().await
     }
 
     /// The current epoch and the last position that was given out.
@@ -203,7 +184,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn tail(&self) -> Result<Cursor, BrokerError> {
-        engine!(self, engine => engine.tail())
+        self.0.tail().await
     }
 
     /// Reads on from a cursor, from 1 to `limit` entries and never more than [`limits::READ_MAX_ENTRIES`].
@@ -216,21 +197,17 @@ impl Broker {
         since: &Cursor,
         limit: usize,
     ) -> Result<History, BrokerError> {
-        engine!(self, engine => engine.history(audiences, since, limit))
+        self.0.history(audiences, since, limit).await
     }
 
     /// Reports what happens, for ever, to a function that must not block. Ends only by being dropped.
     pub async fn listen(&self, subscriptions: &Subscriptions, on: impl FnMut(Event)) {
-        match &self.0 {
-            Engine::Redis(engine) => listen::listen(engine, subscriptions, on).await,
-            Engine::Memory(engine) => engine.listen(subscriptions, on).await,
-        }
+        engine::listen::listen(&self.0, subscriptions, on).await;
     }
 
     /// Warns in the log when Redis may evict keys, which would lose entries without a word.
     pub async fn check_policy(&self) {
-        let Engine::Redis(engine) = &self.0 else { return };
-        match engine.check_policy().await {
+        match self.0.check_policy().await {
             Ok(Some(policy)) if policy != "noeviction" => {
                 tracing::warn!(redis.maxmemory_policy = %policy, "Redis may evict notifications: set maxmemory-policy noeviction");
             }

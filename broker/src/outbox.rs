@@ -1,19 +1,17 @@
 //! Messages that must leave for the application behind the service: bounded, in order for each line, at least
 //! once, tried again by whoever is there, and in the end buried where people can find them.
 
-pub(crate) mod memory;
-
 use std::sync::LazyLock;
 
 use carillon_protocol::Audience;
 use redis::Script;
 
+use crate::engine::Engine;
 use crate::jobs::Held;
 use crate::limits::{
     DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, OUTBOX_ATTEMPTS_MAX, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX,
 };
-use crate::redis_engine::RedisEngine;
-use crate::{Broker, BrokerError, Engine};
+use crate::{Broker, BrokerError};
 
 /// A message on its way out, under a lease of [`OUTBOX_LEASE_MS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +56,7 @@ impl Broker {
     /// [`OutboxError::Full`] at [`OUTBOX_MAX`], [`OutboxError::LineFull`] at [`OUTBOX_LINE_MAX`];
     /// [`BrokerError::Away`] leaves open whether it was done.
     pub async fn send_out(&self, line: &Audience, id: &str, message: &[u8]) -> Result<(), OutboxError> {
-        match &self.0 {
-            Engine::Redis(engine) => engine.send_out(line, id, message).await,
-            Engine::Memory(engine) => engine.send_out(line, id, message),
-        }
+        self.0.send_out(line, id, message).await
     }
 
     /// Takes the first messages of at most `lines` lines that have been due longest.
@@ -69,7 +64,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; if it was, they are due again after the lease.
     pub async fn take_outgoing(&self, replica: &str, lines: usize) -> Result<Due, BrokerError> {
-        engine!(self, engine => engine.take_outgoing(replica, lines))
+        self.0.take_outgoing(replica, lines).await
     }
 
     /// It has arrived: the next message of its line is due.
@@ -77,7 +72,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses; the message will then be sent again.
     pub async fn outgoing_done(&self, outgoing: &Outgoing) -> Result<Held, BrokerError> {
-        engine!(self, engine => engine.outgoing_done(outgoing))
+        self.0.outgoing_done(outgoing).await
     }
 
     /// It has not arrived, and is due again after so many milliseconds; its line waits for it.
@@ -85,7 +80,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses; it is then due after the lease.
     pub async fn postpone_outgoing(&self, outgoing: &Outgoing, pause_ms: u64) -> Result<Held, BrokerError> {
-        engine!(self, engine => engine.postpone_outgoing(outgoing, pause_ms))
+        self.0.postpone_outgoing(outgoing, pause_ms).await
     }
 
     /// It never will: it goes to the dead list as [`UNDELIVERABLE`], and the next message of its line is due.
@@ -98,7 +93,7 @@ impl Broker {
         replica: &str,
         detail: &str,
     ) -> Result<Held, BrokerError> {
-        engine!(self, engine => engine.give_up_outgoing(outgoing, replica, detail))
+        self.0.give_up_outgoing(outgoing, replica, detail).await
     }
 }
 
@@ -107,7 +102,7 @@ pub const UNDELIVERABLE: &str = "undeliverable";
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("outbox/outbox.lua")));
 
-impl RedisEngine {
+impl Engine {
     async fn outbox_verb<T: redis::FromRedisValue>(
         &self,
         verb: &str,
@@ -117,8 +112,7 @@ impl RedisEngine {
         let mut call = SCRIPT.key(names.outbox());
         call.key(names.outbox_part("messages")).key(names.outbox_part("attempts")).key(names.dead());
         call.arg(verb).arg(args);
-        let call = &call;
-        self.link().run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
+        self.eval(&call).await
     }
 
     /// A verb about a message that is held.

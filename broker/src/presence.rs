@@ -2,16 +2,14 @@
 //! them came or went. Whoever is away for longer than a refresh of the page takes is reported as gone, and the
 //! users of a run whose lease is over go with it.
 
-pub(crate) mod memory;
-
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::Script;
 
+use crate::engine::{Engine, appending_script};
 use crate::limits::PRESENCE_BATCH_MAX_USERS;
-use crate::redis_engine::{RedisEngine, appending_script};
-use crate::{Broker, BrokerError, Engine, FanOut};
+use crate::{Broker, BrokerError, FanOut};
 
 /// What a run of a replica says of itself and its users.
 #[derive(Clone, Debug)]
@@ -67,7 +65,7 @@ impl Broker {
             let fault = format!("a beat has at most {PRESENCE_BATCH_MAX_USERS} users, this has {found}");
             return Err(BrokerError::Refused(fault));
         }
-        engine!(self, engine => engine.beat(beat))
+        self.0.beat(beat).await
     }
 
     /// Who of these users is online, in their order.
@@ -75,7 +73,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn presence(&self, users: &[String]) -> Result<Vec<Presence>, BrokerError> {
-        engine!(self, engine => engine.presence(users))
+        self.0.presence(users).await
     }
 }
 
@@ -86,15 +84,13 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl RedisEngine {
+impl Engine {
     async fn beat(&self, beat: &Beat<'_>) -> Result<Beaten, BrokerError> {
         let mut call = self.appending(&BEAT, beat.run, beat.fan_out);
         call.arg(beat.run).arg(milliseconds(beat.lease)).arg(milliseconds(beat.grace));
         call.arg(PRESENCE_BATCH_MAX_USERS).arg(beat.changes);
-        let call = &call;
         type Answer = (String, bool, bool, i64, Vec<String>);
-        let (epoch, held, more, due, faults): Answer =
-            self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let (epoch, held, more, due, faults): Answer = self.eval(&call).await?;
         for fault in faults {
             tracing::warn!(fault, "presence is told incompletely");
         }
@@ -104,9 +100,7 @@ impl RedisEngine {
     async fn presence(&self, users: &[String]) -> Result<Vec<Presence>, BrokerError> {
         let mut call = ONLINE.key(self.names().sequence());
         call.arg(self.names().prefix()).arg(users);
-        let call = &call;
-        let answer: Vec<(usize, i64)> =
-            self.link.ask(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let answer: Vec<(usize, i64)> = self.eval_read(&call).await?;
         let presence = users.iter().zip(answer).map(|(user, (connections, since))| Presence {
             user: user.clone(),
             connections,

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::limits::{USED_KEY_MAX_BYTES, USED_KEY_MAX_KEEP};
-use crate::memory::MemoryEngine;
-use crate::redis_engine::RedisEngine;
-use crate::{Broker, BrokerError, Engine};
+use crate::{Broker, BrokerError};
 
 impl Broker {
     /// Whether nobody has used this key before, on any replica, within the `keep` that its first use named. From
@@ -21,31 +20,16 @@ impl Broker {
         }
         let keep = keep.clamp(Duration::from_millis(1), USED_KEY_MAX_KEEP);
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        engine!(self, engine => engine.first_use(key, keep_ms))
+        self.0.first_use(key, keep_ms).await
     }
 }
 
-impl RedisEngine {
+impl Engine {
     async fn first_use(&self, key: &str, keep_ms: u64) -> Result<bool, BrokerError> {
         let mut command = redis::cmd("SET");
         command.arg(self.names().used(key)).arg(1).arg("NX").arg("PX").arg(keep_ms);
-        let command = &command;
         // Not tried again on a new connection: a first use whose answer was lost would find itself.
-        let done: Option<String> =
-            self.link.run(|mut connection| async move { command.query_async(&mut connection).await }).await?;
+        let done: Option<String> = self.run(&command).await?;
         Ok(done.is_some())
-    }
-}
-
-impl MemoryEngine {
-    fn first_use(&self, key: &str, keep_ms: u64) -> Result<bool, BrokerError> {
-        let now_ms = self.now_ms();
-        let mut store = self.store()?;
-        store.used.retain(|_, until_ms| *until_ms > now_ms);
-        if store.used.contains_key(key) {
-            return Ok(false);
-        }
-        store.used.insert(key.to_owned(), now_ms + keep_ms);
-        Ok(true)
     }
 }

@@ -1,14 +1,11 @@
 //! Tokens that were called back before their time. They are kept, so that a replica that was cut off,
 //! or starts later, knows them too; the published word is only to be quick.
 
-use std::collections::BTreeMap;
-
 use redis::Script;
 
+use crate::engine::Engine;
 use crate::limits::{REVOCATION_AHEAD_MAX_S, REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
-use crate::memory::MemoryEngine;
-use crate::redis_engine::RedisEngine;
-use crate::{Broker, BrokerError, Engine, Event};
+use crate::{Broker, BrokerError};
 
 /// Which tokens are refused, though their own time is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +76,7 @@ impl Broker {
     /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already, and for a revocation that lies more
     /// than [`REVOCATION_AHEAD_MAX_S`] ahead. Again is harmless.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
-        let answer = engine!(self, engine => engine.revoke(revocation))?;
+        let answer = self.0.revoke(revocation).await?;
         match answer.as_str() {
             "done" => Ok(()),
             "full" => Err(BrokerError::Refused(format!(
@@ -97,7 +94,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        engine!(self, engine => engine.revocations())
+        self.0.revocations().await
     }
 
     /// The key that all replicas seal sessions with: `fresh` where there is none yet. It is kept where
@@ -106,24 +103,23 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses.
     pub async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
-        engine!(self, engine => engine.session_key(fresh))
+        self.0.session_key(fresh).await
     }
 }
 
-impl RedisEngine {
+impl Engine {
     async fn revoke(&self, revocation: &Revocation) -> Result<String, BrokerError> {
         let script = Script::new(REVOKE);
         let mut call = script.key(self.names().revocations());
         call.arg(revocation.member()).arg(revocation.until_s()).arg(REVOCATIONS_KEEP_S);
         call.arg(REVOCATIONS_MAX).arg(self.names().control()).arg(REVOCATION_AHEAD_MAX_S);
-        let call = &call;
-        self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
+        self.eval(&call).await
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.names().revocations()).arg(0).arg(-1).arg("WITHSCORES");
-        let all: Vec<(String, u64)> = self.ask(&command).await?;
+        let all: Vec<(String, u64)> = self.read(&command).await?;
         Ok(all.iter().filter_map(|(member, until_s)| Revocation::new(member, *until_s)).collect())
     }
 
@@ -133,43 +129,8 @@ impl RedisEngine {
         set.arg(&key).arg(&fresh[..]).arg("NX");
         let mut get = redis::cmd("GET");
         get.arg(&key);
-        let _made: Option<String> = self.ask(&set).await?;
-        let kept: Vec<u8> = self.ask(&get).await?;
+        let _made: Option<String> = self.read(&set).await?;
+        let kept: Vec<u8> = self.read(&get).await?;
         kept.try_into().map_err(|_| BrokerError::Refused(format!("{key} is no key of ours")))
-    }
-}
-
-impl MemoryEngine {
-    fn revoke(&self, revocation: &Revocation) -> Result<String, BrokerError> {
-        let now_s = self.now_ms() / 1_000;
-        let until_s = revocation.until_s().max(now_s);
-        if until_s > now_s + REVOCATION_AHEAD_MAX_S {
-            return Ok("ahead".to_owned());
-        }
-        let member = revocation.member();
-        let told = Revocation::new(&member, until_s).map(Event::Revoked);
-        let mut store = self.store()?;
-        let kept: &mut BTreeMap<_, _> = &mut store.revocations;
-        kept.retain(|_, at_s| *at_s > now_s.saturating_sub(REVOCATIONS_KEEP_S));
-        if kept.len() >= REVOCATIONS_MAX && !kept.contains_key(&member) {
-            return Ok("full".to_owned());
-        }
-        let known = kept.entry(member).or_default();
-        *known = until_s.max(*known);
-        told.iter().for_each(|told| self.tell_all(told));
-        Ok("done".to_owned())
-    }
-
-    fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        let store = self.store()?;
-        Ok(store
-            .revocations
-            .iter()
-            .filter_map(|(member, until_s)| Revocation::new(member, *until_s))
-            .collect())
-    }
-
-    fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
-        Ok(*self.store()?.session_key.get_or_insert(fresh))
     }
 }

@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use carillon_protocol::Audience;
 use redis::Script;
 
+use crate::engine::Engine;
 use crate::event::Generations;
 use crate::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
-use crate::memory::MemoryEngine;
-use crate::redis_engine::RedisEngine;
-use crate::{Broker, BrokerError, Engine, Event};
+use crate::{Broker, BrokerError, Event};
 
 /// The fields of a user's state.
 pub type State = BTreeMap<String, String>;
@@ -21,7 +20,7 @@ impl Broker {
     /// # Errors
     /// When Redis is away or refuses, and when the state has more than [`STATE_MAX_BYTES`].
     pub async fn state(&self, user: &str) -> Result<State, BrokerError> {
-        let state = engine!(self, engine => engine.user_state(user))?;
+        let state = self.0.user_state(user).await?;
         within_bounds(&state).map(|()| state)
     }
 
@@ -31,7 +30,7 @@ impl Broker {
     /// When Redis is away or refuses, and for a state of more than [`STATE_MAX_BYTES`].
     pub async fn set_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
         within_bounds(state)?;
-        engine!(self, engine => engine.set_user_state(user, state))
+        self.0.set_user_state(user, state).await
     }
 
     /// Hands bytes to all who listen for a user now.
@@ -43,7 +42,7 @@ impl Broker {
             let bytes = data.len();
             return Err(BrokerError::Refused(format!("{bytes} bytes to say, at most {RAW_MAX_BYTES}")));
         }
-        engine!(self, engine => engine.publish_to_user(user, data))
+        self.0.publish_to_user(user, data).await
     }
 }
 
@@ -77,11 +76,11 @@ pub(crate) fn heard_on(name: &str, data: &[u8], wanted: &Generations) -> impl It
     raw.into_iter().chain(changed)
 }
 
-impl RedisEngine {
+impl Engine {
     async fn user_state(&self, user: &str) -> Result<State, BrokerError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.names().state(user));
-        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.ask(&command).await?;
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self.read(&command).await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(fields.iter().map(|(field, value)| (text(field), text(value))).collect())
     }
@@ -92,40 +91,13 @@ impl RedisEngine {
         for (field, value) in state {
             call.arg(field).arg(value);
         }
-        let call = &call;
-        self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
+        self.eval(&call).await
     }
 
     async fn publish_to_user(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.names().raw(user)).arg(data);
-        let command = &command;
-        self.link.run(|mut connection| async move { command.exec_async(&mut connection).await }).await
-    }
-}
-
-impl MemoryEngine {
-    fn user_state(&self, user: &str) -> Result<State, BrokerError> {
-        Ok(self.store()?.states.get(user).cloned().unwrap_or_default())
-    }
-
-    fn set_user_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
-        // Held until it is told, as the script is one step.
-        let mut store = self.store()?;
-        if state.is_empty() {
-            store.states.remove(user);
-        } else {
-            store.states.insert(user.to_owned(), state.clone());
-        }
-        let [_, name] = channels_of(user);
-        self.send_each(|wanted| heard_on(&name, b"new", wanted).collect());
-        Ok(())
-    }
-
-    fn publish_to_user(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
-        let _held = self.store()?;
-        self.send_each(|wanted| heard_on(user, data, wanted).collect());
-        Ok(())
+        self.run(&command).await
     }
 }
 

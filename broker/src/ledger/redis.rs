@@ -4,10 +4,9 @@ use carillon_protocol::limits::WAITING_MAX_ENTRIES;
 use carillon_protocol::{Audience, Cursor, Status};
 use redis::Script;
 
-use super::{Accepted, Message, NewMessage, Writing};
+use super::{Accepted, Message, NewMessage, Writing, remembered};
+use crate::engine::{Engine, appending_script};
 use crate::limits::{WRITINGS_MAX, history_age_ms};
-use crate::redis_engine::{RedisEngine, appending_script};
-use crate::route::remembered;
 use crate::{BrokerError, FanOut};
 
 /// The scripts of the ledger.
@@ -29,7 +28,7 @@ impl Default for Scripts {
     }
 }
 
-impl RedisEngine {
+impl Engine {
     pub(crate) async fn accept(&self, message: &NewMessage<'_>) -> Result<Accepted, BrokerError> {
         let keep_ms = history_age_ms(&Audience::User(String::new())).unwrap_or_default();
         let names = self.names();
@@ -38,9 +37,7 @@ impl RedisEngine {
         call.arg(message.from).arg(message.to).arg(message.entry).arg(message.accepted_by);
         call.arg(keep_ms).arg(WAITING_MAX_ENTRIES).arg(&names.channel);
         call.arg(remembered(message.from, message.id));
-        let call = &call;
-        let (what, status): (String, String) =
-            self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let (what, status): (String, String) = self.eval(&call).await?;
         match what.as_str() {
             "accepted" => Ok(Accepted::Stored),
             "repeated" => Ok(Accepted::Repeated(status.parse().map_err(BrokerError::Refused)?)),
@@ -61,9 +58,7 @@ impl RedisEngine {
             call.key(self.names().message(id));
         }
         call.arg(user).arg(status.as_str()).arg(ids);
-        let call = &call;
-        let (changed, faults): (u64, Vec<String>) =
-            self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let (changed, faults): (u64, Vec<String>) = self.eval(&call).await?;
         report(&faults);
         Ok(changed)
     }
@@ -76,17 +71,13 @@ impl RedisEngine {
     ) -> Result<(), BrokerError> {
         let mut call = self.ledger.written.key(self.names().message(id));
         call.arg(replica).arg(connection).arg(WRITINGS_MAX);
-        let call = &call;
-        self.link
-            .run(|mut connection| async move { call.invoke_async::<u64>(&mut connection).await })
-            .await
-            .map(|_| ())
+        self.eval::<u64>(&call).await.map(|_| ())
     }
 
     pub(crate) async fn message(&self, id: &str) -> Result<Option<Message>, BrokerError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.names().message(id));
-        let fields: HashMap<String, String> = self.ask(&command).await?;
+        let fields: HashMap<String, String> = self.read(&command).await?;
         if fields.is_empty() { Ok(None) } else { read_message(&fields).map(Some) }
     }
 
@@ -99,9 +90,7 @@ impl RedisEngine {
         let mut call = self.appending(&self.ledger.mark_read, replica, FanOut::All);
         call.key(self.names().read_position(user));
         call.arg(user).arg(&cursor.epoch).arg(cursor.position.to_string());
-        let call = &call;
-        let (moved, faults): (u8, Vec<String>) =
-            self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let (moved, faults): (u8, Vec<String>) = self.eval(&call).await?;
         report(&faults);
         Ok(moved == 1)
     }
@@ -109,7 +98,7 @@ impl RedisEngine {
     pub(crate) async fn read_position(&self, user: &str) -> Result<Option<Cursor>, BrokerError> {
         let mut command = redis::cmd("GET");
         command.arg(self.names().read_position(user));
-        let cursor: Option<String> = self.ask(&command).await?;
+        let cursor: Option<String> = self.read(&command).await?;
         Ok(cursor.and_then(|cursor| cursor.parse().ok()))
     }
 }

@@ -1,42 +1,49 @@
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 use tokio::sync::Mutex;
 
+use super::connection::Connection;
+#[cfg(feature = "memory")]
+use super::memory::Server;
 use crate::BrokerError;
 use crate::limits::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 
 /// One shared connection for commands that answer at once. It is made when it is first needed and
 /// thrown away at the first sign that it is dead, since redis-rs keeps a connection whose peer has
 /// vanished; the next command makes a new one.
-pub(crate) struct Link {
-    client: Client,
+pub(super) struct Link {
+    place: Place,
     state: Mutex<State>,
+}
+
+/// Where the server is.
+#[derive(Clone)]
+pub(super) enum Place {
+    Redis(Box<Client>),
+    #[cfg(feature = "memory")]
+    Memory(Server),
 }
 
 #[derive(Default)]
 struct State {
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     /// Counts connections, so that a late failure of an old one does not throw away the new one.
     generation: u64,
     last_failure: Option<(Instant, BrokerError)>,
 }
 
 impl Link {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, state: Mutex::default() }
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, state: Mutex::default() }
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Runs one exchange on the connection. It is not tried again: only the caller knows whether twice is harmless.
-    pub(crate) async fn run<T, F>(
-        &self,
-        exchange: impl FnOnce(MultiplexedConnection) -> F,
-    ) -> Result<T, BrokerError>
+    pub(super) async fn run<T, F>(&self, exchange: impl FnOnce(Connection) -> F) -> Result<T, BrokerError>
     where
         F: Future<Output = redis::RedisResult<T>>,
     {
@@ -55,10 +62,7 @@ impl Link {
 
     /// Runs an exchange that changes nothing. When the connection turns out to have died while it was
     /// idle, as all do when Redis restarts, it is asked once more on a new one.
-    pub(crate) async fn ask<T, F>(
-        &self,
-        exchange: impl Fn(MultiplexedConnection) -> F,
-    ) -> Result<T, BrokerError>
+    pub(super) async fn ask<T, F>(&self, exchange: impl Fn(Connection) -> F) -> Result<T, BrokerError>
     where
         F: Future<Output = redis::RedisResult<T>>,
     {
@@ -69,7 +73,7 @@ impl Link {
         }
     }
 
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), BrokerError> {
+    async fn connection(&self) -> Result<(Connection, u64), BrokerError> {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
         if let Some(connection) = &state.connection {
@@ -81,11 +85,7 @@ impl Link {
         {
             return Err(error.clone());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match within(CONNECT_TIMEOUT, connecting).await {
+        match self.connect().await {
             Ok(connection) => {
                 state.generation += 1;
                 state.connection = Some(connection.clone());
@@ -98,6 +98,19 @@ impl Link {
         }
     }
 
+    async fn connect(&self) -> Result<Connection, BrokerError> {
+        let client = match &self.place {
+            Place::Redis(client) => client,
+            #[cfg(feature = "memory")]
+            Place::Memory(server) => return Ok(Connection::Memory(server.clone())),
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        within(CONNECT_TIMEOUT, connecting).await.map(Connection::Redis)
+    }
+
     async fn discard(&self, generation: u64) {
         let mut state = self.state.lock().await;
         if state.generation == generation {
@@ -107,7 +120,7 @@ impl Link {
 }
 
 /// Waits for Redis, but not for ever: a peer that accepts and says nothing would hold us.
-pub(crate) async fn within<T>(
+pub(super) async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = redis::RedisResult<T>>,
 ) -> Result<T, BrokerError> {

@@ -1,6 +1,17 @@
+//! How the broker speaks to Redis: one connection for commands, one for subscriptions, and the scripts.
+
+mod connection;
+mod link;
+pub(crate) mod listen;
+#[cfg(feature = "memory")]
+pub(crate) mod memory;
+mod subscriber;
+
+use std::time::Duration;
+
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, NAME_MAX_BYTES};
 use carillon_protocol::{Audience, Cursor, Position};
-use redis::{Client, Script, ScriptInvocation, TlsCertificates};
+use redis::{Client, Cmd, FromRedisValue, Script, ScriptInvocation, TlsCertificates};
 
 use crate::history::{History, Part, Reading, begin, merge};
 use crate::ledger;
@@ -8,58 +19,76 @@ use crate::limits::{
     BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, HISTORY_MAX_ENTRIES,
     IDS_KEEP_MS, IDS_MAX, READ_MAX_BYTES, READ_MAX_ENTRIES, history_age_ms,
 };
-use crate::link::Link;
 use crate::{Batch, BrokerError, Claimed, Dead, FanOut, Kind, Names, Refused, Stored};
 
-/// The engine over a Redis server.
-pub(crate) struct RedisEngine {
-    pub(crate) link: Link,
+use link::{Link, Place};
+
+/// What speaks to Redis.
+pub(crate) struct Engine {
+    link: Link,
     names: Names,
     pub(crate) ledger: ledger::Scripts,
     claim: Script,
-    read: Script,
+    read_script: Script,
 }
 
-impl RedisEngine {
+impl Engine {
     pub(crate) fn new(url: &str, names: Names) -> Result<Self, BrokerError> {
-        // redis-rs panics on rediss:// without a provider; a second install is refused, which is as good.
+        // redis-rs panics on rediss:// without a provider; a second install is refused, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = open(url)?;
-        Ok(Self {
-            link: Link::new(client),
+        Ok(Self::at(Place::Redis(Box::new(open(url)?)), names))
+    }
+
+    #[cfg(feature = "memory")]
+    pub(crate) fn memory(server: memory::Server) -> Self {
+        Self::at(Place::Memory(server), Names::default())
+    }
+
+    fn at(place: Place, names: Names) -> Self {
+        Self {
+            link: Link::new(place),
             names,
             ledger: ledger::Scripts::default(),
             claim: appending_script(&[include_str!("ledger/status.lua"), include_str!("claim.lua")]),
-            read: Script::new(&[include_str!("sequence.lua"), include_str!("read.lua")].concat()),
-        })
+            read_script: Script::new(&[include_str!("sequence.lua"), include_str!("read.lua")].concat()),
+        }
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        self.link.client()
+    fn place(&self) -> &Place {
+        self.link.place()
     }
 
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
+    /// Waits before the next try to reach the server. The one in this process tells when it is back.
+    async fn pause(&self, pause: Duration) {
+        match self.place() {
+            Place::Redis(_) => tokio::time::sleep(pause).await,
+            #[cfg(feature = "memory")]
+            Place::Memory(server) => server.reachable().await,
+        }
     }
 
     pub(crate) fn names(&self) -> &Names {
         &self.names
     }
 
-    /// LPUSH and PUBLISH in one round trip.
+    /// LPUSH and PUBLISH in one round trip. They are two commands and no pipeline, in which redis-rs hides the code of an
+    /// error: a full Redis must be told apart from one that refuses.
     pub(crate) async fn push(&self, entries: &[Vec<u8>]) -> Result<u64, BrokerError> {
-        let mut pipe = redis::pipe();
-        pipe.lpush(&self.names.list, entries).publish(&self.names.channel, "new").ignore();
-        let pipe = &pipe;
-        let (waiting,): (u64,) =
-            self.link.run(|mut connection| async move { pipe.query_async(&mut connection).await }).await?;
-        Ok(waiting)
+        let (mut push, mut wake) = (redis::cmd("LPUSH"), redis::cmd("PUBLISH"));
+        push.arg(&self.names.list).arg(entries);
+        wake.arg(&self.names.channel).arg("new");
+        let (waiting, woken) = tokio::join!(self.run::<u64>(&push), self.run::<u64>(&wake));
+        if let (Ok(_), Err(error)) = (&waiting, woken) {
+            // Replicas look at the list by themselves too.
+            tracing::debug!(%error, "a wake-up was not published");
+        }
+        waiting
     }
 
     pub(crate) async fn waiting(&self) -> Result<u64, BrokerError> {
         let mut command = redis::cmd("LLEN");
         command.arg(&self.names.list);
-        self.ask(&command).await
+        self.read(&command).await
     }
 
     pub(crate) async fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
@@ -68,10 +97,8 @@ impl RedisEngine {
         call.arg(BATCH_MAX_ENTRIES).arg(BATCH_MAX_BYTES).arg(ENTRY_MAX_BYTES);
         call.arg(IDS_KEEP_MS).arg(IDS_MAX / 2);
         call.arg(DEAD_MAX_ENTRIES).arg(DEAD_RAW_MAX_BYTES).arg(NAME_MAX_BYTES);
-        let call = &call;
         type Answer = (String, u64, u64, Vec<String>, Vec<Vec<u8>>, Vec<String>);
-        let (epoch, waiting, repeated, refused, claimed, faults): Answer =
-            self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let (epoch, waiting, repeated, refused, claimed, faults): Answer = self.eval(&call).await?;
         let refused = refused
             .chunks_exact(2)
             .map(|pair| Refused { reason: pair[0].clone(), detail: pair[1].clone() })
@@ -107,15 +134,14 @@ impl RedisEngine {
             .arg("size")
             .arg(dead.raw.len());
         command.arg("claimed_by").arg(&dead.claimed_by).arg("raw").arg(raw);
-        let command = &command;
-        self.link.run(|mut connection| async move { command.exec_async(&mut connection).await }).await
+        self.run(&command).await
     }
 
     pub(crate) async fn dead(&self) -> Result<Vec<Dead>, BrokerError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.names.dead()).arg("-").arg("+");
         type Row = (String, Vec<Vec<u8>>);
-        let rows: Vec<Row> = self.ask(&command).await?;
+        let rows: Vec<Row> = self.read(&command).await?;
         rows.iter().map(|(_, fields)| dead_entry(fields)).collect()
     }
 
@@ -145,15 +171,13 @@ impl RedisEngine {
         after: Position,
         limit: usize,
     ) -> Result<Reading, BrokerError> {
-        let mut call = self.read.key(self.names.sequence());
+        let mut call = self.read_script.key(self.names.sequence());
         for audience in audiences {
             call.key(self.names.history(audience));
         }
         call.arg(fresh_epoch()).arg(after.to_string()).arg(limit).arg(READ_MAX_BYTES);
-        let call = &call;
         type Answer = (String, String, String, u64, String, Vec<(String, String, Vec<Vec<u8>>)>);
-        let (epoch, first, last, now_ms, reached, parts): Answer =
-            self.link.ask(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let (epoch, first, last, now_ms, reached, parts): Answer = self.eval_read(&call).await?;
         let parts = audiences
             .iter()
             .zip(parts)
@@ -167,15 +191,37 @@ impl RedisEngine {
         Ok(Reading { epoch, first, last, now_ms, reached: known(&reached)?, parts })
     }
 
-    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, BrokerError> {
+    /// Runs one command. It is not tried again: only the caller knows whether it is idempotent.
+    pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BrokerError> {
+        self.link.run(|mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    /// Runs a command that changes nothing, once more on a new connection when the one at hand had died.
+    pub(crate) async fn read<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BrokerError> {
         self.link.ask(|mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    /// [`Engine::run`] for a script.
+    pub(crate) async fn eval<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, BrokerError> {
+        self.link.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await
+    }
+
+    /// [`Engine::read`] for a script.
+    pub(crate) async fn eval_read<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, BrokerError> {
+        self.link.ask(|mut connection| async move { call.invoke_async(&mut connection).await }).await
     }
 
     /// A Redis that may evict keys would lose entries without a word; this says so in the log.
     pub(crate) async fn check_policy(&self) -> Result<Option<String>, BrokerError> {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg("maxmemory-policy");
-        let answer: Vec<String> = self.ask(&command).await?;
+        let answer: Vec<String> = self.read(&command).await?;
         Ok(answer.into_iter().nth(1))
     }
 }

@@ -1,16 +1,11 @@
 use std::time::{Duration, Instant};
 
 use carillon_protocol::{Audience, Backoff};
-use futures_util::StreamExt;
-use redis::aio::{PubSubSink, PubSubStream};
 
+use super::Engine;
+use super::subscriber::{Message, Subscriber};
 use crate::event::{Generations, unconfirmed};
-use crate::limits::{
-    CONNECT_TIMEOUT, PING_EVERY, PING_TIMEOUT, RECONNECT_CAP_MS, RESPONSE_TIMEOUT, STABLE_AFTER,
-    SUBSCRIBE_MAX_AUDIENCES,
-};
-use crate::link::within;
-use crate::redis_engine::RedisEngine;
+use crate::limits::{PING_EVERY, RECONNECT_CAP_MS, STABLE_AFTER, SUBSCRIBE_MAX_AUDIENCES};
 use crate::state::{self, heard_on};
 use crate::wire::decode_fanout;
 use crate::{BrokerError, Event, Revocation, Subscriptions};
@@ -18,7 +13,7 @@ use crate::{BrokerError, Event, Revocation, Subscriptions};
 /// Hears wake-ups and fan-out on a connection of its own, for ever: it connects again whenever the
 /// connection ends, or is silent when asked for a sign of life. Messages of the time between are
 /// gone, which [`Event::Down`] and [`Event::Up`] tell.
-pub(crate) async fn listen(engine: &RedisEngine, subscriptions: &Subscriptions, mut on: impl FnMut(Event)) {
+pub(crate) async fn listen(engine: &Engine, subscriptions: &Subscriptions, mut on: impl FnMut(Event)) {
     let mut backoff = Backoff::new(100, RECONNECT_CAP_MS);
     loop {
         let mut up = false;
@@ -44,44 +39,36 @@ pub(crate) async fn listen(engine: &RedisEngine, subscriptions: &Subscriptions, 
         if up || backoff.attempt() == 1 {
             tracing::warn!(retry.ms = wait_ms, %error, "fan-out connection to Redis is down");
         }
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        engine.pause(Duration::from_millis(wait_ms)).await;
     }
 }
 
-type Connection = (PubSubSink, PubSubStream);
-
-async fn connect(engine: &RedisEngine) -> Result<Connection, BrokerError> {
-    let mut pubsub = within(CONNECT_TIMEOUT, engine.client().get_async_pubsub()).await?;
+async fn connect(engine: &Engine) -> Result<Subscriber, BrokerError> {
+    let mut subscriber = Subscriber::connect(engine.place()).await?;
     let names = engine.names();
-    within(RESPONSE_TIMEOUT, pubsub.subscribe(&[&names.channel, &names.control()])).await?;
-    Ok(pubsub.split())
+    subscriber.subscribe(&[names.channel.clone(), names.control()]).await?;
+    Ok(subscriber)
 }
 
 /// Serves one connection until it fails, and says why it did.
 async fn hear(
-    engine: &RedisEngine,
-    (mut sink, mut stream): Connection,
+    engine: &Engine,
+    mut subscriber: Subscriber,
     subscriptions: &Subscriptions,
     on: &mut impl FnMut(Event),
 ) -> BrokerError {
     on(Event::Up);
     let mut subscribed = Generations::new();
-    if let Err(error) = follow(engine, &mut sink, subscriptions, &mut subscribed, on).await {
+    if let Err(error) = follow(engine, &mut subscriber, subscriptions, &mut subscribed, on).await {
         return error;
     }
     let mut ping = tokio::time::interval(PING_EVERY);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let done = tokio::select! {
-            message = stream.next() => match message {
-                None => Err(BrokerError::Away("the connection was closed".to_owned())),
-                Some(message) => {
-                    hear_message(engine, &message, &subscribed, on);
-                    Ok(())
-                }
-            },
-            () = subscriptions.changed() => follow(engine, &mut sink, subscriptions, &mut subscribed, on).await,
-            _ = ping.tick() => within(PING_TIMEOUT, sink.ping::<redis::Value>()).await.map(|_| ()),
+            message = subscriber.next() => message.map(|message| hear_message(engine, &message, &subscribed, on)),
+            () = subscriptions.changed() => follow(engine, &mut subscriber, subscriptions, &mut subscribed, on).await,
+            _ = ping.tick() => subscriber.ping().await,
         };
         if let Err(error) = done {
             return error;
@@ -89,15 +76,10 @@ async fn hear(
     }
 }
 
-fn hear_message(
-    engine: &RedisEngine,
-    message: &redis::Msg,
-    subscribed: &Generations,
-    on: &mut impl FnMut(Event),
-) {
-    let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
+fn hear_message(engine: &Engine, message: &Message, subscribed: &Generations, on: &mut impl FnMut(Event)) {
+    let Message { channel, payload } = message;
     let names = engine.names();
-    if channel == names.channel {
+    if *channel == names.channel {
         on(Event::Wake);
     } else if let Some(name) = channel.strip_prefix(&names.users) {
         heard_on(name, payload, subscribed).for_each(on);
@@ -115,8 +97,8 @@ fn hear_message(
 
 /// Brings the subscriptions of the connection into line with what is wanted.
 async fn follow(
-    engine: &RedisEngine,
-    sink: &mut PubSubSink,
+    engine: &Engine,
+    subscriber: &mut Subscriber,
     subscriptions: &Subscriptions,
     subscribed: &mut Generations,
     on: &mut impl FnMut(Event),
@@ -125,10 +107,10 @@ async fn follow(
     let gone: Vec<_> = subscribed.keys().filter(|audience| !wanted.contains_key(audience)).cloned().collect();
     for audiences in gone.chunks(SUBSCRIBE_MAX_AUDIENCES) {
         let channels: Vec<_> = audiences.iter().flat_map(|gone| left_by(engine, gone, &wanted)).collect();
-        within(RESPONSE_TIMEOUT, sink.unsubscribe(channels)).await?;
+        subscriber.unsubscribe(&channels).await?;
     }
     for audiences in unconfirmed(&wanted, subscribed).chunks(SUBSCRIBE_MAX_AUDIENCES) {
-        within(RESPONSE_TIMEOUT, sink.subscribe(channels(engine, audiences))).await?;
+        subscriber.subscribe(&channels(engine, audiences)).await?;
         // Asked after the confirmation: whatever comes later than this tail will be heard.
         let tail = engine.tail().await?;
         on(Event::Subscribed { audiences: audiences.to_vec(), tail });
@@ -137,11 +119,11 @@ async fn follow(
     Ok(())
 }
 
-fn channels(engine: &RedisEngine, audiences: &[Audience]) -> Vec<String> {
+fn channels(engine: &Engine, audiences: &[Audience]) -> Vec<String> {
     audiences.iter().flat_map(|audience| channels_of(engine, audience)).collect()
 }
 
-fn channels_of(engine: &RedisEngine, audience: &Audience) -> Vec<String> {
+fn channels_of(engine: &Engine, audience: &Audience) -> Vec<String> {
     let names = engine.names();
     let mut channels = vec![names.fanout(audience)];
     if let Audience::User(user) = audience {
@@ -152,7 +134,7 @@ fn channels_of(engine: &RedisEngine, audience: &Audience) -> Vec<String> {
 
 /// The channels of an audience that nobody else who is wanted has too. Only users share any, with one whose
 /// name is theirs and `:state`.
-fn left_by(engine: &RedisEngine, gone: &Audience, wanted: &Generations) -> Vec<String> {
+fn left_by(engine: &Engine, gone: &Audience, wanted: &Generations) -> Vec<String> {
     let mut channels = channels_of(engine, gone);
     if let Audience::User(user) = gone {
         let shared = [Some(format!("{user}:state")), user.strip_suffix(":state").map(str::to_owned)];

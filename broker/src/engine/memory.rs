@@ -1,0 +1,113 @@
+//! A small Redis inside this process: the commands that the scripts of this crate use, over a map of keys. The scripts
+//! are those that a Redis server runs, so that each rule is written once; the demo and fast tests run on it.
+
+mod commands;
+mod faults;
+mod keyspace;
+mod lua;
+mod pubsub;
+mod stream;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redis::{Cmd, RedisError, RedisResult, Value};
+use tokio::sync::Notify;
+
+pub use faults::Faults;
+use keyspace::Keyspace;
+use lua::Scripts;
+pub(super) use pubsub::Subscription;
+
+/// Milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// An argument of a command, a key, a field, a member or a value.
+type Bytes = Vec<u8>;
+/// What a command answers; an error begins with its code, as `WRONGTYPE …`.
+type Reply = Result<Value, String>;
+
+/// The server: cheap to clone, shared by all connections to it.
+#[derive(Clone)]
+pub(crate) struct Server(Arc<Shared>);
+
+struct Shared {
+    /// One command or script at a time, as on a Redis server.
+    scripts: Mutex<Scripts>,
+    data: Arc<Mutex<Data>>,
+    /// Notified when the server is reachable again.
+    back: Notify,
+}
+
+/// All that a command can reach.
+struct Data {
+    keys: Keyspace,
+    subscribers: pubsub::Subscribers,
+    /// Names the data set: a restart without data, and a promoted replica, have another.
+    replid: String,
+    faults: faults::Switches,
+}
+
+impl Server {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let data = Arc::new(Mutex::new(Data {
+            keys: Keyspace::new(clock),
+            subscribers: pubsub::Subscribers::default(),
+            replid: random_replid(),
+            faults: faults::Switches::default(),
+        }));
+        let scripts = Mutex::new(Scripts::new(Arc::clone(&data)));
+        Self(Arc::new(Shared { scripts, data, back: Notify::new() }))
+    }
+
+    /// Carries out one command, as a connection to the server does.
+    pub(super) fn execute(&self, command: &Cmd) -> RedisResult<Value> {
+        let arguments: Vec<Bytes> = command
+            .args_iter()
+            .map(|argument| match argument {
+                redis::Arg::Simple(bytes) => bytes.to_vec(),
+                _ => b"0".to_vec(),
+            })
+            .collect();
+        let mut scripts = self.0.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.data().faults.away {
+            return Err(away("a test has taken the server away"));
+        }
+        let name = arguments.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+        let reply = match name.as_slice() {
+            b"EVALSHA" | b"EVAL" | b"SCRIPT" => scripts.run(&arguments),
+            _ => self.data().call(&arguments),
+        };
+        let lost = self.data().faults.lose(&arguments);
+        drop(scripts);
+        if lost {
+            return Err(away("the command was carried out, and its reply was lost"));
+        }
+        reply.map_err(|error| error_of(&error))
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        lock(&self.0.data)
+    }
+}
+
+fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
+    data.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a client sees whose connection ended.
+fn away(detail: &str) -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::ConnectionReset, detail).into()
+}
+
+/// An error as redis-rs reads it from a server, which knows its code.
+fn error_of(error: &str) -> RedisError {
+    let line = format!("-{}\r\n", error.replace(['\r', '\n'], " "));
+    match redis::parse_redis_value(line.as_bytes()) {
+        Ok(Value::ServerError(error)) => error.into(),
+        _ => away(error),
+    }
+}
+
+fn random_replid() -> String {
+    (0..5).map(|_| format!("{:08x}", fastrand::u32(..))).collect()
+}

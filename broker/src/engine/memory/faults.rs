@@ -1,0 +1,86 @@
+use super::keyspace::Keyspace;
+use super::{Bytes, Data, Server, random_replid};
+
+/// The levers with which tests break the server.
+#[derive(Clone)]
+pub struct Faults(Server);
+
+/// How the server is broken now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Switches {
+    pub(super) away: bool,
+    pub(super) full: bool,
+    lose_reply: bool,
+}
+
+impl Switches {
+    /// Whether the reply of this command is lost. Only scripts lose theirs: a plain command is too small a target.
+    pub(super) fn lose(&mut self, arguments: &[Bytes]) -> bool {
+        let is_script = arguments.first().is_some_and(|name| name.eq_ignore_ascii_case(b"EVALSHA"));
+        is_script && std::mem::take(&mut self.lose_reply)
+    }
+}
+
+impl Faults {
+    pub(crate) fn new(server: Server) -> Self {
+        Self(server)
+    }
+
+    /// Ends every subscription, as a killed connection does.
+    pub fn cut_subscribers(&self) {
+        self.0.data().subscribers.cut();
+    }
+
+    /// The next script is carried out and its reply is lost.
+    pub fn lose_next_reply(&self) {
+        self.0.data().faults.lose_reply = true;
+    }
+
+    /// Nothing answers until [`Faults::come_back`].
+    pub fn go_away(&self) {
+        let mut data = self.0.data();
+        data.faults.away = true;
+        data.subscribers.cut();
+    }
+
+    /// Answers again.
+    pub fn come_back(&self) {
+        self.0.data().faults.away = false;
+        self.0.0.back.notify_waiters();
+    }
+
+    /// Refuses every command that needs memory while `full`, as a server at its maxmemory does.
+    pub fn fill(&self, full: bool) {
+        self.0.data().faults.full = full;
+    }
+
+    /// All data is lost, as after a restart without persistence.
+    pub fn forget(&self) {
+        let mut data = self.0.data();
+        data.keys.clear();
+        data.replid = random_replid();
+        data.subscribers.cut();
+    }
+
+    /// All data is lost and every connection stays, as when someone flushes the database.
+    pub fn flush(&self) {
+        self.0.data().keys.clear();
+    }
+
+    /// A lever that brings back the data as they are now, under a new epoch, as a promoted replica that lagged does.
+    pub fn remember(&self) -> impl FnOnce() + use<> {
+        let (server, earlier): (Server, Keyspace) = (self.0.clone(), self.0.data().keys.clone());
+        move || {
+            let mut data = server.data();
+            data.keys = earlier;
+            data.replid = random_replid();
+            data.subscribers.cut();
+        }
+    }
+
+    /// Carries out one command on the server, as an operator does by hand, and returns whether it was accepted.
+    pub fn run(&self, command: &[&str]) -> bool {
+        let command: Vec<Bytes> = command.iter().map(|word| word.as_bytes().to_vec()).collect();
+        Data::call(&mut self.0.data(), &command).is_ok()
+    }
+}

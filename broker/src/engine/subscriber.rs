@@ -1,0 +1,82 @@
+use futures_util::StreamExt;
+use redis::Client;
+use redis::aio::{PubSubSink, PubSubStream};
+
+use super::link::{Place, within};
+#[cfg(feature = "memory")]
+use super::memory::Subscription;
+use crate::BrokerError;
+use crate::limits::{CONNECT_TIMEOUT, PING_TIMEOUT, RESPONSE_TIMEOUT};
+
+/// A connection for subscriptions: to a Redis server, or to the one inside this process.
+pub(super) enum Subscriber {
+    Redis(PubSubSink, PubSubStream),
+    #[cfg(feature = "memory")]
+    Memory(Subscription),
+}
+
+/// What was published on a channel.
+pub(super) struct Message {
+    pub(super) channel: String,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Subscriber {
+    pub(super) async fn connect(place: &Place) -> Result<Self, BrokerError> {
+        match place {
+            Place::Redis(client) => Self::to(client).await,
+            #[cfg(feature = "memory")]
+            Place::Memory(server) => server.subscriber().map(Self::Memory).ok_or_else(closed),
+        }
+    }
+
+    async fn to(client: &Client) -> Result<Self, BrokerError> {
+        let pubsub = within(CONNECT_TIMEOUT, client.get_async_pubsub()).await?;
+        let (sink, stream) = pubsub.split();
+        Ok(Self::Redis(sink, stream))
+    }
+
+    pub(super) async fn subscribe(&mut self, channels: &[String]) -> Result<(), BrokerError> {
+        match self {
+            Self::Redis(sink, _) => within(RESPONSE_TIMEOUT, sink.subscribe(channels)).await,
+            #[cfg(feature = "memory")]
+            Self::Memory(subscription) => subscription.subscribe(channels).then_some(()).ok_or_else(closed),
+        }
+    }
+
+    pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> Result<(), BrokerError> {
+        match self {
+            Self::Redis(sink, _) => within(RESPONSE_TIMEOUT, sink.unsubscribe(channels)).await,
+            #[cfg(feature = "memory")]
+            Self::Memory(subscription) => subscription.unsubscribe(channels).then_some(()).ok_or_else(closed),
+        }
+    }
+
+    /// Makes sure that the peer is there: a dead one sends no error.
+    pub(super) async fn ping(&mut self) -> Result<(), BrokerError> {
+        match self {
+            Self::Redis(sink, _) => within(PING_TIMEOUT, sink.ping::<redis::Value>()).await.map(|_| ()),
+            #[cfg(feature = "memory")]
+            Self::Memory(subscription) => subscription.is_alive().then_some(()).ok_or_else(closed),
+        }
+    }
+
+    /// The next message. A call that is dropped loses none.
+    pub(super) async fn next(&mut self) -> Result<Message, BrokerError> {
+        let message = match self {
+            Self::Redis(_, stream) => stream.next().await.map(|message| {
+                let channel = message.get_channel_name().to_owned();
+                Message { channel, payload: message.get_payload_bytes().to_vec() }
+            }),
+            #[cfg(feature = "memory")]
+            Self::Memory(subscription) => {
+                subscription.next().await.map(|(channel, payload)| Message { channel, payload })
+            }
+        };
+        message.ok_or_else(closed)
+    }
+}
+
+fn closed() -> BrokerError {
+    BrokerError::Away("the connection was closed".to_owned())
+}

@@ -24,17 +24,24 @@ pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     for c in json.chars() {
         match c {
             '\t' | '\n' | '\r' => out.push(' '),
-            // All that act stand in the Basic Multilingual Plane: four digits do.
-            c if acts(c) => write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes all"),
+            c if acts(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}").expect("a string takes all");
+                }
+            }
             c => out.push(c),
         }
     }
     out.into()
 }
 
-/// Control characters, line and paragraph separators, and marks that change the direction of writing.
+/// Control characters, line and paragraph separators, marks that change the direction of writing (Unicode's
+/// `Bidi_Control`), and others that are not seen (of its category Cf) but for the joiners that scripts and emoji need.
 fn acts(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -46,13 +53,15 @@ mod tests {
         assert_eq!(plain("größer 🔔 \"x\""), "größer 🔔 \"x\"");
         assert_eq!(plain("a\n\u{1b}[31mb\u{9b}\u{7f}"), "a\\n\\u{1b}[31mb\\u{9b}\\u{7f}");
         assert_eq!(plain("\u{202e}txt.exe"), "\\u{202e}txt.exe");
+        assert_eq!(plain("\u{61c}a\u{200b}\u{e0041}"), "\\u{61c}a\\u{200b}\\u{e0041}");
+        assert_eq!(plain("👩\u{200d}🔧 ✔\u{fe0f}"), "👩\u{200d}🔧 ✔\u{fe0f}");
     }
 
     #[test]
     fn json_stays_the_same_document() {
-        let json = "{\n\t\"a\":\"\u{9b}\u{7f}\u{2028}\\n\"}";
+        let json = "{\n\t\"a\":\"\u{9b}\u{7f}\u{2028}\u{e0041}\\n\"}";
         let line = plain_json(json);
-        assert_eq!(line, "{  \"a\":\"\\u009b\\u007f\\u2028\\n\"}");
+        assert_eq!(line, "{  \"a\":\"\\u009b\\u007f\\u2028\\udb40\\udc41\\n\"}");
         let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
         assert_eq!(read(&line), read(json));
     }

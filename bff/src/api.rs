@@ -1,22 +1,26 @@
 //! `GET` and `POST /api/notifications`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carillon_broker::{History, Kind, Recalled, Revocation, Stored};
+use bytes::Bytes;
+use carillon_broker::{Kind, Recalled, Revocation, Stored};
 use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
-use carillon_protocol::{Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
+use carillon_protocol::{Audience, Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::App;
-use crate::metrics;
-use crate::reader::{Caller, query, since};
+use crate::budget::Permit;
+use crate::metrics::{self, Limit};
+use crate::reader::{Caller, cursor, query, since};
 use crate::reply::Refusal;
 use crate::signature::Verified;
 use crate::signing::is_signed;
@@ -24,54 +28,171 @@ use crate::signing::is_signed;
 /// Reads of history for one page at most; a full page of small notifications takes half of them. Where history
 /// holds much else, the page ends with what it has.
 const PAGE_MAX_READS: usize = 16;
+/// Bytes of pages that are read, or wait to be written, at most.
+pub(crate) const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// What a page is expected to take while it is read: its notifications, and its JSON.
+const PAGE_HELD_BYTES: usize = 2 * PAGE_MAX_BYTES;
+/// A request waits this long for its turn to read a page.
+const PAGE_TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Seconds after which a client that was refused a page is asked to come back.
+const PAGE_RETRY_SECONDS: u64 = 5;
+/// The `before` of the newest page.
+const NOW: &str = "now";
 
-/// `GET /api/notifications?since=&limit=`: history, oldest first; without `since` from its beginning.
-pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Json<Page>, Refusal> {
+/// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With
+/// `before`, the page is the last one before a cursor or `now`, and begins no earlier than after `since`.
+pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
     let limit = limit(&parts)?;
-    let since = since(&parts)?;
+    let since = since(&parts);
     let caller = app.caller(&parts).await?;
+    let mut permit = app.page_permit(&caller).await?;
     let audiences = caller.audiences();
-    let resumes = since.is_some();
-    let mut at = match since {
-        Some(cursor) => cursor,
-        None => Cursor { position: Position::ZERO, ..app.broker.tail().await? },
+    let page = match query(&parts, "before") {
+        None => app.page_after(&audiences, since, limit).await?,
+        Some(before) => app.page_before(&audiences, before_cursor(&before), since, limit).await?,
     };
-    let read = app.read_position(&caller).await?;
-    let mut page = Page { items: Vec::new(), next: String::new(), gap: false, read };
-    for _ in 0..PAGE_MAX_READS {
-        let history = app.feeds.history(&audiences, &at, limit - page.items.len()).await?;
-        page.gap |= resumes && history.gap.is_some();
-        let ended = history.ended;
-        let full;
-        (at, full) = take(history, limit, &mut page.items);
-        if ended || full {
-            break;
-        }
-    }
-    page.next = at.to_string();
-    Ok(Json(page))
+    let page = Page { read: app.read_position(&caller).await?, ..page };
+    let json = serde_json::to_vec(&page).unwrap_or_default();
+    permit.shrink(json.len());
+    let body = Bytes::from_owner(HeldPage { json, _permit: permit });
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// Moves what fits from a read of history to a page. Says how far that came, and whether the page is full.
-fn take(history: History, limit: usize, items: &mut Vec<PageItem>) -> (Cursor, bool) {
-    let mut bytes: usize = items.iter().map(|item| item.notification.get().len()).sum();
-    let mut at = history.from;
-    for Recalled { claimed_by, stored, .. } in history.entries {
-        let cursor = Cursor { position: stored.position, ..history.reached.clone() };
-        if let Some(notification) = notification(&stored) {
-            bytes += notification.get().len();
-            if bytes > PAGE_MAX_BYTES && !items.is_empty() {
-                return (at, true);
-            }
-            items.push(PageItem { cursor: cursor.to_string(), claimed_by, notification });
-        }
-        at = cursor;
-        if items.len() == limit {
-            return (at, true);
-        }
+/// Where a page that is read back begins; `None` is the newest entry.
+fn before_cursor(text: &str) -> Option<Cursor> {
+    if text == NOW { None } else { Some(cursor(text)) }
+}
+
+/// A page that counts until it is written.
+struct HeldPage {
+    json: Vec<u8>,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for HeldPage {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
     }
-    (history.reached, false)
+}
+
+impl App {
+    async fn page_permit(&self, caller: &Caller) -> Result<Permit, Refusal> {
+        let permit = self.page_budget.take(PAGE_HELD_BYTES, caller.network, PAGE_TURN_TIMEOUT).await;
+        permit.ok_or_else(|| {
+            metrics::limit_reached(Limit::PageBytes);
+            let detail = "too many pages of history are read at this moment; try again shortly";
+            Refusal::unavailable("history is busy", detail, PAGE_RETRY_SECONDS)
+        })
+    }
+
+    /// The page after a cursor, or from the beginning.
+    async fn page_after(
+        &self,
+        audiences: &[Audience],
+        since: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, Refusal> {
+        let resumes = since.is_some();
+        let mut at = match since {
+            Some(cursor) => cursor,
+            None => Cursor { position: Position::ZERO, ..self.broker.tail().await? },
+        };
+        let (mut items, mut gap) = (Items::new(limit), false);
+        for _ in 0..PAGE_MAX_READS {
+            metrics::history_read();
+            let history = self.broker.history(audiences, &at, limit - items.all.len()).await?;
+            metrics::history_unreadable(history.unreadable);
+            gap |= resumes && !history.gaps.is_empty();
+            at = history.from;
+            let is_full = !items.add(history.entries, &history.reached.epoch, &mut at);
+            if is_full {
+                break;
+            }
+            at = history.reached;
+            if history.ended {
+                break;
+            }
+        }
+        Ok(Page { items: items.all, next: at.to_string(), previous: None, gap, read: None })
+    }
+
+    /// The page before a cursor, or the newest; no further back than a cursor, where one is named.
+    async fn page_before(
+        &self,
+        audiences: &[Audience],
+        before: Option<Cursor>,
+        since: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, Refusal> {
+        let (begin, gap) = match &since {
+            Some(since) => {
+                metrics::history_read();
+                let first = self.broker.history(audiences, since, 1).await?;
+                (first.from.position, !first.gaps.is_empty())
+            }
+            None => (Position::ZERO, false),
+        };
+        let mut items = Items::new(limit);
+        let (mut at, mut next, mut previous) = (before, None, None);
+        for _ in 0..PAGE_MAX_READS {
+            metrics::history_read();
+            let history = self.broker.history_before(audiences, at.as_ref(), limit - items.all.len()).await?;
+            metrics::history_unreadable(history.unreadable);
+            next.get_or_insert_with(|| history.from.clone());
+            let mut oldest = history.from;
+            let entries = history.entries.into_iter().rev();
+            let newest_first = entries.take_while(|recalled| recalled.stored.position > begin);
+            let ended = history.ended || history.reached.position <= begin;
+            let is_full = !items.add(newest_first, &history.reached.epoch, &mut oldest);
+            previous = if is_full { Some(oldest) } else { Some(history.reached).filter(|_| !ended) };
+            if is_full || previous.is_none() {
+                break;
+            }
+            at.clone_from(&previous);
+        }
+        items.all.reverse();
+        Ok(Page {
+            items: items.all,
+            next: next.map(|next| next.to_string()).unwrap_or_default(),
+            previous: previous.map(|previous| previous.to_string()),
+            gap,
+            read: None,
+        })
+    }
+}
+
+/// The items of a page, within its bounds.
+struct Items {
+    all: Vec<PageItem>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Items {
+    fn new(limit: usize) -> Self {
+        Self { all: Vec::new(), bytes: 0, limit }
+    }
+
+    /// Adds notifications while there is room, and moves `at` to the last entry that was taken. Returns whether there
+    /// is room for more.
+    fn add(&mut self, entries: impl IntoIterator<Item = Recalled>, epoch: &str, at: &mut Cursor) -> bool {
+        for Recalled { claimed_by, stored, .. } in entries {
+            let cursor = Cursor { epoch: epoch.to_owned(), position: stored.position };
+            if let Some(notification) = notification(&stored) {
+                self.bytes += notification.get().len();
+                if self.bytes > PAGE_MAX_BYTES && !self.all.is_empty() {
+                    return false;
+                }
+                self.all.push(PageItem { cursor: cursor.to_string(), claimed_by, notification });
+            }
+            *at = cursor;
+            if self.all.len() == self.limit {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 fn notification(stored: &Stored) -> Option<Box<RawValue>> {

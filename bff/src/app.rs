@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Budget;
 use crate::config::Publishing;
-use crate::feed::{Clock, Feed, Feeds, Joined, Output, Reader};
+use crate::feed::{Clock, Feed, Feeds, Joined, Reader};
 use crate::hub::connection_id;
 use crate::identity::Identities;
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::messages::Written;
 use crate::reader::{Caller, credential};
 use crate::reply::Refusal;
@@ -24,8 +26,6 @@ use crate::signing::Signing;
 
 /// At the end, readers are let go one by one over this time, so that they do not all come back at once.
 const DRAIN_SPREAD: Duration = Duration::from_secs(5);
-/// A reader that is let go comes back within this many milliseconds.
-pub(crate) const RECONNECT_MAX_MS: u64 = 500;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -41,12 +41,16 @@ pub(crate) struct Shared {
     pub(crate) signing: Signing,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) sealing: Arc<Sealing>,
-    /// Notes to which connections messages were written.
+    /// Records to which connections messages were written.
     pub(crate) written: Written,
     /// Notified when a job was put into the queue.
     pub(crate) jobs: Arc<Notify>,
     /// Notified when a message for the application was stored; `None` where there is no application.
     pub(crate) upstream: Option<Arc<Notify>>,
+    /// How full Redis is.
+    pub(crate) memory: Arc<Memory>,
+    /// What pages of history over HTTP are taken from.
+    pub(crate) page_budget: Arc<Budget>,
     /// Milliseconds since 1970.
     pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.
@@ -77,6 +81,7 @@ impl App {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is going away", detail));
         }
         let place = self.limits.admit(caller.user(), caller.network)?;
+        let topics = self.feeds.take_topics(&reader)?;
         let (mut feed, joined) = self.feeds.join(reader).await?;
         if let Some(identity) = &caller.identity {
             let credential = credential(identity);
@@ -86,7 +91,7 @@ impl App {
                 return Err(Refusal::token("the token was revoked: sign in again"));
             }
         }
-        feed.hold(place);
+        feed.hold(place, topics);
         Ok((feed, joined))
     }
 
@@ -108,14 +113,6 @@ impl App {
             read: self.read_position(caller).await?,
         };
         Ok((feed, welcome))
-    }
-
-    /// Notes that the messages of an output go to a connection.
-    pub(crate) fn note_written(&self, feed: &Feed, output: &Output) {
-        if !output.messages.is_empty() {
-            let connection = connection_id(&self.run, feed.id());
-            output.messages.iter().for_each(|id| self.written.note(id, &connection));
-        }
     }
 
     /// The moment of this process's clock that is `at_ms` since 1970.

@@ -12,6 +12,7 @@ use crate::presence::PresenceOptions;
 use crate::profiles::ProfileOptions;
 use crate::server::Patience;
 use crate::signing::{Signing, SigningOptions};
+use crate::storage::StorageOptions;
 use crate::token::Tokens;
 use crate::upstream::UpstreamOptions;
 
@@ -48,6 +49,9 @@ pub struct Config {
     /// Lets anybody sign in as anybody, with the first JWT_SECRET: for demonstrations only
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in: bool,
+    /// What is kept in Redis
+    #[command(flatten)]
+    pub storage: StorageOptions,
     #[command(flatten)]
     pub identity: IdentityOptions,
     #[command(flatten)]

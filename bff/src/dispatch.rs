@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_broker::{Batch, Broker, BrokerError, Claimed, Dead, Event, FanOut, Fanout, Stored, heard_as};
-use carillon_protocol::{Backoff, Entry, Position};
+use carillon_broker::{Batch, Broker, BrokerError, Claimed, Dead, FanOut, Fanout, heard_as};
+use carillon_protocol::{Backoff, Entry, Position, Refusal};
+use carillon_service::Latch;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
@@ -11,8 +13,17 @@ use crate::metrics;
 
 /// The list is looked at this often even if no wake-up comes.
 const POLL_EVERY: Duration = Duration::from_secs(1);
+/// A claim is made this often even if the list is empty: it shows that one would succeed.
+const PROBE_EVERY: Duration = Duration::from_secs(4);
+/// A replica whose last claim that succeeded was this long ago is not ready.
+const FAILING_AFTER: Duration = Duration::from_secs(10);
 /// The longest pause after a claim that failed.
 const RETRY_CAP_MS: u64 = 1_000;
+/// A replica that took nothing lately waits up to this long before it looks at the list: one wakes before the others, and
+/// what it takes costs them no script.
+const YIELD_MAX: Duration = Duration::from_millis(2);
+/// Whoever took something this short ago goes first.
+const FIRST_FOR: Duration = Duration::from_millis(100);
 
 /// Takes entries from the list, as one of several replicas that race for them.
 pub(crate) struct Dispatch {
@@ -22,20 +33,32 @@ pub(crate) struct Dispatch {
     pub(crate) fan_out: FanOut,
     /// Notified by wake-ups and reconnects; what comes while a claim runs coalesces into one more.
     pub(crate) wake: Arc<Notify>,
+    /// Set while claims succeed.
+    pub(crate) claims: Latch,
+}
+
+/// What came of one look at the list.
+enum Look {
+    /// There may be more.
+    More,
+    /// Nothing waits.
+    Empty,
 }
 
 impl Dispatch {
     /// Claims at start, at every wake-up, and on a poll, until the list is empty, one claim at a time.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
+        let (mut succeeded, mut took): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             // A claim that was begun is finished: its refusals are ours to write down.
-            let pause = match self.broker.claim(&self.replica, self.fan_out).await {
-                Ok(batch) => {
+            let pause = match self.look(&mut succeeded, &mut took).await {
+                Ok(look) => {
                     backoff.reset();
-                    let more = batch.waiting > 0;
-                    self.take(batch).await;
-                    if more { Duration::ZERO } else { POLL_EVERY }
+                    match look {
+                        Look::More => Duration::ZERO,
+                        Look::Empty => POLL_EVERY,
+                    }
                 }
                 Err(error) => {
                     metrics::claim_failed();
@@ -46,13 +69,38 @@ impl Dispatch {
                     Duration::from_millis(wait_ms)
                 }
             };
+            self.claims.set(succeeded.is_some_and(|at| at.elapsed() < FAILING_AFTER));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = self.wake.notified(), if !pause.is_zero() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            if took.is_none_or(|at| at.elapsed() >= FIRST_FOR) {
+                tokio::time::sleep(YIELD_MAX.mul_f64(fastrand::f64())).await;
+            }
         }
+    }
+
+    /// Looks whether something waits, which costs Redis next to nothing, and claims it.
+    async fn look(
+        &self,
+        succeeded: &mut Option<Instant>,
+        took: &mut Option<Instant>,
+    ) -> Result<Look, BrokerError> {
+        let is_probe = succeeded.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
+        if !is_probe && self.broker.waiting().await? == 0 {
+            return Ok(Look::Empty);
+        }
+        metrics::claim_begun();
+        let batch = self.broker.claim(&self.replica, self.fan_out).await?;
+        *succeeded = Some(Instant::now());
+        if batch.taken() > 0 {
+            *took = *succeeded;
+        }
+        let look = if batch.waiting > 0 { Look::More } else { Look::Empty };
+        self.take(batch).await;
+        Ok(look)
     }
 
     async fn take(&self, batch: Batch) {
@@ -65,24 +113,25 @@ impl Dispatch {
                 "Redis refused what follows a claim: readers may wait until they turn to history"
             );
         }
-        if self.fan_out == FanOut::All {
-            self.hub.claimed_in(&batch.epoch);
-        }
         for refused in &batch.refused {
-            self.refused(&refused.reason, &refused.detail, Position::ZERO);
+            refused_entry(&refused.reason, &refused.detail, Position::ZERO);
         }
         let mut missing = 0;
-        for Claimed { audience, stored } in batch.claimed {
-            if let Err(refusal) = Entry::read(&stored.raw, stored.position) {
-                self.refused(refusal.reason.as_str(), &refusal.detail, stored.position);
-                // Each attempt takes seconds when Redis has vanished, and a stop does not wait for 64 of them.
-                if missing > 0 || self.bury(&refusal, stored).await.is_err() {
-                    missing += 1;
+        for claimed in batch.claimed {
+            match Entry::read(&claimed.stored.raw, claimed.stored.position) {
+                Err(refusal) => {
+                    refused_entry(refusal.reason.as_str(), &refusal.detail, claimed.stored.position);
+                    // Each attempt takes seconds when Redis has vanished, and a stop does not wait for 64 of them.
+                    if missing > 0 || self.bury(&refusal, claimed).await.is_err() {
+                        missing += 1;
+                    }
                 }
-            } else if self.fan_out == FanOut::Own {
-                let (epoch, claimed_by) = (batch.epoch.clone(), self.replica.to_string());
-                let (audience, entries) = (heard_as(&audience), vec![stored]);
-                self.hub.hear(&Event::Fanout(Fanout { audience, epoch, claimed_by, entries }));
+                Ok(_) if self.fan_out == FanOut::Own => {
+                    let (epoch, claimed_by) = (batch.epoch.clone(), self.replica.to_string());
+                    let (audience, entries) = (heard_as(&claimed.audience), vec![claimed.stored]);
+                    self.hub.fanout(&Fanout { audience, epoch, claimed_by, entries });
+                }
+                Ok(_) => {}
             }
         }
         if missing > 0 {
@@ -90,19 +139,16 @@ impl Dispatch {
         }
     }
 
-    fn refused(&self, reason: &str, detail: &str, position: Position) {
-        metrics::refused(reason);
-        tracing::warn!(entry.position = %position, reason, detail, "an entry that cannot be read went to the dead list");
-    }
-
-    async fn bury(&self, refusal: &carillon_protocol::Refusal, stored: Stored) -> Result<(), BrokerError> {
+    async fn bury(&self, refusal: &Refusal, claimed: Claimed) -> Result<(), BrokerError> {
+        let Claimed { stored, remembered, .. } = claimed;
         let dead = Dead {
             reason: refusal.reason.as_str().to_owned(),
             detail: refusal.detail.clone(),
             claimed_by: self.replica.to_string(),
             raw: stored.raw,
+            ..Dead::default()
         };
-        let buried = self.broker.bury(&dead).await;
+        let buried = self.broker.bury(&dead, &remembered).await;
         if let Err(error) = &buried {
             tracing::error!(entry.position = %stored.position, %error, "cannot write to the dead list");
         }
@@ -110,31 +156,42 @@ impl Dispatch {
     }
 }
 
+fn refused_entry(reason: &str, detail: &str, position: Position) {
+    metrics::refused(reason);
+    tracing::warn!(entry.position = %position, reason, detail, "an entry that cannot be read went to the dead list");
+}
+
 #[cfg(test)]
 mod tests {
-    use carillon_broker::{Kind, Names, Subscriptions};
+    use carillon_broker::{DeadList, Kind, Names, Stored, Subscriptions};
     use carillon_harness::{Proxy, RedisServer};
     use carillon_protocol::Audience;
+    use carillon_service::Readiness;
 
     use super::*;
+
+    fn dispatch(broker: Broker, readiness: &Readiness) -> Dispatch {
+        Dispatch {
+            broker,
+            hub: Arc::new(Hub::new(FanOut::All, Subscriptions::default())),
+            replica: "bff-1".into(),
+            fan_out: FanOut::All,
+            wake: Arc::default(),
+            claims: readiness.latch("claims"),
+        }
+    }
 
     #[tokio::test]
     async fn the_first_entry_that_cannot_be_buried_is_the_last_that_is_tried() {
         let server = RedisServer::start();
         let proxy = Proxy::start(server.addr()).await;
         let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
-        let dispatch = Dispatch {
-            broker,
-            hub: Arc::new(Hub::new(FanOut::All, Subscriptions::default())),
-            replica: "bff-1".into(),
-            fan_out: FanOut::All,
-            wake: Arc::default(),
-        };
+        let dispatch = dispatch(broker, &Readiness::default());
         let unreadable = |ms| {
             let position = Position { ms, n: 0 };
             let stored =
                 Stored { position, prev: Position::ZERO, kind: Kind::Notification, raw: b"{".to_vec() };
-            Claimed { audience: Audience::Everyone, stored }
+            Claimed { audience: Audience::Everyone, stored, remembered: vec![] }
         };
         let batch = Batch {
             epoch: "e".to_owned(),
@@ -145,12 +202,38 @@ mod tests {
             faults: vec![],
         };
         dispatch.take(batch.clone()).await;
-        assert_eq!(dispatch.broker.dead().await.unwrap().len(), 4);
+        assert_eq!(dispatch.broker.dead(DeadList::Producers).await.unwrap().len(), 4);
         let before = proxy.accepted();
         proxy.black_hole();
         proxy.cut();
         dispatch.take(batch).await;
         // A lost connection is noticed by the command that fails, and no other makes a new one.
         assert!(proxy.accepted() - before <= 1, "{}", proxy.accepted() - before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_whose_claims_fail_is_not_ready_also_while_the_list_is_empty() {
+        let (broker, faults) = Broker::memory(Arc::new(|| 1_000));
+        let readiness = Readiness::default();
+        let stop = CancellationToken::new();
+        let running = dispatch(broker, &readiness).run(stop.clone());
+        let test = async {
+            let after = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
+            after(1).await;
+            assert!(readiness.is_ready());
+            // A full server: the list can be looked at, and nothing can be claimed.
+            faults.fill(true);
+            after(15).await;
+            assert_eq!(readiness.missing(), ["claims"]);
+            faults.fill(false);
+            after(5).await;
+            assert!(readiness.is_ready());
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = running => ended.unwrap(),
+            () = test => {}
+        }
     }
 }

@@ -1,23 +1,31 @@
 //! One ordered stream of frames a reader, whatever the transport: from history while it is behind,
 //! from the hub while it is live.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use carillon_broker::{Broker, BrokerError, FanOut, History, Kind};
+use bytes::Bytes;
+use carillon_broker::{Broker, BrokerError, FanOut, Gap, Kind, MessageRef};
+use carillon_protocol::received::Gap as GapFrame;
 use carillon_protocol::{Audience, Backoff, CloseCode, Cursor, Resume, ServerMessage};
-use tokio::sync::{Notify, Semaphore};
+use ipnet::IpNet;
+use tokio::sync::Notify;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, event_of};
 use crate::hub::{Direct, Hub, ReaderId, Take};
 use crate::limits::Place;
-use crate::metrics::{self, Limit};
+use crate::metrics;
+use crate::pages::{Pages, SharedPage};
+use crate::reply::Refusal;
+use crate::topics::{TopicPlaces, Topics};
 
-/// Pages of history that a replica reads at the same time at most: after a reconnect everyone is behind at once.
-const HISTORY_READS_MAX: usize = 32;
 /// The longest pause after a read of history that failed.
 const RETRY_CAP_MS: u64 = 1_000;
+/// A reader whose history cannot be read for so many tries in a row, up to a second apart, is closed: another replica may
+/// do better, and a reader that is stuck for ever looks well.
+const FAILURES_MAX: u32 = 60;
 
 /// Milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -31,6 +39,8 @@ pub struct Reader {
     pub audiences: Arc<[Audience]>,
     /// The last cursor that the reader saw; `None` is "from now on".
     pub since: Option<Cursor>,
+    /// What it is counted by, where that is known.
+    pub network: Option<IpNet>,
 }
 
 /// What feeds share.
@@ -38,7 +48,8 @@ pub struct Feeds {
     hub: Arc<Hub>,
     broker: Broker,
     fan_out: FanOut,
-    reads: Semaphore,
+    pages: Pages,
+    topics: Arc<Topics>,
     clock: Clock,
 }
 
@@ -46,10 +57,16 @@ pub struct Feeds {
 pub struct Feed {
     feeds: Arc<Feeds>,
     id: ReaderId,
+    network: Option<IpNet>,
     notify: Arc<Notify>,
     /// Read while joining, to be given out first, with where the reader stands until then.
     first: Option<(Output, Cursor)>,
+    /// Topics that are taken up with what was missed of them, which comes first.
+    joining: VecDeque<(Audience, Cursor)>,
+    /// What was announced as gone since the reader was live: each is told once.
+    told: BTreeSet<Option<Audience>>,
     place: Option<Place>,
+    topics: Option<TopicPlaces>,
 }
 
 /// What a reader is told when it joins.
@@ -64,37 +81,73 @@ pub struct Joined {
 /// Frames to write, in order.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// JSON texts.
-    pub frames: Vec<Utf8Bytes>,
-    /// How many of them are notifications.
-    pub notifications: usize,
-    /// The ids of those that one user sends to another.
-    pub messages: Vec<Arc<str>>,
+    /// Gaps first, as JSON texts.
+    pub gaps: Vec<Utf8Bytes>,
+    /// What follows.
+    pub frames: Vec<Arc<Frame>>,
+    /// What was missed of a topic: these stand before the reader's place, and are framed by it.
+    pub missed: Vec<Utf8Bytes>,
     /// What is for this connection alone, with the cursor to frame it by.
     pub direct: Option<(Vec<Direct>, Cursor)>,
     /// Close with this code; nothing follows.
     pub close: Option<CloseCode>,
+    /// The page that the frames are of, which counts until they are written.
+    _page: Option<SharedPage>,
 }
 
 impl Output {
     fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.direct.is_none() && self.close.is_none()
+        self.gaps.is_empty()
+            && self.frames.is_empty()
+            && self.missed.is_empty()
+            && self.direct.is_none()
+            && self.close.is_none()
     }
 
-    /// What to say beside the close code.
+    fn close(code: CloseCode) -> Self {
+        Self { close: Some(code), ..Self::default() }
+    }
+
+    /// The words beside the close code.
     pub fn close_reason(&self) -> &'static str {
         match self.close {
             Some(CloseCode::REFUSED) => "the token was revoked",
             Some(CloseCode::SLOW) => "too much waited for this connection; resume from your cursor",
+            Some(CloseCode::INTERNAL) => "history cannot be read here; resume from your cursor",
             _ => "",
         }
     }
 
-    /// All frames as they go out on `/ws` and `/sse`.
+    /// All frames as they go out on `/ws`.
     pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
-        let direct =
-            self.direct.iter().flat_map(|(direct, cursor)| direct.iter().map(|one| one.frame(cursor)));
-        self.frames.iter().cloned().chain(direct)
+        let frames = self.frames.iter().map(|frame| frame.text.clone());
+        self.others().chain(frames).chain(self.directs())
+    }
+
+    /// All frames as they go out on `/sse`.
+    pub fn events(&self) -> impl Iterator<Item = Bytes> {
+        let frames = self.frames.iter().map(|frame| frame.event());
+        let event = |text: Utf8Bytes| event_of(&text);
+        self.others().map(event).chain(frames).chain(self.directs().map(event))
+    }
+
+    /// How many notifications there are.
+    pub fn notifications(&self) -> usize {
+        let of_frames = self.frames.iter().filter(|frame| frame.kind == Kind::Notification).count();
+        of_frames + self.missed.len()
+    }
+
+    /// Messages of one user to another.
+    pub fn messages(&self) -> impl Iterator<Item = &Arc<MessageRef>> {
+        self.frames.iter().filter_map(|frame| frame.message.as_ref())
+    }
+
+    fn others(&self) -> impl Iterator<Item = Utf8Bytes> {
+        self.gaps.iter().chain(&self.missed).cloned()
+    }
+
+    fn directs(&self) -> impl Iterator<Item = Utf8Bytes> {
+        self.direct.iter().flat_map(|(direct, cursor)| direct.iter().map(|one| one.frame(cursor)))
     }
 }
 
@@ -102,7 +155,8 @@ impl Feeds {
     /// Feeds over a hub and the history behind it.
     #[must_use]
     pub fn new(hub: Arc<Hub>, broker: Broker, fan_out: FanOut, clock: Clock) -> Arc<Self> {
-        Arc::new(Self { hub, broker, fan_out, reads: Semaphore::new(HISTORY_READS_MAX), clock })
+        let pages = Pages::new(broker.clone());
+        Arc::new(Self { hub, broker, fan_out, pages, topics: Arc::default(), clock })
     }
 
     /// Adds a reader. What it resumes is read before it is welcomed, so that the welcome can tell
@@ -111,10 +165,13 @@ impl Feeds {
     /// # Errors
     /// When Redis is needed and away.
     pub async fn join(self: &Arc<Self>, reader: Reader) -> Result<(Feed, Joined), BrokerError> {
-        let Reader { id, audiences, since } = reader;
+        let Reader { id, audiences, since, network } = reader;
         let notify = Arc::<Notify>::default();
         let now = self.hub.join(id, audiences, &notify);
-        let mut feed = Feed { feeds: Arc::clone(self), id, notify, first: None, place: None };
+        let feeds = Arc::clone(self);
+        let (joining, told) = (VecDeque::new(), BTreeSet::new());
+        let mut feed =
+            Feed { feeds, id, network, notify, first: None, joining, told, place: None, topics: None };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -128,47 +185,35 @@ impl Feeds {
         Ok((feed, joined))
     }
 
-    /// The hub that the readers hang on.
+    /// The hub that the readers belong to.
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// Reads on from a cursor, at most `limit` entries, when its turn comes among all who read here.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses.
-    pub async fn history(
-        &self,
-        audiences: &[Audience],
-        since: &Cursor,
-        limit: usize,
-    ) -> Result<History, BrokerError> {
-        let _permit = match self.reads.try_acquire() {
-            Ok(permit) => Some(permit),
-            Err(_) => {
-                metrics::limit_reached(Limit::HistoryReads);
-                // The semaphore is never closed.
-                self.reads.acquire().await.ok()
-            }
-        };
-        metrics::history_read();
-        self.broker.history(audiences, since, limit).await
+    /// What readers are sent in pages, and large frames, is taken from.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
-    fn output(&self, frames: impl IntoIterator<Item = Arc<Frame>>) -> Output {
+    /// Takes places for the topics of a reader that is about to join.
+    pub(crate) fn take_topics(&self, reader: &Reader) -> Result<TopicPlaces, Refusal> {
+        let mut places = TopicPlaces::new(&self.topics, reader.network);
+        places.take(&self.hub, reader.audiences.iter())?;
+        Ok(places)
+    }
+
+    /// The frames that have not expired.
+    fn fresh<'a>(&self, frames: impl IntoIterator<Item = &'a Arc<Frame>>) -> Vec<Arc<Frame>> {
         let now_ms = (self.clock)();
-        let mut output = Output::default();
-        for frame in frames {
-            if frame.expires_at_ms.is_some_and(|at| at <= now_ms) {
+        let is_fresh = |frame: &&Arc<Frame>| {
+            let is_over = frame.expires_at_ms.is_some_and(|at| at <= now_ms);
+            if is_over {
                 metrics::expired();
-            } else {
-                output.frames.push(frame.text.clone());
-                output.notifications += usize::from(frame.kind == Kind::Notification);
-                output.messages.extend(frame.message.clone());
             }
-        }
-        output
+            !is_over
+        };
+        frames.into_iter().filter(is_fresh).cloned().collect()
     }
 }
 
@@ -180,39 +225,116 @@ impl Feed {
         }
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
-            let mut stuck = false;
-            let output = match self.feeds.hub.take(self.id) {
-                Take::Frames(frames) => self.feeds.output(frames),
-                Take::Direct(direct, cursor) => {
-                    Output { direct: Some((direct, cursor)), ..Output::default() }
+            let step =
+                if self.joining.is_empty() { self.take().await } else { Box::pin(self.take_up()).await };
+            match step {
+                Step::Given(output) if !output.is_empty() => return output,
+                Step::Given(_) => backoff.reset(),
+                Step::Wait => self.notify.notified().await,
+                Step::Failed if backoff.attempt() >= FAILURES_MAX => {
+                    return Output::close(CloseCode::INTERNAL);
                 }
-                Take::Close(code) => Output { close: Some(code), ..Output::default() },
-                Take::Wait => {
-                    self.notify.notified().await;
-                    continue;
+                // Redis is away, or knows less than was received: reading again at once would not help.
+                Step::Stuck | Step::Failed => {
+                    let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
+                    let _ = tokio::time::timeout(wait, self.notify.notified()).await;
                 }
-                // Boxed, since most readers are live: an idle one does not carry the state of a read.
-                Take::Behind(cursor) => match Box::pin(self.read(&cursor)).await {
-                    Ok(history) => {
-                        stuck = history.reached == cursor;
-                        self.recall(&history)
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "a reader waits for history");
-                        stuck = true;
-                        Output::default()
-                    }
-                },
-            };
-            if !output.is_empty() {
-                return output;
-            }
-            // Redis is away, or knows less than was heard: asking again at once would not help.
-            if stuck {
-                let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
-                let _ = tokio::time::timeout(wait, self.notify.notified()).await;
             }
         }
+    }
+
+    async fn take(&mut self) -> Step {
+        let taken = self.feeds.hub.take(self.id);
+        self.follow(taken).await
+    }
+
+    async fn follow(&mut self, taken: Take) -> Step {
+        match taken {
+            Take::Frames(frames) => {
+                self.told.clear();
+                Step::Given(Output { frames: self.feeds.fresh(&frames), ..Output::default() })
+            }
+            Take::Direct(direct, cursor) => {
+                Step::Given(Output { direct: Some((direct, cursor)), ..Output::default() })
+            }
+            Take::Close(code) => Step::Given(Output::close(code)),
+            Take::Wait => Step::Wait,
+            // Boxed, since most readers are live: an idle one does not carry the state of a read.
+            Take::Behind(cursor) => match Box::pin(self.read(&cursor)).await {
+                Ok(Some(page)) => {
+                    let is_stuck = page.get().is_none_or(|page| page.reached == cursor);
+                    let output = self.recall(page);
+                    if is_stuck && output.is_empty() { Step::Stuck } else { Step::Given(output) }
+                }
+                Ok(None) => Step::Stuck,
+                Err(error) => Step::of(&error),
+            },
+        }
+    }
+
+    /// Reads on in what was missed of a topic that is taken up, up to where the reader stands. Then the reader has it as all
+    /// others, and no entry of it came before an older one.
+    async fn take_up(&mut self) -> Step {
+        if let Some(mail) = self.feeds.hub.take_mail(self.id) {
+            return self.follow(mail).await;
+        }
+        let Some((topic, since)) = self.joining.front().cloned() else { return Step::Wait };
+        let Some(here) = self.cursor() else { return Step::Wait };
+        let audiences: Arc<[Audience]> = [topic.clone()].into();
+        let page = match self.feeds.pages.read(&audiences, &since, self.network).await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Step::Stuck,
+            Err(error) => return Step::of(&error),
+        };
+        let Some(read) = page.get() else { return Step::Stuck };
+        let is_before =
+            |frame: &&Arc<Frame>| frame.position <= here.position || read.reached.epoch != here.epoch;
+        let frames = self.feeds.fresh(read.frames.iter().filter(is_before));
+        let is_over = read.reached.position >= here.position || read.reached == since;
+        let gaps = self.announce(&read.gaps, &here);
+        let missed = frames.iter().map(|frame| at_cursor(&frame.text, &here)).collect();
+        let at = read.reached.clone();
+        if is_over {
+            self.joining.pop_front();
+            self.feeds.hub.subscribe(self.id, &topic);
+        } else if let Some((_, since)) = self.joining.front_mut() {
+            *since = at;
+        }
+        Step::Given(Output { gaps, missed, _page: Some(page), ..Output::default() })
+    }
+
+    /// Takes up a topic that the reader does not have, with what was missed of it since a cursor.
+    pub(crate) fn subscribe(&mut self, topic: Audience, since: Option<Cursor>) -> Result<(), Refusal> {
+        let places = self.topics.get_or_insert_with(|| TopicPlaces::new(&self.feeds.topics, self.network));
+        places.take(&self.feeds.hub, [&topic])?;
+        match since.filter(|_| self.feeds.fan_out == FanOut::All) {
+            Some(since) => self.joining.push_back((topic, since)),
+            None => {
+                self.feeds.hub.subscribe(self.id, &topic);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a topic.
+    pub fn unsubscribe(&mut self, topic: &Audience) {
+        let before = self.joining.len();
+        self.joining.retain(|(joining, _)| joining != topic);
+        let had = self.feeds.hub.unsubscribe(self.id, topic) || self.joining.len() < before;
+        if let Some(places) = self.topics.as_mut().filter(|_| had) {
+            places.give_back(1);
+        }
+    }
+
+    /// The topics that the reader has, or is about to have.
+    pub fn topics(&self) -> Vec<String> {
+        let joining = self.joining.iter().map(|(topic, _)| topic.clone());
+        let all = self.feeds.hub.audiences(self.id).iter().cloned().chain(joining).collect::<Vec<_>>();
+        let topics = all.into_iter().filter_map(|audience| match audience {
+            Audience::Topic(topic) => Some(topic),
+            _ => None,
+        });
+        topics.collect()
     }
 
     /// Where the reader stands, for a heartbeat: never after what was not given out yet. A client that is told a
@@ -231,46 +353,106 @@ impl Feed {
         self.id
     }
 
-    /// Gives back the place within the limits when the reader leaves.
-    pub(crate) fn hold(&mut self, place: Place) {
-        self.place = Some(place);
+    /// What the reader is counted by.
+    pub(crate) fn network(&self) -> Option<IpNet> {
+        self.network
+    }
+
+    /// Gives back the places within the limits when the reader leaves.
+    pub(crate) fn hold(&mut self, place: Place, topics: TopicPlaces) {
+        (self.place, self.topics) = (Some(place), Some(topics));
     }
 
     async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {
-        let history = Box::pin(self.read(&since)).await?;
-        let resume = if history.gap.is_some() { Resume::Gap } else { Resume::Complete };
-        let first = self.recall(&history);
-        self.first = (!first.is_empty()).then(|| (first, history.from.clone()));
-        Ok(Joined { cursor: history.from, resume })
+        let Some(page) = Box::pin(self.read(&since)).await? else {
+            return Err(BrokerError::Away("too many read history at this moment".to_owned()));
+        };
+        let Some(read) = page.get() else { return Err(BrokerError::Away("no page".to_owned())) };
+        let resume = if read.gaps.is_empty() { Resume::Complete } else { Resume::Gap };
+        let from = read.from.clone();
+        let first = self.recall(page);
+        self.first = (!first.is_empty()).then(|| (first, from.clone()));
+        Ok(Joined { cursor: from, resume })
     }
 
-    async fn read(&self, since: &Cursor) -> Result<History, BrokerError> {
-        self.feeds.history(&self.feeds.hub.audiences(self.id), since, usize::MAX).await
+    async fn read(&self, since: &Cursor) -> Result<Option<SharedPage>, BrokerError> {
+        let audiences = self.feeds.hub.audiences(self.id);
+        self.feeds.pages.read(&audiences, since, self.network).await
     }
 
-    /// Turns a page of history into frames and moves the reader on.
-    fn recall(&self, history: &History) -> Output {
-        let epoch = &history.reached.epoch;
-        let frames = history
-            .entries
-            .iter()
-            .filter_map(|recalled| Frame::encode(epoch, &recalled.claimed_by, &recalled.stored));
-        let mut output = self.feeds.output(frames.map(Arc::new));
-        if let Some(reason) = history.gap {
-            metrics::gap(reason);
-            // With nothing to follow, the reader stands at the end; else what follows moves it on.
-            let cursor = if output.frames.is_empty() { &history.reached } else { &history.from };
-            output
-                .frames
-                .insert(0, ServerMessage::Gap { cursor: cursor.to_string(), reason }.to_json().into());
+    /// Turns a page of history into an output and moves the reader on.
+    fn recall(&mut self, page: SharedPage) -> Output {
+        let Some(read) = page.get() else { return Output::default() };
+        let frames = self.feeds.fresh(&read.frames);
+        // With nothing to follow, the reader stands at the end; else what follows moves it on.
+        let gaps = self.announce(&read.gaps, if frames.is_empty() { &read.reached } else { &read.from });
+        self.feeds.hub.set_position(self.id, &read.reached);
+        Output { gaps, frames, _page: Some(page), ..Output::default() }
+    }
+
+    /// The frames of gaps that the reader was not told of yet since it was live.
+    fn announce(&mut self, gaps: &[Gap], cursor: &Cursor) -> Vec<Utf8Bytes> {
+        let new: Vec<_> = gaps.iter().filter(|gap| self.told.insert(gap.audience.clone())).collect();
+        let frame = |gap: &&Gap| {
+            metrics::gap(gap.reason);
+            let Gap { reason, audience } = (*gap).clone();
+            ServerMessage::Gap(GapFrame { cursor: cursor.to_string(), reason, audience }).to_json().into()
+        };
+        new.iter().map(frame).collect()
+    }
+}
+
+/// What came of one try.
+enum Step {
+    /// These frames, if any.
+    Given(Output),
+    /// Nothing, until the reader is notified.
+    Wait,
+    /// Nothing, and trying again at once would not help.
+    Stuck,
+    /// The same, and it counts.
+    Failed,
+}
+
+impl Step {
+    fn of(error: &BrokerError) -> Self {
+        match error {
+            BrokerError::Away(_) => {
+                tracing::debug!(%error, "a reader waits for history");
+                Self::Stuck
+            }
+            _ => Self::Failed,
         }
-        self.feeds.hub.set_position(self.id, &history.reached);
-        output
+    }
+}
+
+/// A frame with another cursor in it: the one at which its reader stands.
+fn at_cursor(frame: &str, cursor: &Cursor) -> Utf8Bytes {
+    const BEFORE: &str = r#""cursor":""#;
+    let cut = frame.split_once(BEFORE).and_then(|(head, rest)| Some((head, rest.split_once('"')?.1)));
+    match cut {
+        Some((head, tail)) => format!("{head}{BEFORE}{cursor}\"{tail}").into(),
+        None => frame.into(),
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
         self.feeds.hub.leave(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_protocol::Position;
+
+    use super::*;
+
+    #[test]
+    fn a_frame_from_before_a_reader_s_place_does_not_move_it() {
+        let cursor = Cursor { epoch: "e".into(), position: Position { ms: 9, n: 1 } };
+        let frame =
+            r#"{"type":"notification","cursor":"e.5-0","claimed_by":"b","notification":{"cursor":"x"}}"#;
+        assert_eq!(&*at_cursor(frame, &cursor), frame.replace("e.5-0", "e.9-1"));
     }
 }

@@ -1,20 +1,20 @@
-//! What a replica has heard, and who of its readers has taken it. For each audience that has a reader
-//! here the hub keeps a bounded ring of encoded frames, and a reader is no queue but a position over
-//! the rings of its audiences: a slow reader costs no memory, and one that a ring has overtaken is
-//! simply *behind* and reads history until it has caught up. Joining, resuming, a slow reader, a hole
-//! and a lost connection are all this one state.
+//! What a replica has received, and how far each of its readers has come. For each audience that has a reader
+//! here the hub keeps a bounded ring of encoded frames, and a reader is a position over the rings of its audiences, not a
+//! queue: a slow reader costs no memory, and one that a ring has overtaken is *behind* and reads history until it has
+//! caught up. Joining, resuming, a slow reader, a hole and a lost connection are all this one state.
 //!
 //! The hub is synchronous: a plain mutex, never held across an await.
 
 mod audiences;
 mod direct;
-mod programs;
+mod refill;
 mod ring;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use carillon_broker::{Event, FanOut, Fanout, Subscriptions};
+use carillon_broker::{FanOut, Fanout, Subscriptions};
 use carillon_protocol::{Audience, CloseCode, Cursor, Position};
 use tokio::sync::Notify;
 
@@ -22,8 +22,9 @@ use crate::frame::Frame;
 use crate::metrics;
 use direct::Mailbox;
 pub use direct::{Credential, Direct, connection_id};
-pub use programs::Whom;
+pub use refill::Refill;
 use ring::{Ring, frames_after, highest_floor};
+pub use values::{Value, Whom};
 
 /// Frames in one ring at most.
 const RING_MAX_FRAMES: usize = 1_024;
@@ -55,8 +56,10 @@ pub struct Hub {
     state: Mutex<State>,
     /// Notified when a user's number of readers has changed.
     user_changed: Notify,
-    /// Notified when the state of a user is to be read.
-    state_due: Notify,
+    /// Notified when a latest value is to be read.
+    value_due: Notify,
+    /// Notified when a ring is to be refilled.
+    refill_due: Notify,
 }
 
 #[derive(Default)]
@@ -69,12 +72,18 @@ struct State {
     readers: HashMap<ReaderId, Reader>,
     /// Users whose number of readers here has changed since that was last asked.
     users_changed: BTreeSet<String>,
-    /// Users with a reader here whose state is to be read.
-    states_due: BTreeMap<String, Whom>,
+    /// Latest values that have a reader here and are to be read.
+    values_due: BTreeMap<Value, Whom>,
+    /// Audiences of which something was missed, each with where its ring ended.
+    refills_due: BTreeMap<Audience, Position>,
     /// The ring of each oldest frame, to find the one that gives. Positions are unique, whatever the audience.
     fronts: BTreeMap<Position, Audience>,
     /// Bytes of all frames in the rings.
     bytes: usize,
+    /// Bytes of all that waits in mailboxes.
+    mail_bytes: usize,
+    /// Distinct topics that have a reader here.
+    topics: usize,
 }
 
 struct Reader {
@@ -82,8 +91,6 @@ struct Reader {
     notify: Arc<Notify>,
     /// What waits outside of the sequence. Most readers have nothing, and pay for nothing.
     mailbox: Option<Box<Mailbox>>,
-    /// It has not had the state of its user yet.
-    wants_state: bool,
     credential: Option<Arc<Credential>>,
     epoch: Arc<str>,
     position: Position,
@@ -91,12 +98,26 @@ struct Reader {
     rewind: Option<Position>,
 }
 
+impl Reader {
+    /// Where the reader stands, and to where it has to go back.
+    fn cursor(&self) -> Cursor {
+        let position = self.rewind.map_or(self.position, |rewind| rewind.min(self.position));
+        Cursor { epoch: self.epoch.to_string(), position }
+    }
+}
+
 impl Hub {
     /// A hub that keeps `subscriptions` in line with its readers.
     #[must_use]
     pub fn new(fan_out: FanOut, subscriptions: Subscriptions) -> Self {
-        let (user_changed, state_due) = (Notify::new(), Notify::new());
-        Self { fan_out, subscriptions, state: Mutex::default(), user_changed, state_due }
+        Self {
+            fan_out,
+            subscriptions,
+            state: Mutex::default(),
+            user_changed: Notify::new(),
+            value_due: Notify::new(),
+            refill_due: Notify::new(),
+        }
     }
 
     /// Adds a reader, to be notified when there may be something to take, and says where "now" is;
@@ -109,17 +130,8 @@ impl Hub {
         let now = state.now(&audiences);
         let (epoch, position) = (Arc::clone(&state.epoch), now.unwrap_or_default());
         let notify = Arc::clone(notify);
-        self.greet(&mut state, &audiences);
-        let reader = Reader {
-            audiences,
-            notify,
-            mailbox: None,
-            wants_state: true,
-            credential: None,
-            epoch,
-            position,
-            rewind: None,
-        };
+        let reader =
+            Reader { audiences, notify, mailbox: None, credential: None, epoch, position, rewind: None };
         state.readers.insert(id, reader);
         now.map(|position| state.cursor(position))
     }
@@ -128,6 +140,7 @@ impl Hub {
     pub fn leave(&self, id: ReaderId) {
         let mut state = self.state();
         let Some(reader) = state.readers.remove(&id) else { return };
+        state.mail_bytes -= reader.mail_bytes();
         for audience in reader.audiences.iter() {
             self.exit(&mut state, audience, id);
         }
@@ -145,12 +158,11 @@ impl Hub {
     /// What a reader does next. Frames that it returns count as taken.
     pub fn take(&self, id: ReaderId) -> Take {
         let mut state = self.state();
+        if let Some(mail) = state.take_mail(id) {
+            return mail;
+        }
         let State { epoch, rings, readers, .. } = &mut *state;
         let Some(reader) = readers.get_mut(&id) else { return Take::Wait };
-        if let Some(mailbox) = reader.mailbox.take() {
-            let cursor = Cursor { epoch: reader.epoch.to_string(), position: reader.position };
-            return mailbox.open(cursor);
-        }
         if let Some(rewind) = reader.rewind.take() {
             reader.position = reader.position.min(rewind);
         }
@@ -161,6 +173,9 @@ impl Hub {
             if reader.epoch != *epoch {
                 (reader.epoch, reader.position) = (Arc::clone(epoch), floor);
             }
+        } else if reader.epoch == *epoch && refill::reaches(&rings, reader.position) {
+            // What is missing comes in a moment, read once for all.
+            return Take::Wait;
         } else if reader.epoch != *epoch || reader.position < floor {
             return Take::Behind(Cursor { epoch: reader.epoch.to_string(), position: reader.position });
         }
@@ -174,8 +189,14 @@ impl Hub {
         }
     }
 
-    /// Where a reader stands, for a heartbeat. One that is live has everything that was heard, of
-    /// whichever audience, and moves on to there, so that its cursor does not grow old in a quiet audience.
+    /// What waits for a reader outside of the sequence.
+    pub fn take_mail(&self, id: ReaderId) -> Option<Take> {
+        self.state().take_mail(id)
+    }
+
+    /// Where a reader stands, for a heartbeat. One that is live has everything that was received, of
+    /// whichever audience, and moves on to there, so that its cursor does not grow old in a quiet audience. One that has to
+    /// go back stands there already: a client that is cut resumes from what it was told.
     pub fn cursor(&self, id: ReaderId) -> Option<Cursor> {
         let mut state = self.state();
         let State { epoch, rings, readers, heard, .. } = &mut *state;
@@ -190,31 +211,55 @@ impl Hub {
         if caught_up {
             reader.position = reader.position.max(*heard);
         }
-        Some(Cursor { epoch: reader.epoch.to_string(), position: reader.position })
+        Some(reader.cursor())
     }
 
-    /// Takes in what the broker reports.
-    pub fn hear(&self, event: &Event) {
-        match event {
-            Event::Up | Event::Wake | Event::Revoked(_) | Event::Raw { .. } | Event::StateChanged { .. } => {}
-            Event::Down => self.state().forget(),
-            Event::Subscribed { audiences, tail } => self.state().subscribed(audiences, tail),
-            Event::Fanout(fanout) if matches!(fanout.audience, Audience::Connection(_)) => {
-                self.state().for_connections(fanout);
-            }
-            Event::Fanout(fanout) => self.state().fanout(fanout),
+    /// Takes in what was published for an audience.
+    pub fn fanout(&self, fanout: &Fanout) {
+        let mut state = self.state();
+        if matches!(fanout.audience, Audience::Connection(_)) {
+            state.for_connections(fanout);
+        } else {
+            state.fanout(fanout);
         }
     }
 
-    /// Takes in the epoch of a claim. When it is not the one that was last heard of, all audiences are confirmed
-    /// anew: in a quiet moment nothing else would tell, and readers that know the new epoch already would ask
-    /// history again and again. The answer comes in its turn, so that a claim that was overtaken changes nothing.
-    pub fn claimed_in(&self, epoch: &str) {
-        let state = self.state();
-        if *state.epoch != *epoch {
-            for audience in state.rings.keys() {
-                self.subscriptions.add(audience.clone());
-            }
+    /// Takes in that the connection to the broker is lost: nothing is received until audiences are confirmed again.
+    pub fn lost(&self) {
+        self.state().lose();
+    }
+
+    /// Takes in that audiences are confirmed, each with the last position of its history, and the end of the sequence.
+    pub fn subscribed(&self, audiences: &[(Audience, Option<Position>)], tail: &Cursor) {
+        let mut state = self.state();
+        state.subscribed(audiences, tail);
+        if !state.refills_due.is_empty() {
+            self.refill_due.notify_one();
+        }
+    }
+
+    /// Takes in that something was published for an audience that this version cannot read: its readers turn to history.
+    pub fn undecodable(&self, audience: &Audience) {
+        let mut state = self.state();
+        state.lose_ring(audience);
+        self.confirm(&state, audience);
+    }
+
+    /// Takes in a sign of life: everything up to `tail` was received. When that is another epoch, all audiences are
+    /// confirmed anew: in a quiet moment nothing else would tell, and readers that know the new epoch already would read
+    /// history again and again.
+    pub fn echo(&self, tail: &Cursor) {
+        let mut state = self.state();
+        if *state.epoch == *tail.epoch {
+            state.heard = state.heard.max(tail.position);
+        } else {
+            state.rings.keys().for_each(|audience| self.confirm(&state, audience));
+        }
+    }
+
+    fn confirm(&self, state: &State, audience: &Audience) {
+        if state.rings.contains_key(audience) {
+            self.subscriptions.add(audience.clone());
         }
     }
 
@@ -230,6 +275,13 @@ impl Hub {
 }
 
 impl State {
+    fn take_mail(&mut self, id: ReaderId) -> Option<Take> {
+        let reader = self.readers.get_mut(&id)?;
+        let mailbox = reader.mailbox.take()?;
+        self.mail_bytes -= mailbox.bytes();
+        Some(mailbox.open(reader.cursor()))
+    }
+
     fn cursor(&self, position: Position) -> Cursor {
         Cursor { epoch: self.epoch.to_string(), position }
     }
@@ -245,24 +297,47 @@ impl State {
         Some(highest_floor(&rings)?.max(self.heard))
     }
 
-    /// Nothing that is said is heard any more.
-    fn forget(&mut self) {
+    /// Nothing is received any more. What the rings have stays: after a short loss of the connection most have missed
+    /// nothing.
+    fn lose(&mut self) {
+        self.refills_due.clear();
         for ring in self.rings.values_mut() {
-            ring.clear();
-            (ring.floor, ring.heard) = (None, None);
+            ring.kept_floor = ring.floor.take().or(ring.kept_floor);
+            ring.refill = None;
         }
-        self.fronts.clear();
-        self.bytes = 0;
         metrics::fanout_lost();
     }
 
-    fn subscribed(&mut self, audiences: &[Audience], tail: &Cursor) {
+    /// Forgets what a ring has, and has its readers go back to before what was missed.
+    fn lose_ring(&mut self, audience: &Audience) {
+        let Some(mut ring) = self.rings.remove(audience) else { return };
+        let front = ring.front();
+        if let Some(heard) = ring.heard {
+            self.rewind(&ring, heard);
+        }
+        self.bytes -= ring.clear();
+        (ring.floor, ring.kept_floor, ring.heard) = (None, None, None);
+        self.update_front(audience, front, None);
+        self.rings.insert(audience.clone(), ring);
+        metrics::fanout_hole();
+    }
+
+    fn subscribed(&mut self, audiences: &[(Audience, Option<Position>)], tail: &Cursor) {
         self.enter_epoch(&tail.epoch);
-        for audience in audiences {
+        for (audience, last) in audiences {
             let Some(ring) = self.rings.get_mut(audience) else { continue };
-            // One that is heard already stays as it is: its readers need not go back to history.
+            let last = last.unwrap_or_default();
+            // One that is received already stays as it is: its readers need not go back to history.
             if ring.floor.is_none() {
-                (ring.floor, ring.heard) = (Some(tail.position), Some(tail.position));
+                match (ring.kept_floor.take(), ring.heard) {
+                    (Some(floor), Some(heard)) if last <= heard => ring.floor = Some(floor),
+                    (Some(floor), Some(heard)) => {
+                        (ring.floor, ring.heard) = (Some(tail.position), Some(last));
+                        ring.refill = Some(floor);
+                        self.refills_due.insert(audience.clone(), heard);
+                    }
+                    _ => (ring.floor, ring.heard) = (Some(tail.position), Some(last)),
+                }
             }
             ring.notify();
         }
@@ -277,15 +352,17 @@ impl State {
         self.epoch = epoch.into();
         self.heard = Position::ZERO;
         self.fronts.clear();
+        self.refills_due.clear();
         self.bytes = 0;
         for ring in self.rings.values_mut() {
             ring.clear();
+            (ring.kept_floor, ring.refill) = (None, None);
             (ring.floor, ring.heard) = (ring.floor.map(|_| Position::ZERO), None);
             ring.notify();
         }
     }
 
-    /// Notes how far the sequence has come.
+    /// Takes in how far the sequence has come.
     fn heard(&mut self, fanout: &Fanout) {
         self.enter_epoch(&fanout.epoch);
         if let Some(last) = fanout.entries.last() {
@@ -316,7 +393,7 @@ impl State {
             }
         }
         ring.notify();
-        self.refront(&fanout.audience, front, ring.front());
+        self.update_front(&fanout.audience, front, ring.front());
         self.rings.insert(fanout.audience.clone(), ring);
         self.shrink(&fanout.audience);
     }
@@ -328,9 +405,15 @@ impl State {
         metrics::fanout_hole();
         self.bytes -= ring.clear();
         ring.floor = Some(prev);
+        ring.refill = None;
+        self.rewind(ring, heard);
+    }
+
+    /// Has the readers of a ring go back to a position.
+    fn rewind(&mut self, ring: &Ring, to: Position) {
         for id in ring.readers.keys() {
             if let Some(reader) = self.readers.get_mut(id).filter(|reader| reader.epoch == self.epoch) {
-                reader.rewind = Some(reader.rewind.map_or(heard, |rewind| rewind.min(heard)));
+                reader.rewind = Some(reader.rewind.map_or(to, |rewind| rewind.min(to)));
             }
         }
     }
@@ -352,14 +435,14 @@ impl State {
     fn evict(&mut self, audience: &Audience) {
         let Some(ring) = self.rings.get_mut(audience) else { return };
         let Some(frame) = ring.frames.pop_front() else { return };
-        ring.floor = Some(frame.position);
+        ring.gave_up(frame.position);
         let front = ring.front();
         self.bytes -= frame.text.len();
-        self.refront(audience, Some(frame.position), front);
+        self.update_front(audience, Some(frame.position), front);
     }
 
-    /// Notes that the oldest frame of a ring is another one.
-    fn refront(&mut self, audience: &Audience, before: Option<Position>, after: Option<Position>) {
+    /// Takes in that the oldest frame of a ring is another one.
+    fn update_front(&mut self, audience: &Audience, before: Option<Position>, after: Option<Position>) {
         if before != after {
             before.and_then(|before| self.fronts.remove(&before));
             after.and_then(|after| self.fronts.insert(after, audience.clone()));

@@ -76,6 +76,7 @@ pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Re
         serde_json::from_slice(&body).map_err(|error| invalid(FieldError::new("", error.to_string())))?;
     let new = new_job(asked, &caller).map_err(invalid)?;
     app.limits.publish_by(&caller, body.len())?;
+    app.memory.check()?;
     let Job { new, status, .. } = match app.broker.enqueue_job(&new).await {
         Ok(job) => job,
         Err(error) => app.not_enqueued(&caller, &new.id, error).await?,

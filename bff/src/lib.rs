@@ -4,9 +4,11 @@
 mod api;
 mod app;
 mod asker;
+mod budget;
 mod config;
 mod contract;
 mod cors;
+pub mod dead;
 pub mod demo;
 mod dispatch;
 pub mod feed;
@@ -16,15 +18,18 @@ pub mod identity;
 mod jobs;
 pub mod jwks;
 mod limits;
+mod memory;
 mod messages;
 pub mod metrics;
 mod notify;
 pub mod origin;
 mod outbound;
+mod pages;
 mod port;
 mod presence;
 pub mod profiles;
 mod reader;
+pub mod refill;
 mod relay;
 mod reply;
 mod revocations;
@@ -35,13 +40,16 @@ mod sessions;
 pub mod signature;
 pub mod signing;
 mod sse;
-mod states;
+mod storage;
 pub mod token;
+mod topics;
 mod trace;
 pub mod twirp;
 mod upstream;
 mod users;
+mod values;
 mod viewer;
+mod visit;
 mod worker;
 mod ws;
 
@@ -65,24 +73,28 @@ pub use config::{Config, FanOutOption, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
 pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};
+pub use storage::StorageOptions;
 pub use upstream::{Upstream, UpstreamOptions};
 pub use viewer::viewer;
 
 use app::{App, Shared};
+use budget::Budget;
 use demo::DemoKey;
 use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
 use limits::Limits;
+use memory::Memory;
 use messages::Written;
 use presence::Roll;
+use refill::Refiller;
 use relay::Relay;
 use reply::Refusal;
 use revocations::Revocations;
 use sealing::Sealing;
 use signing::Signing;
-use states::States;
+use values::Values;
 
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -160,7 +172,7 @@ impl Replica {
         subscriptions.add(Audience::Connection(run.clone()));
         let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
         let wake = Arc::new(Notify::new());
-        let heard = readiness.latch("the fan-out subscription");
+        let (received, writes) = (readiness.latch("the fan-out"), readiness.latch("writes"));
         let revocations = Arc::<Revocations>::default();
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
@@ -171,17 +183,27 @@ impl Replica {
             subscriptions,
             hub: Arc::clone(&hub),
             wake: Arc::clone(&wake),
-            heard,
+            received,
+            writes,
             fan_out,
             revocations: Arc::clone(&revocations),
             sealing: Arc::clone(&sealing),
         };
-        let known = readiness.latch("the revocations");
-        let watch =
-            Arc::clone(&revocations).run(broker.clone(), Arc::clone(&hub), known, tasks.stop().clone());
+        let known = readiness.latch("revocations");
+        let watch = Arc::clone(&revocations).run(
+            broker.clone(),
+            Arc::clone(&hub),
+            Arc::new(now_ms),
+            known,
+            tasks.stop().clone(),
+        );
         tasks.spawn("revocations", watch);
-        let states = States { broker: broker.clone(), hub: Arc::clone(&hub) };
-        tasks.spawn("states", states.run(tasks.stop().clone()));
+        let values = Values { broker: broker.clone(), hub: Arc::clone(&hub) };
+        tasks.spawn("values", values.run(tasks.stop().clone()));
+        let refiller = Refiller::new(broker.clone(), Arc::clone(&hub));
+        tasks.spawn("refill", refiller.run(tasks.stop().clone()));
+        let memory = Arc::<Memory>::default();
+        tasks.spawn("memory", Arc::clone(&memory).run(broker.clone(), tasks.stop().clone()));
         tasks.spawn("relay", relay.run(tasks.stop().clone()));
         let dispatch = Dispatch {
             broker: broker.clone(),
@@ -189,11 +211,12 @@ impl Replica {
             replica: Arc::clone(&replica),
             fan_out,
             wake,
+            claims: readiness.latch("claims"),
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 
-        let (written, noting) = Written::new(broker.clone(), Arc::clone(&replica));
-        tasks.spawn("traces", noting.run(tasks.stop().clone()));
+        let (written, recorder) = Written::new(broker.clone(), Arc::clone(&replica));
+        tasks.spawn("traces", recorder.run(tasks.stop().clone()));
 
         let jobs = Arc::<Notify>::default();
         if does_jobs {
@@ -206,7 +229,6 @@ impl Replica {
             broker: broker.clone(),
             hub: Arc::clone(&hub),
             run: run.clone(),
-            fan_out,
             options: presence,
             readers: readers.clone(),
         };
@@ -224,6 +246,8 @@ impl Replica {
             written,
             jobs,
             upstream,
+            memory,
+            page_budget: Budget::new(api::PAGES_MAX_BYTES),
             clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use carillon_bff::dead::{DeadOptions, dead};
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::signing::Signing;
@@ -9,7 +10,7 @@ use carillon_bff::{
     Config, PLAIN_CONNECTIONS_MAX, Patience, Replica, STOP_DEADLINE, Settings, Upstream, metrics,
     raise_open_files, serve,
 };
-use carillon_broker::{Broker, Names};
+use carillon_broker::Broker;
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
 use clap::{Parser, Subcommand};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -33,12 +34,15 @@ struct Cli {
 enum Command {
     /// Asks the replica on --admin-listen whether it is ready, for container health checks
     Check,
+    /// Shows what could not be read or delivered, and puts entries back or drops them
+    Dead(DeadOptions),
 }
 
 fn main() -> ExitCode {
     let Cli { command, config } = Cli::parse();
     match command {
         Some(Command::Check) => run(check(config.admin_listen)),
+        Some(Command::Dead(options)) => run(dead(options)),
         None => run(replica(config)),
     }
 }
@@ -49,7 +53,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     raise_open_files();
     let recorder = PrometheusBuilder::new().install_recorder()?;
     metrics::describe();
-    let broker = Broker::redis(&config.redis_url, Names::default())?;
+    let broker = Broker::redis(&config.redis_url, config.storage.settings())?;
     let listen = config.listen_on()?;
     let listener = bind("readers", listen, "--listen").await?;
     let admin_listener = bind("probes", config.admin_listen, "--admin-listen").await?;

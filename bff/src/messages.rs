@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use carillon_broker::{Accepted, Broker, Message, NewMessage};
-use carillon_protocol::limits::{NAME_MAX_BYTES, SEND_MAX_BYTES, WAITING_MAX_ENTRIES};
+use carillon_broker::{Accepted, Broker, Message, MessageRef, NewMessage};
+use carillon_protocol::limits::{NAME_MAX_BYTES, SEND_MAX_BYTES};
 use carillon_protocol::{Audience, FieldError, Status, sent_by};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,12 @@ use crate::api::{invalid, list_full};
 use crate::app::App;
 use crate::asker::{Asker, who_asks};
 use crate::limits::Publisher;
-use crate::metrics;
+use crate::metrics::{self, Limit};
+use crate::reader::query;
 use crate::reply::Refusal;
 use crate::token::Identity;
 
-/// Writings that wait to be noted in the ledger; what comes beyond is not in any trace.
+/// Writings that wait to be recorded in the ledger; what comes beyond is not in any trace.
 const WRITTEN_MAX: usize = 1_024;
 
 impl App {
@@ -39,69 +40,81 @@ impl App {
         self.limits.publish(&Publisher::User(sender.user.clone()), json.len())?;
         // What is put in is short: it stays an entry.
         let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
-        let id = notification.id;
-        match notification.to {
-            Audience::User(to) => {
-                let message = NewMessage {
-                    id: &id,
-                    from: &sender.user,
-                    to: &to,
-                    entry: entry.as_bytes(),
-                    accepted_by: &self.replica,
-                };
-                let (status, is_repeat) = match self.broker.accept(&message).await? {
-                    Accepted::Stored => (Status::None, false),
-                    Accepted::Repeated(status) => (status, true),
-                    Accepted::Conflict => {
-                        let detail = "another message has this id already: give each one its own";
-                        return Err(Refusal::new(StatusCode::CONFLICT, "the id is taken", detail));
-                    }
-                    Accepted::Full => return Err(list_full()),
-                };
-                metrics::message_accepted(is_repeat);
-                Ok((id, status))
-            }
-            Audience::Topic(topic) if sender.may_read(&topic) => {
-                if self.broker.waiting().await? >= WAITING_MAX_ENTRIES {
-                    return Err(list_full());
-                }
-                self.broker.push(&[entry.into_bytes()]).await?;
-                metrics::accepted();
-                Ok((id, Status::None))
-            }
-            Audience::Topic(_) => {
+        let (id, to) = (notification.id, notification.to);
+        match &to {
+            Audience::Topic(topic) if !sender.may_read(topic) => {
                 let detail = "a user sends to the topics that their token names in `topics`";
-                Err(Refusal::new(StatusCode::FORBIDDEN, "the topic is not open to you", detail))
+                return Err(Refusal::new(StatusCode::FORBIDDEN, "the topic is not open to you", detail));
             }
+            Audience::User(_) | Audience::Topic(_) => {}
             _ => {
-                let detail =
-                    "people send to a user, or to a topic; an application with a key may send to all";
-                Err(Refusal::fields("nobody to send it to", vec![FieldError::new("to", detail)]))
+                let detail = "users send to a user, or to a topic; an application with a key may send to all";
+                return Err(Refusal::fields("nobody to send it to", vec![FieldError::new("to", detail)]));
             }
         }
+        self.memory.check()?;
+        let (id_ref, entry) = (id.as_str(), entry.as_bytes());
+        let message =
+            NewMessage { id: id_ref, from: &sender.user, to: &to, entry, accepted_by: &self.replica };
+        let (status, is_repeat) = match self.broker.send(&message).await? {
+            Accepted::Stored => (Status::None, false),
+            Accepted::Repeated(status) => (status, true),
+            Accepted::Conflict => {
+                let detail = "another message of yours has this id already: give each one its own";
+                return Err(Refusal::new(StatusCode::CONFLICT, "the id is taken", detail));
+            }
+            Accepted::Full => return Err(list_full()),
+            Accepted::Quota { retry_ms } => {
+                metrics::limit_reached(Limit::StoredBytes);
+                let detail = "a user may have so many bytes stored in a day: see SEND_BYTES_PER_DAY";
+                return Err(Refusal::too_many("too much was sent today", detail, retry_ms.div_ceil(1_000)));
+            }
+        };
+        match to {
+            Audience::User(_) => metrics::message_accepted(is_repeat),
+            _ => metrics::accepted(),
+        }
+        Ok((id, status))
     }
 
-    /// Raises messages to a user, and says how many that changed. The rest were broadcasts, or further already.
-    pub(crate) async fn advance(&self, user: &str, ids: &[String], status: Status) -> Result<(), Refusal> {
-        let changed = self.broker.advance(user, ids, status, &self.replica).await?;
+    /// Raises messages to a user, and counts how many that changed. The rest had come as far already.
+    pub(crate) async fn advance(
+        &self,
+        user: &str,
+        messages: &[MessageRef],
+        status: Status,
+    ) -> Result<(), Refusal> {
+        let changed = self.broker.advance(user, messages, status, &self.replica).await?;
         metrics::message_advanced(status, changed);
         Ok(())
     }
 
-    /// The message that a request names, for its sender, its addressee, and whoever has a key; and who asks.
+    /// The message that a request names, for its sender, its addressee, and whoever has a key; and who asks. Ids are their
+    /// sender's own: without `?from=` it is one that the user who asks has sent.
     pub(crate) async fn message_for(&self, parts: &Parts, id: &str) -> Result<(Asker, Message), Refusal> {
         let nobody = || {
-            let detail = "messages between people are kept for 7 days, for their sender and their addressee";
+            let detail = "messages between users are kept for 7 days, for their sender and their addressee; name the sender of one that you received with ?from=";
             Refusal::new(StatusCode::NOT_FOUND, "no such message", detail)
         };
-        if !(1..=NAME_MAX_BYTES).contains(&id.len()) {
+        let is_name = |name: &str| (1..=NAME_MAX_BYTES).contains(&name.len());
+        if !is_name(id) {
             return Err(nobody());
         }
         let asker = self.asker(parts).await?;
-        if matches!(asker, Asker::Anybody) {
-            return Err(who_asks());
+        let from = match (query(parts, "from"), &asker) {
+            (_, Asker::Anybody) => return Err(who_asks()),
+            (Some(from), _) => from,
+            (None, Asker::User(one)) => one.user.clone(),
+            (None, Asker::Key) => {
+                let fault = FieldError::new("from", "the user who sent it: ids are their sender's own");
+                return Err(Refusal::fields("which message is meant is not known", vec![fault]));
+            }
+        };
+        if !is_name(&from) {
+            return Err(nobody());
         }
-        let message = self.broker.message(id).await?.ok_or_else(nobody)?;
+        let named = MessageRef { from, id: id.to_owned() };
+        let message = self.broker.message(&named).await?.ok_or_else(nobody)?;
         match &asker {
             Asker::User(Identity { user, .. }) if *user != message.from && *user != message.to => {
                 Err(nobody())
@@ -111,43 +124,43 @@ impl App {
     }
 }
 
-/// Notes in the ledger to which connections messages were written, without holding up those connections.
+/// Records in the ledger to which connections messages were written, without holding up those connections.
 #[derive(Clone)]
 pub(crate) struct Written {
-    notes: mpsc::Sender<(Arc<str>, String)>,
+    records: mpsc::Sender<(Arc<MessageRef>, String)>,
 }
 
 impl Written {
     /// And what is to be run for it.
-    pub(crate) fn new(broker: Broker, replica: Arc<str>) -> (Self, Noting) {
-        let (notes, inbox) = mpsc::channel(WRITTEN_MAX);
-        (Self { notes }, Noting { broker, replica, inbox })
+    pub(crate) fn new(broker: Broker, replica: Arc<str>) -> (Self, Recorder) {
+        let (records, inbox) = mpsc::channel(WRITTEN_MAX);
+        (Self { records }, Recorder { broker, replica, inbox })
     }
 
-    pub(crate) fn note(&self, id: &Arc<str>, connection: &str) {
-        if self.notes.try_send((Arc::clone(id), connection.to_owned())).is_err() {
+    pub(crate) fn record(&self, message: &Arc<MessageRef>, connection: &str) {
+        if self.records.try_send((Arc::clone(message), connection.to_owned())).is_err() {
             metrics::trace_dropped();
         }
     }
 }
 
-pub(crate) struct Noting {
+pub(crate) struct Recorder {
     broker: Broker,
     replica: Arc<str>,
-    inbox: mpsc::Receiver<(Arc<str>, String)>,
+    inbox: mpsc::Receiver<(Arc<MessageRef>, String)>,
 }
 
-impl Noting {
+impl Recorder {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         loop {
-            let (id, connection) = tokio::select! {
+            let (message, connection) = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                note = self.inbox.recv() => match note {
-                    Some(note) => note,
+                record = self.inbox.recv() => match record {
+                    Some(record) => record,
                     None => return Ok(()),
                 },
             };
-            if self.broker.note_written(&id, &self.replica, &connection).await.is_err() {
+            if self.broker.record_written(&message, &self.replica, &connection).await.is_err() {
                 metrics::trace_dropped();
             }
         }

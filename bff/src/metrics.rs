@@ -15,8 +15,13 @@ pub const ALL: &[(&str, &str)] = &[
         "carillon_claim_faults_total",
         "commands that Redis refused after it had put entries into history, such as to publish them",
     ),
+    ("carillon_claims_total", "claims, one script each, also those that found nothing"),
     (WAITING, "entries that waited in the list at the last claim"),
     ("carillon_fanout_lost_total", "times that the fan-out connection was lost"),
+    (
+        "carillon_rings_refilled_total",
+        "audiences whose missed entries were read once for all their readers after a lost connection",
+    ),
     ("carillon_fanout_holes_total", "times that fan-out skipped something while the connection stayed up"),
     ("carillon_readers_joined_total", "readers that joined, by transport"),
     ("carillon_readers_left_total", "readers that left, by transport; joined less left are here"),
@@ -25,11 +30,24 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_notifications_sent_total", "notifications written to readers, by transport"),
     ("carillon_notifications_expired_total", "notifications not sent, since they had expired"),
     ("carillon_history_reads_total", "pages of history read"),
+    (
+        "carillon_history_reads_failed_total",
+        "pages of history that Redis refused to give, for another reason than being away",
+    ),
+    ("carillon_history_unreadable_total", "entries of history that cannot be read, and were stepped over"),
+    (
+        "carillon_history_trimmed_total",
+        "entries of history that were removed early, since Redis was almost full",
+    ),
     ("carillon_gaps_total", "readers told that history does not reach back, by reason"),
     ("carillon_notifications_accepted_total", "notifications accepted over HTTP"),
     ("carillon_messages_heard_total", "messages of readers, by type"),
     ("carillon_messages_refused_total", "messages of readers that were refused, by code"),
     ("carillon_readers_revoked_total", "readers shut out, since their token was called back"),
+    (
+        "carillon_revocations_restored_total",
+        "revocations that Redis had lost, and that this replica wrote again",
+    ),
     ("carillon_key_fetches_failed_total", "times that the keys of JWKS_URL could not be had"),
     ("carillon_tokens_refused_total", "tokens that were not good, by reason"),
     ("carillon_signatures_refused_total", "signed requests that were refused, by reason"),
@@ -53,8 +71,11 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_upstream_undeliverable_total", "messages to the application that went to the dead list"),
     ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
     ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
-    ("carillon_states_read_total", "states of users that were read, to be told to their readers"),
-    ("carillon_states_failed_total", "states of users that could not be read, and were not told"),
+    ("carillon_values_read_total", "states and presences of users that were read for their readers, by kind"),
+    (
+        "carillon_values_failed_total",
+        "states and presences of users that could not be read and were not sent, by kind",
+    ),
     ("carillon_raw_heard_total", "payloads for users that other programs published"),
     ("carillon_raw_dropped_total", "payloads for users that were too large, and not passed on"),
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
@@ -100,6 +121,12 @@ pub(crate) enum Limit {
     Messages,
     Topics,
     HistoryReads,
+    DistinctTopics,
+    Subscriptions,
+    SubscriptionsPerAddress,
+    PageBytes,
+    StoredBytes,
+    RedisMemory,
 }
 
 impl Limit {
@@ -117,6 +144,12 @@ impl Limit {
             Self::Messages => "messages",
             Self::Topics => "topics",
             Self::HistoryReads => "history_reads",
+            Self::DistinctTopics => "distinct_topics",
+            Self::Subscriptions => "subscriptions",
+            Self::SubscriptionsPerAddress => "subscriptions_per_address",
+            Self::PageBytes => "page_bytes",
+            Self::StoredBytes => "stored_bytes",
+            Self::RedisMemory => "redis_memory",
         }
     }
 }
@@ -147,6 +180,10 @@ pub(crate) fn claimed(batch: &Batch) {
 
 pub(crate) fn refused(reason: &str) {
     counter!("carillon_entries_refused_total", "reason" => reason.to_owned()).increment(1);
+}
+
+pub(crate) fn claim_begun() {
+    counter!("carillon_claims_total").increment(1);
 }
 
 pub(crate) fn claim_failed() {
@@ -190,10 +227,30 @@ pub(crate) fn history_read() {
     counter!("carillon_history_reads_total").increment(1);
 }
 
+/// Counts a page that Redis refused for a cause that will not pass by itself.
+pub(crate) fn history_failed() {
+    counter!("carillon_history_reads_failed_total").increment(1);
+}
+
+pub(crate) fn history_unreadable(entries: u64) {
+    if entries > 0 {
+        counter!("carillon_history_unreadable_total").increment(entries);
+    }
+}
+
+pub(crate) fn history_trimmed(entries: u64) {
+    counter!("carillon_history_trimmed_total").increment(entries);
+}
+
+pub(crate) fn ring_refilled() {
+    counter!("carillon_rings_refilled_total").increment(1);
+}
+
 pub(crate) fn gap(reason: GapReason) {
     let reason = match reason {
         GapReason::Trimmed => "trimmed",
         GapReason::Epoch => "epoch",
+        GapReason::Unreadable => "unreadable",
     };
     counter!("carillon_gaps_total", "reason" => reason).increment(1);
 }
@@ -206,12 +263,12 @@ pub(crate) fn direct_overflowed() {
     counter!("carillon_direct_overflows_total").increment(1);
 }
 
-pub(crate) fn state_read() {
-    counter!("carillon_states_read_total").increment(1);
+pub(crate) fn values_read(kind: &'static str, values: u64) {
+    counter!("carillon_values_read_total", "kind" => kind).increment(values);
 }
 
-pub(crate) fn state_failed() {
-    counter!("carillon_states_failed_total").increment(1);
+pub(crate) fn value_failed(kind: &'static str) {
+    counter!("carillon_values_failed_total", "kind" => kind).increment(1);
 }
 
 pub(crate) fn raw_heard() {
@@ -248,6 +305,10 @@ pub(crate) fn message_refused(code: &str) {
 
 pub(crate) fn revoked(readers: usize) {
     counter!("carillon_readers_revoked_total").increment(readers as u64);
+}
+
+pub(crate) fn revocations_restored(revocations: usize) {
+    counter!("carillon_revocations_restored_total").increment(revocations as u64);
 }
 
 pub(crate) fn message_accepted(repeated: bool) {

@@ -35,7 +35,7 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
     let connect = json!({ "kind": "connect", "userID": identity.user }).to_string();
     let user = Audience::User(identity.user.clone());
     let caller = Caller::user_alone(identity, app.limits.network(&parts));
-    let (feed, _) = app.attach(&caller, reader_of([user].into(), None)).await?;
+    let (feed, _) = app.attach(&caller, reader_of([user].into(), None, caller.network)).await?;
     Ok(accept(upgrade, app, caller, feed, Dialect::Notify, connect))
 }
 
@@ -78,6 +78,6 @@ fn text(direct: &Direct) -> Option<Utf8Bytes> {
             Utf8Bytes::try_from(payload.clone())
                 .unwrap_or_else(|_| String::from_utf8_lossy(payload).into_owned().into()),
         ),
-        Direct::Notification { .. } => None,
+        Direct::Notification { .. } | Direct::Presence { .. } => None,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_broker::limits::PRESENCE_BATCH_MAX_USERS;
-use carillon_broker::{Beat, Beaten, Broker, BrokerError, FanOut};
+use carillon_broker::{Beat, Beaten, Broker, BrokerError};
 use carillon_protocol::Backoff;
 use carillon_service::parse_duration;
 use clap::Args;
@@ -25,6 +25,8 @@ pub(crate) use asked::{many, one};
 
 /// The lease is renewed this often while it lasts.
 const BEATS_IN_A_LEASE: u32 = 3;
+/// And at least this often: whoever left a replica that has stopped since is reported by another one then.
+const BEAT_EVERY_MAX: Duration = Duration::from_secs(5);
 /// The longest pause after a beat that failed.
 const RETRY_CAP_MS: u64 = 1_000;
 /// At the end, what is left to say has this long.
@@ -53,7 +55,6 @@ pub(crate) struct Roll {
     pub(crate) hub: Arc<Hub>,
     /// This run of the replica.
     pub(crate) run: String,
-    pub(crate) fan_out: FanOut,
     pub(crate) options: PresenceOptions,
     /// Open sockets and streams, to go on until the last is gone.
     pub(crate) readers: TaskTracker,
@@ -62,8 +63,8 @@ pub(crate) struct Roll {
 impl Roll {
     /// Beats at once when somebody comes or goes, and in time to keep the lease, until the last reader is gone.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { broker, hub, run, fan_out, options, readers } = self;
-        let mut line = Line::new(run, fan_out, options);
+        let Self { broker, hub, run, options, readers } = self;
+        let mut line = Line::new(run, options);
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         let over = async {
             stop.cancelled().await;
@@ -107,7 +108,6 @@ impl Roll {
 /// all is said again under a new name, and the old name ends.
 struct Line {
     run: String,
-    fan_out: FanOut,
     options: PresenceOptions,
     /// How often all was said again.
     renamed: u32,
@@ -124,10 +124,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(run: String, fan_out: FanOut, options: PresenceOptions) -> Self {
+    fn new(run: String, options: PresenceOptions) -> Self {
         Self {
             run,
-            fan_out,
             options,
             renamed: 0,
             old: None,
@@ -188,7 +187,7 @@ impl Line {
         if let Some(old) = self.old.take() {
             self.say(broker, &old, Duration::ZERO, &[]).await?;
         }
-        let renew = lease / BEATS_IN_A_LEASE;
+        let renew = (lease / BEATS_IN_A_LEASE).min(BEAT_EVERY_MAX);
         Ok(beaten.due.map_or(renew, |due| due.min(renew)))
     }
 
@@ -208,7 +207,7 @@ impl Line {
         lease: Duration,
         changes: &[(String, usize)],
     ) -> Result<Beaten, BrokerError> {
-        let (grace, fan_out) = (self.options.presence_grace, self.fan_out);
-        broker.beat(&Beat { run, lease, grace, changes, fan_out }).await
+        let grace = self.options.presence_grace;
+        broker.beat(&Beat { run, lease, grace, changes, returns: self.renamed > 0 }).await
     }
 }

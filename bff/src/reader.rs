@@ -15,9 +15,14 @@ use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
 use crate::seal::{SealError, Session};
 use crate::token::{Identity, TopicPattern};
+use crate::ws::secret;
 
 /// What asks for a new session, in place of a token.
 const NEW_SESSION: &str = "new";
+/// In front of a token in the subprotocols of a WebSocket.
+pub(crate) const BEARER: &str = "bearer.";
+/// In front of a session in the subprotocols of a WebSocket.
+pub(crate) const SESSION: &str = "session.";
 
 /// Who somebody is and what they may read: the one place that turns a request into audiences.
 pub(crate) struct Caller {
@@ -51,7 +56,7 @@ impl Caller {
 
     /// A reader of all that the caller may and wants to read.
     pub(crate) fn reader(&self, since: Option<Cursor>) -> Reader {
-        reader_of(self.audiences(), since)
+        reader_of(self.audiences(), since, self.network)
     }
 
     /// A signed-in user without anything else.
@@ -65,10 +70,30 @@ impl Caller {
 }
 
 /// A reader of these audiences.
-pub(crate) fn reader_of(audiences: Arc<[Audience]>, since: Option<Cursor>) -> Reader {
+pub(crate) fn reader_of(audiences: Arc<[Audience]>, since: Option<Cursor>, network: Option<IpNet>) -> Reader {
     // 62 random bits from the operating system: a connection's id is not to be guessed.
     let id = uuid::Uuid::new_v4().as_u64_pair().1;
-    Reader { id, audiences, since }
+    Reader { id, audiences, since, network }
+}
+
+/// What a client names to be known by, and what it wants to read.
+pub(crate) struct Credentials {
+    pub(crate) token: Option<String>,
+    /// A sealed session, or `new`.
+    pub(crate) session: Option<String>,
+    pub(crate) topics: BTreeSet<String>,
+}
+
+impl Credentials {
+    /// Those of a request. A WebSocket of a browser can name a token without a URL that is logged in its subprotocols.
+    pub(crate) fn of(app: &App, parts: &Parts) -> Self {
+        let subprotocol = |prefix| secret(parts, prefix).map(str::to_owned);
+        Self {
+            token: subprotocol(BEARER).or_else(|| app.identities.token_of(parts).map(str::to_owned)),
+            session: subprotocol(SESSION).or_else(|| session_of(parts)),
+            topics: queries(parts, "topic").collect(),
+        }
+    }
 }
 
 /// What a token was good for, as readers are shut out by.
@@ -85,16 +110,23 @@ impl App {
     /// permitted is refused, never ignored: somebody who meant to sign in is not to read as nobody.
     pub(crate) async fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
         self.allow_origin(parts)?;
-        let identity = match self.identities.token_of(parts) {
-            Some(token) => Some(self.identity(token).await?),
+        self.identify(parts, Credentials::of(self, parts)).await
+    }
+
+    /// Who makes a request by these credentials, from a page that may connect.
+    pub(crate) async fn identify(&self, parts: &Parts, credentials: Credentials) -> Result<Caller, Refusal> {
+        let Credentials { token, session, topics } = credentials;
+        let network = self.limits.network(parts);
+        let identity = match token {
+            Some(token) => Some(self.identity(&token).await?),
             None => None,
         };
-        let session = match session_of(parts) {
+        let session = match session {
             Some(text) => Some(self.session(&text).await?),
             None => None,
         };
-        let topics = self.topics(parts, identity.as_ref())?;
-        Ok(Caller { identity, session, topics, network: self.limits.network(parts) })
+        self.check_topics(&topics, identity.as_ref())?;
+        Ok(Caller { identity, session, topics, network })
     }
 
     /// Browsers name the page that makes a request, and send cookies along whichever page that is.
@@ -139,18 +171,17 @@ impl App {
         }
     }
 
-    fn topics(&self, parts: &Parts, identity: Option<&Identity>) -> Result<BTreeSet<String>, Refusal> {
-        let topics: BTreeSet<String> = queries(parts, "topic").collect();
+    fn check_topics(&self, topics: &BTreeSet<String>, identity: Option<&Identity>) -> Result<(), Refusal> {
         if topics.len() > TOPICS_MAX {
             metrics::limit_reached(Limit::Topics);
             let detail = format!("{} topics", topics.len());
             let fault = FieldError { limit: Some(TOPICS_MAX as u64), ..FieldError::new("topic", detail) };
             return Err(Refusal::fields("too many topics", vec![fault]));
         }
-        match topics.iter().find(|topic| !self.may_read(identity, topic)) {
-            None => Ok(topics),
-            Some(_) => Err(Refusal::new(StatusCode::FORBIDDEN, "a topic is not open to you", TOPIC_REFUSED)),
+        if topics.iter().all(|topic| self.may_read(identity, topic)) {
+            return Ok(());
         }
+        Err(Refusal::new(StatusCode::FORBIDDEN, "a topic is not open to you", TOPIC_REFUSED))
     }
 
     /// Whether a topic is open to anybody, or to this user.
@@ -177,19 +208,17 @@ pub(crate) fn session_of(parts: &Parts) -> Option<String> {
 }
 
 /// The cursor that a reader names.
-pub(crate) fn since(parts: &Parts) -> Result<Option<Cursor>, Refusal> {
+pub(crate) fn since(parts: &Parts) -> Option<Cursor> {
     // A browser's EventSource repeats its first URL and names its last event in a header, which is newer.
     let last_event = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    match last_event {
-        Some(cursor) => parse_cursor("Last-Event-ID", cursor).map(Some),
-        None => query(parts, "since").map(|cursor| parse_cursor("since", &cursor)).transpose(),
-    }
+    let last_event = last_event.filter(|text| !text.is_empty()).map(str::to_owned);
+    last_event.or_else(|| query(parts, "since")).map(|text| cursor(&text))
 }
 
-fn parse_cursor(field: &str, text: &str) -> Result<Cursor, Refusal> {
-    text.parse().map_err(|error: carillon_protocol::CursorError| {
-        Refusal::fields("the cursor cannot be read", vec![FieldError::new(field, error.to_string())])
-    })
+/// A cursor that a client names. One that cannot be read stands for all that there is: a refusal would come again with each
+/// try of a client that keeps it.
+pub(crate) fn cursor(text: &str) -> Cursor {
+    text.parse().unwrap_or_else(|_| Cursor::unreadable())
 }
 
 /// The value of a query parameter; an empty one is absent.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -46,10 +48,22 @@ impl Refusal {
             .join(": ")
     }
 
+    /// A 503 for what will be there again after so many seconds.
+    pub(crate) fn unavailable(title: &'static str, detail: impl Into<String>, retry_after_s: u64) -> Self {
+        let retry_after_s = Some(retry_after_s);
+        Self { retry_after_s, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail) }
+    }
+
     /// A 429 for a client that has had what it may have for now.
     pub(crate) fn too_many(title: &'static str, detail: impl Into<String>, retry_after_s: u64) -> Self {
         let retry_after_s = Some(retry_after_s);
         Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, title, detail) }
+    }
+
+    /// How long the client is asked to wait, where it is.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
+        self.retry_after_s.or(away).map(Duration::from_secs)
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -86,14 +100,14 @@ impl From<BrokerError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, title, detail, errors, retry_after_s } = self;
+        let retry_after = self.retry_after();
+        let Self { status, title, detail, errors, .. } = self;
         let problem = Problem { status: status.as_u16(), title: title.to_owned(), detail, errors };
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let away = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
-        if let Some(seconds) = retry_after_s.or(away) {
-            headers.insert(header::RETRY_AFTER, seconds.into());
+        if let Some(wait) = retry_after {
+            headers.insert(header::RETRY_AFTER, wait.as_secs().into());
         }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3: a token that was sent and is not good is told apart from none.

@@ -2,23 +2,28 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carillon_broker::{Broker, Event, Revocation};
+use carillon_broker::limits::REVOCATIONS_KEEP_S;
+use carillon_broker::{Broker, BrokerError, Revocation};
 use carillon_protocol::Backoff;
 use carillon_service::Latch;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::Clock;
 use crate::hub::{Credential, Hub};
 use crate::metrics;
 
 /// The longest pause after a reading that failed.
 const RETRY_CAP_MS: u64 = 1_000;
 
-/// Which tokens were called back, as this replica knows it: read whole whenever the connection to Redis
+/// Which tokens were revoked, as this replica knows it: read whole whenever the connection to Redis
 /// is there, and followed from then on. Joins look here, since asking Redis for each would cost a round trip.
+///
+/// What a replica knows only grows, until it is too old to matter: a Redis that has lost its data gets it back from the
+/// replicas, as it does not lose a revocation that was answered with success.
 #[derive(Default)]
 pub(crate) struct Revocations {
-    /// Notified when the connection to Redis is there, or there again.
+    /// Notified when they are to be read.
     outdated: Notify,
     known: Mutex<Known>,
 }
@@ -28,10 +33,9 @@ type Until = HashMap<Revoked, u64>;
 
 #[derive(Default)]
 struct Known {
-    /// `None` until it was read once.
-    all: Option<Until>,
-    /// What was heard since the present reading began: its answer may be older.
-    meanwhile: Option<Until>,
+    until: Until,
+    /// Whether all were read once.
+    complete: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -41,34 +45,34 @@ enum Revoked {
 }
 
 impl Revocations {
-    /// Whether a credential was called back; `None` while that is not known.
+    /// Whether a credential was revoked; `None` while that is not known.
     pub(crate) fn refuse(&self, credential: &Credential) -> Option<bool> {
         let known = self.lock();
-        let known = known.all.as_ref()?;
-        let until = |revoked| known.get(&revoked).copied();
+        let until = |revoked| known.until.get(&revoked).copied();
         let user = until(Revoked::User(credential.user.clone()));
         let token = credential.token_id.clone().and_then(|id| until(Revoked::Token(id)));
-        Some(user.is_some_and(|until_s| credential.issued_at_s <= until_s) || token.is_some())
+        let is_refused = user.is_some_and(|until_s| credential.issued_at_s <= until_s) || token.is_some();
+        (known.complete || is_refused).then_some(is_refused)
     }
 
-    /// Takes in what the broker reports, and shuts out whom that concerns.
-    pub(crate) fn hear(&self, event: &Event, hub: &Hub) {
-        match event {
-            Event::Up => self.outdated.notify_one(),
-            Event::Revoked(one) => {
-                self.add(one);
-                self.shut_out(hub);
-            }
-            _ => {}
-        }
+    /// Takes in that what is known may be old: the connection to Redis is there, or there again.
+    pub(crate) fn outdated(&self) {
+        self.outdated.notify_one();
     }
 
-    /// Reads all that there are whenever the connection is there again: what was said before is missed.
+    /// Takes in one more, and shuts out whom it concerns.
+    pub(crate) fn revoked(&self, one: &Revocation, hub: &Hub) {
+        raise(&mut self.lock().until, one.clone());
+        self.shut_out(hub);
+    }
+
+    /// Reads all that there are whenever the connection is there again: what was published before is missed.
     /// Until the first time, nobody can be let in by a token.
     pub(crate) async fn run(
         self: Arc<Self>,
         broker: Broker,
         hub: Arc<Hub>,
+        clock: Clock,
         known: Latch,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -78,18 +82,29 @@ impl Revocations {
                 () = stop.cancelled() => return Ok(()),
                 () = self.outdated.notified() => {}
             }
-            self.lock().meanwhile = Some(Until::new());
-            match broker.revocations().await {
-                Ok(all) => {
+            let read = async {
+                let stored = broker.revocations().await?;
+                let missing = self.merge(stored, clock() / 1_000);
+                if !missing.is_empty() {
+                    tracing::warn!(
+                        revocations = missing.len(),
+                        "Redis lacks revocations; they are written again"
+                    );
+                    metrics::revocations_restored(missing.len());
+                    broker.restore_revocations(&missing).await?;
+                }
+                Ok::<_, BrokerError>(())
+            };
+            match read.await {
+                Ok(()) => {
                     backoff.reset();
-                    self.replace(all);
                     self.shut_out(&hub);
                     known.set(true);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the revocations cannot be read");
                     tokio::time::sleep(Duration::from_millis(backoff.next_ms(fastrand::f64()))).await;
-                    self.outdated.notify_one();
+                    self.outdated();
                 }
             }
         }
@@ -102,25 +117,36 @@ impl Revocations {
         }
     }
 
-    /// Takes in what a reading answered, and what was heard while it was on its way.
-    fn replace(&self, all: Vec<Revocation>) {
+    /// Takes in what Redis has, and returns what it lacks.
+    fn merge(&self, stored: Vec<Revocation>, now_s: u64) -> Vec<Revocation> {
+        let mut stored_until = Until::new();
+        stored.into_iter().for_each(|one| raise(&mut stored_until, one));
         let mut known = self.lock();
-        let mut until: Until = known.meanwhile.take().unwrap_or_default();
-        all.into_iter().for_each(|one| raise(&mut until, one));
-        known.all = Some(until);
-    }
-
-    /// Takes in one more. Before the first reading it is passed over: that will have it.
-    fn add(&self, one: &Revocation) {
-        let mut known = self.lock();
-        let Known { all, meanwhile } = &mut *known;
-        for until in all.iter_mut().chain(meanwhile) {
-            raise(until, one.clone());
+        known.until.retain(|_, until_s| *until_s + REVOCATIONS_KEEP_S >= now_s);
+        let lacks = |(revoked, until_s): &(&Revoked, &u64)| {
+            stored_until.get(revoked).is_none_or(|stored| stored < until_s)
+        };
+        let missing = known.until.iter().filter(lacks).map(|(revoked, until_s)| revoked.revocation(*until_s));
+        let missing = missing.collect();
+        for (revoked, until_s) in stored_until {
+            let known = known.until.entry(revoked).or_default();
+            *known = until_s.max(*known);
         }
+        known.complete = true;
+        missing
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Revoked {
+    fn revocation(&self, until_s: u64) -> Revocation {
+        match self.clone() {
+            Self::User(user) => Revocation::User { user, until_s },
+            Self::Token(token_id) => Revocation::Token { token_id, until_s },
+        }
     }
 }
 
@@ -141,6 +167,8 @@ fn key(revocation: Revocation) -> (Revoked, u64) {
 mod tests {
     use super::*;
 
+    const NOW_S: u64 = 1_000_000_000;
+
     fn of(user: &str, until_s: u64) -> Revocation {
         Revocation::User { user: user.to_owned(), until_s }
     }
@@ -151,20 +179,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_heard_while_all_are_read_is_not_forgotten() {
+    fn what_a_replica_knows_only_grows_and_redis_gets_back_what_it_lost() {
         let revocations = Revocations::default();
-        let begin = || revocations.lock().meanwhile = Some(Until::new());
-        begin();
-        revocations.add(&of("ann", 7));
-        assert_eq!(refused(&revocations, "ann"), None, "nothing was read yet");
-        revocations.replace(vec![of("ben", 6)]);
+        let add = |one: Revocation| raise(&mut revocations.lock().until, one);
+        add(of("ann", NOW_S));
+        assert_eq!(refused(&revocations, "ann"), Some(true), "at once");
+        assert_eq!(refused(&revocations, "ben"), None, "nothing was read yet");
+        assert_eq!(revocations.merge(vec![of("ben", NOW_S)], NOW_S), [of("ann", NOW_S)], "it came meanwhile");
         let all = ["ann", "ben", "cem"].map(|user| refused(&revocations, user));
         assert_eq!(all, [Some(true), Some(true), Some(false)]);
-        begin();
-        revocations.add(&of("cem", 8));
-        assert_eq!(refused(&revocations, "cem"), Some(true), "at once");
-        revocations.replace(vec![of("ben", 6), of("cem", 4)]);
-        let all = ["ann", "ben", "cem"].map(|user| refused(&revocations, user));
-        assert_eq!(all, [Some(false), Some(true), Some(true)], "ann's is over, cem's newer one counts");
+        let mut missing = revocations.merge(vec![of("ben", NOW_S - 9)], NOW_S);
+        missing.sort_by_key(|one| format!("{one:?}"));
+        assert_eq!(
+            missing,
+            [of("ann", NOW_S), of("ben", NOW_S)],
+            "Redis lost one and has an older state of one"
+        );
+        assert_eq!(refused(&revocations, "ben"), Some(true));
+        let later_s = NOW_S + REVOCATIONS_KEEP_S + 1;
+        assert_eq!(revocations.merge(vec![], later_s), [], "no token is good for so long");
+        assert_eq!(refused(&revocations, "ann"), Some(false));
     }
 }

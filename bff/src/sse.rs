@@ -1,24 +1,29 @@
 use std::convert::Infallible;
-use std::fmt::Write;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use carillon_protocol::limits::HEARTBEAT_MS;
-use carillon_protocol::{ServerMessage, Welcome};
+use bytes::{Bytes, BytesMut};
+use carillon_protocol::received::Goodbye;
+use carillon_protocol::{CloseCode, ServerMessage, Welcome};
 use futures_util::stream;
-use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::app::{App, RECONNECT_MAX_MS};
-use crate::feed::Feed;
+use crate::app::App;
+use crate::feed::{Feed, Output};
+use crate::frame::{self, event_of};
 use crate::metrics::{self, Transport};
 use crate::reader::{Caller, since};
 use crate::reply::Refusal;
+use crate::visit::{Happened, Visit};
+
+/// Bytes that are handed on at once at most; a single event may be larger.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// A reader that is turned away for now comes back after a second, or what the refusal asks for, and as much again at
+/// random, so that not all come at once.
+const RETRY_MS: u64 = 1_000;
 
 /// `GET /sse`: the frames of `/ws` as server-sent events (HTML Living Standard, section 9.2). `event`
 /// is the type, `data` the same JSON, and `id` the cursor.
@@ -26,169 +31,128 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response
     let (parts, _) = request.into_parts();
     match open(&app, &parts).await {
         Ok((caller, feed, welcome)) => {
-            let headers = [
-                (header::CONTENT_TYPE, "text/event-stream"),
-                (header::CACHE_CONTROL, "no-cache, no-transform"),
-                // Some proxies hold back a response until it ends, and take this word for it.
-                (header::HeaderName::from_static("x-accel-buffering"), "no"),
-            ];
-            (headers, Body::from_stream(events(Stream::new(app, &caller, feed, welcome)))).into_response()
+            let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
+            let open = app.readers.token();
+            let visit = Visit::new(app, feed, expires_at_ms, Transport::Sse);
+            // A reader that gets nothing more resumes from here.
+            let cursor = welcome.cursor.clone();
+            let first = frame::event("welcome", Some(&cursor), &ServerMessage::Welcome(welcome).to_json());
+            answer(Body::from_stream(events(Stream {
+                visit,
+                waiting: vec![first],
+                holds: None,
+                ended: false,
+                _open: open,
+            })))
         }
-        Err(refusal) => refusal.turn_away(),
+        Err(refusal) => turn_away(refusal),
     }
 }
 
+fn answer(body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
+        // Some proxies hold back a response until it ends, unless this header says otherwise.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
+}
+
+/// `EventSource` comes back after the end of a stream, and gives up for good after any status but 200. So what passes is a
+/// stream that says when to come back, and ends.
+fn turn_away(refusal: Refusal) -> Response {
+    let passes = matches!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    if !passes {
+        return refusal.turn_away();
+    }
+    metrics::reader_refused(refusal.status().as_u16());
+    let least_ms =
+        refusal.retry_after().map_or(RETRY_MS, |wait| u64::try_from(wait.as_millis()).unwrap_or(RETRY_MS));
+    let retry = format!("retry: {}\n", least_ms + fastrand::u64(0..=least_ms));
+    let code = if refusal.status() == StatusCode::TOO_MANY_REQUESTS { "rate_limited" } else { "unavailable" };
+    let error = event_of(&ServerMessage::error(code, refusal.words(), None).to_json());
+    let mut answer = answer(Body::from([retry.as_bytes(), &error].concat()));
+    // Such as the one that leads to another replica.
+    let cookie = refusal.into_response().headers_mut().remove(header::SET_COOKIE);
+    answer.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    answer
+}
+
 async fn open(app: &App, parts: &Parts) -> Result<(Caller, Feed, Welcome), Refusal> {
-    let since = since(parts)?;
+    let since = since(parts);
     let caller = app.caller(parts).await?;
     let (feed, welcome) = app.join(&caller, since).await?;
     Ok((caller, feed, welcome))
 }
 
 /// One reader of `/sse`. It is polled by the connection, so a reader that does not read costs no more
-/// than its place in the hub.
+/// than its place in the hub and one chunk.
 struct Stream {
-    feed: Feed,
-    app: App,
-    welcome: Option<Welcome>,
-    heartbeat: Instant,
-    leave: Option<Instant>,
-    /// When the token runs out.
-    expires: Option<Instant>,
+    visit: Visit,
+    /// Events that are to be handed on, the next one last.
+    waiting: Vec<Bytes>,
+    /// What they are of: it counts as written when the connection asks for more.
+    holds: Option<Output>,
     ended: bool,
+    /// The replica does not end before this stream does.
     _open: TaskTrackerToken,
 }
 
 fn events(stream: Stream) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold(stream, async |mut stream| {
-        if stream.ended {
-            return None;
+        if stream.waiting.is_empty() {
+            if stream.ended {
+                return None;
+            }
+            stream.wait().await;
         }
-        let chunk = stream.next().await;
-        Some((Ok(Bytes::from(chunk)), stream))
+        Some((Ok(stream.chunk()), stream))
     })
 }
 
 impl Stream {
-    fn new(app: App, caller: &Caller, feed: Feed, welcome: Welcome) -> Self {
-        metrics::joined(Transport::Sse);
-        let heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
-        let expires = caller.identity.as_ref().map(|identity| app.instant(identity.expires_at_ms));
-        let open = app.readers.token();
-        Self { feed, app, welcome: Some(welcome), heartbeat, leave: None, expires, ended: false, _open: open }
-    }
-
-    async fn next(&mut self) -> String {
-        if let Some(welcome) = self.welcome.take() {
-            let cursor = welcome.cursor.clone();
-            return event(&ServerMessage::Welcome(welcome), Some(&cursor));
+    /// Waits for what comes next.
+    async fn wait(&mut self) {
+        if let Some(output) = self.holds.take() {
+            self.visit.written(&output);
         }
-        loop {
-            let wake = [self.leave, self.expires].into_iter().flatten().fold(self.heartbeat, Instant::min);
-            tokio::select! {
-                biased;
-                () = self.app.stop.cancelled(), if self.leave.is_none() => {
-                    self.leave = Some(Instant::now() + self.app.drain_delay());
-                }
-                // Before the feed: a busy one would put off the heartbeat for ever.
-                () = tokio::time::sleep_until(wake) => {
-                    if self.leave.is_some_and(|leave| Instant::now() >= leave) {
-                        return self.farewell();
-                    }
-                    if self.expires.is_some_and(|expires| Instant::now() >= expires) {
-                        return self.end("token_expired", "the token has run out; come back with a fresh one");
-                    }
-                    self.heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
-                    if let Some(cursor) = self.feed.cursor() {
-                        let cursor = cursor.to_string();
-                        return event(&ServerMessage::Heartbeat { cursor: cursor.clone() }, Some(&cursor));
-                    }
-                }
-                output = self.feed.next() => {
-                    self.app.note_written(&self.feed, &output);
-                    metrics::sent(Transport::Sse, output.notifications);
-                    if output.close.is_some() {
-                        return self.end("closed", output.close_reason());
-                    }
-                    return output.texts().map(|frame| event_of(&frame)).collect();
-                }
+        let event = |message: &ServerMessage| event_of(&message.to_json());
+        self.waiting = match self.visit.next().await {
+            Happened::Given(output) => {
+                let mut events: Vec<_> = output.events().collect();
+                self.holds = Some(output);
+                events.reverse();
+                events
             }
+            Happened::Heartbeat(cursor) => vec![event(&ServerMessage::heartbeat(cursor.to_string()))],
+            Happened::Goodbye(reconnect_in_ms) => {
+                self.ended = true;
+                let goodbye = event(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms }));
+                vec![[format!("retry: {reconnect_in_ms}\n").as_bytes(), &goodbye].concat().into()]
+            }
+            // There are no close codes here: the word comes as an error, and then the end.
+            Happened::End(code, reason) => {
+                self.ended = true;
+                let word = match code {
+                    CloseCode::TOKEN_EXPIRED => "token_expired",
+                    _ => "closed",
+                };
+                vec![event(&ServerMessage::error(word, reason, None))]
+            }
+        };
+    }
+
+    /// The next events, together no more than a chunk.
+    fn chunk(&mut self) -> Bytes {
+        let Some(first) = self.waiting.pop() else { return Bytes::new() };
+        if self.waiting.last().is_none_or(|next| first.len() + next.len() > CHUNK_BYTES) {
+            return first;
         }
-    }
-
-    /// There are no close codes here: the word comes as an error, and then the end.
-    fn end(&mut self, code: &str, detail: &str) -> String {
-        self.ended = true;
-        event(&ServerMessage::error(code, detail, None), None)
-    }
-
-    fn farewell(&mut self) -> String {
-        self.ended = true;
-        let reconnect_in_ms = fastrand::u64(0..RECONNECT_MAX_MS);
-        format!("retry: {reconnect_in_ms}\n{}", event(&ServerMessage::Goodbye { reconnect_in_ms }, None))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        metrics::left(Transport::Sse);
-    }
-}
-
-fn event(message: &ServerMessage, cursor: Option<&str>) -> String {
-    lines(message.kind(), cursor, &message.to_json())
-}
-
-/// The event of a frame from the feed, whose type and cursor stand in its text.
-fn event_of(frame: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Head<'a> {
-        #[serde(rename = "type")]
-        kind: &'a str,
-        cursor: Option<&'a str>,
-    }
-    match serde_json::from_str::<Head<'_>>(frame) {
-        Ok(head) => lines(head.kind, head.cursor, frame),
-        // The feed writes nothing else; a reader that got it as plain data loses nothing.
-        Err(_) => lines("message", None, frame),
-    }
-}
-
-/// One event. A producer's JSON may span lines, each of which needs its own `data`: outside of
-/// strings, where JSON allows line ends, one is as good as another.
-fn lines(kind: &str, cursor: Option<&str>, data: &str) -> String {
-    let mut event = String::with_capacity(data.len() + 96);
-    let _ = writeln!(event, "event: {kind}");
-    if let Some(cursor) = cursor {
-        let _ = writeln!(event, "id: {cursor}");
-    }
-    for line in data.split(['\n', '\r']) {
-        let _ = writeln!(event, "data: {line}");
-    }
-    event.push('\n');
-    event
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_has_its_type_cursor_and_data() {
-        let frame =
-            r#"{"type":"notification","cursor":"e.1-0","claimed_by":"b","notification":{"body":"x"}}"#;
-        assert_eq!(event_of(frame), format!("event: notification\nid: e.1-0\ndata: {frame}\n\n"));
-        let goodbye = event(&ServerMessage::Goodbye { reconnect_in_ms: 5 }, None);
-        assert_eq!(goodbye, "event: goodbye\ndata: {\"type\":\"goodbye\",\"reconnect_in_ms\":5}\n\n");
-    }
-
-    #[test]
-    fn line_ends_inside_a_producer_s_json_do_not_end_the_event() {
-        let event = event_of(
-            "{\"type\":\"notification\",\"cursor\":\"e.1-0\",\"notification\":{\r\n\"body\":\"x\"}}",
-        );
-        assert_eq!(event.matches("\n\n").count(), 1, "{event}");
-        let data: Vec<_> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-        assert!(serde_json::from_str::<serde_json::Value>(&data.join("\n")).is_ok());
+        let mut chunk = BytesMut::from(&first[..]);
+        while let Some(next) = self.waiting.pop_if(|next| chunk.len() + next.len() <= CHUNK_BYTES) {
+            chunk.extend_from_slice(&next);
+        }
+        chunk.freeze()
     }
 }

@@ -123,7 +123,7 @@ fn steps(message: &Message, view: &View) -> Vec<Step> {
         steps.push(Step { replica: message.claimed_by.clone(), ..step("claimed", at(Status::Sent)) });
     }
     if let Some(routed) = message.routed {
-        let detail = || format!("{routed} replicas had a connection of {} and heard of it", message.to);
+        let detail = || format!("{routed} replicas had a connection of {} and received it", message.to);
         steps.push(Step { detail: view.presence.then(detail), ..step("routed", at(Status::Sent)) });
     }
     for writing in &message.writings {
@@ -147,6 +147,9 @@ fn stopped(message: &Message, view: &View) -> Option<String> {
     if message.status >= Status::Delivered {
         return None;
     }
+    if let Some(reason) = &message.buried {
+        return Some(format!("it could not be read when it was claimed, and is in the dead list: {reason}"));
+    }
     Some(match (message.claimed_by.is_some(), message.routed, message.written) {
         (false, ..) => "it waits in the list: no replica has claimed it yet".to_owned(),
         (true, _, 1..) => format!("it was written to a connection of {to}, which has not acknowledged it"),
@@ -155,7 +158,7 @@ fn stopped(message: &Message, view: &View) -> Option<String> {
         }
         (true, Some(1..), 0) => {
             format!(
-                "a replica heard of it, and has not written it: the connection of {to} is slow, or was just lost"
+                "a replica received it, and has not written it: the connection of {to} is slow, or was just lost"
             )
         }
         (true, ..) => format!("{to} had no connection anywhere; it waits in the history of {to}"),

@@ -110,6 +110,7 @@ impl App {
         };
         let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
         self.limits.publish_by(caller, bytes).map_err(|refusal| ("rate_limited", refusal.words()))?;
+        self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
         let (session, user) = (caller.own_session(), caller.own_user());
         let name =
             |audience: &Option<Audience>| audience.as_ref().and_then(Audience::name).map(str::to_owned);

@@ -1,4 +1,5 @@
 mod command;
+mod hello;
 
 use std::time::Duration;
 
@@ -7,19 +8,23 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use carillon_protocol::limits::{ENTRY_MAX_BYTES, HEARTBEAT_MS, SILENCE_MS};
+use carillon_protocol::limits::{ENTRY_MAX_BYTES, SILENCE_MS};
+use carillon_protocol::received::Goodbye;
 use carillon_protocol::{CloseCode, ServerMessage};
 use futures_util::{FutureExt, SinkExt};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
 
 use crate::app::App;
+use crate::budget::Permit;
 use crate::feed::{Feed, Output};
 use crate::metrics::{self, Limit, Transport};
 use crate::notify;
 use crate::reader::{Caller, since};
 use crate::reply::Refusal;
+use crate::visit::{Happened, Visit};
 use command::Allowance;
+pub(crate) use hello::{SUBPROTOCOL, secret};
 
 /// What a socket reads at once. axum's default of 128 KiB is allocated for every socket.
 const READ_BUFFER_BYTES: usize = 1_024;
@@ -27,6 +32,8 @@ const READ_BUFFER_BYTES: usize = 1_024;
 const WRITE_BUFFER_BYTES: usize = 1_024;
 /// What may wait to be written; more than the largest frame, where each byte may have become a `\u0000`.
 const WRITE_BUFFER_MAX_BYTES: usize = 8 * ENTRY_MAX_BYTES;
+/// What is handed to a socket before it has to take it: more is taken from the budget of pages.
+const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
 /// The longest message from a client. A longer one is closed with a code that says so.
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
 /// What is read of a message at all: beyond it the connection is cut, with the rest of it unread.
@@ -43,19 +50,28 @@ pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Respons
 
 async fn open(app: App, request: Request) -> Result<Response, Refusal> {
     let (mut parts, _) = request.into_parts();
-    let since = since(&parts)?;
+    if hello::is_expected(&parts) {
+        return hello::upgrade(app, parts).await;
+    }
     let caller = app.caller(&parts).await?;
     let upgrade = upgrade_of(&mut parts).await?;
-    let (feed, welcome) = app.join(&caller, since).await?;
+    let (feed, welcome) = app.join(&caller, since(&parts)).await?;
     let welcome = ServerMessage::Welcome(welcome).to_json();
     Ok(accept(upgrade, app, caller, feed, Dialect::Frames, welcome))
 }
 
 /// The upgrade that a request asks for; 426 where it asks for none.
 pub(crate) async fn upgrade_of(parts: &mut Parts) -> Result<WebSocketUpgrade, Refusal> {
-    WebSocketUpgrade::from_request_parts(parts, &()).await.map_err(|rejection| {
+    let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await.map_err(|rejection| {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
-    })
+    })?;
+    Ok(upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
+        .max_message_size(MESSAGE_READ_MAX_BYTES)
+        .max_frame_size(MESSAGE_READ_MAX_BYTES))
 }
 
 /// What a socket says and understands.
@@ -63,11 +79,20 @@ pub(crate) async fn upgrade_of(parts: &mut Parts) -> Result<WebSocketUpgrade, Re
 pub(crate) enum Dialect {
     /// Frames with a `type`, in both directions.
     Frames,
-    /// What the clients of notify know, which say nothing.
+    /// What the clients of notify know, which send nothing.
     Notify,
 }
 
-/// Serves a reader on the socket that comes of an upgrade, and says `first` before all else.
+impl Dialect {
+    fn transport(self) -> Transport {
+        match self {
+            Self::Frames => Transport::Ws,
+            Self::Notify => Transport::Notify,
+        }
+    }
+}
+
+/// Serves a reader on the socket that comes of an upgrade, and sends `first` before all else.
 pub(crate) fn accept(
     upgrade: WebSocketUpgrade,
     app: App,
@@ -77,31 +102,19 @@ pub(crate) fn accept(
     first: String,
 ) -> Response {
     let readers = app.readers.clone();
-    upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
-        .max_message_size(MESSAGE_READ_MAX_BYTES)
-        .max_frame_size(MESSAGE_READ_MAX_BYTES)
-        .on_upgrade(move |socket| {
-            let expires = caller.identity.as_ref().map(|identity| app.instant(identity.expires_at_ms));
-            let (heard, allowance, caller) = (Instant::now(), Allowance::new(), Box::new(caller));
-            let socket = Socket { socket, dialect, feed, app, caller, heard, expires, allowance };
-            readers.track_future(socket.serve(first))
-        })
+    upgrade.on_upgrade(move |socket| {
+        readers.track_future(Socket::new(socket, app, caller, feed, dialect).serve(first))
+    })
 }
 
 /// One reader on a WebSocket. One task owns it: it writes, reads and keeps time.
 struct Socket {
     socket: WebSocket,
     dialect: Dialect,
-    feed: Feed,
-    app: App,
+    visit: Visit,
     caller: Box<Caller>,
     /// When something last came from the client.
     heard: Instant,
-    /// When the token runs out.
-    expires: Option<Instant>,
     allowance: Allowance,
 }
 
@@ -113,74 +126,36 @@ enum End {
     Gone,
 }
 
-/// What a socket waits for.
-enum Event {
-    /// The replica is going away.
-    Stop,
-    /// A time has come.
-    Time,
-    /// Something came from the client.
-    Heard(Option<Result<Message, axum::Error>>),
-    /// There is something to write.
-    Given(Output),
-}
-
 impl Socket {
+    fn new(socket: WebSocket, app: App, caller: Caller, feed: Feed, dialect: Dialect) -> Self {
+        let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
+        let visit = Visit::new(app, feed, expires_at_ms, dialect.transport());
+        let (caller, heard, allowance) = (Box::new(caller), Instant::now(), Allowance::new());
+        Self { socket, dialect, visit, caller, heard, allowance }
+    }
+
     async fn serve(mut self, first: String) {
-        let transport = self.transport();
-        metrics::joined(transport);
         let end = match self.send([Message::text(first)]).await {
             Ok(()) => self.attend().await,
             Err(end) => end,
         };
         if let End::Close(code, reason) = end {
-            self.close(code, reason).await;
-        }
-        metrics::left(transport);
-    }
-
-    fn transport(&self) -> Transport {
-        match self.dialect {
-            Dialect::Frames => Transport::Ws,
-            Dialect::Notify => Transport::Notify,
+            close(&mut self.socket, code, reason).await;
         }
     }
 
     async fn attend(&mut self) -> End {
-        let mut heartbeat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
-        let mut leave: Option<Instant> = None;
         loop {
-            let silent = self.heard + Duration::from_millis(SILENCE_MS);
-            let wake = [leave, self.expires].into_iter().flatten().fold(heartbeat.min(silent), Instant::min);
-            let step = match self.event(leave.is_none(), wake).await {
-                Event::Stop => {
-                    leave = Some(Instant::now() + self.app.drain_delay());
-                    Ok(())
-                }
-                Event::Time => {
-                    let now = Instant::now();
-                    if leave.is_some_and(|leave| now >= leave) {
-                        return self.farewell().await;
-                    }
-                    if self.expires.is_some_and(|expires| now >= expires) {
-                        return End::Close(
-                            CloseCode::TOKEN_EXPIRED,
-                            "the token has run out; come back with a fresh one",
-                        );
-                    }
-                    if now >= silent {
-                        // What came while this task was held up counts.
-                        match self.socket.recv().now_or_never() {
-                            Some(message) => self.hear(message).await,
-                            None => return End::Close(CloseCode::SILENT, "nothing was heard for 60 s"),
-                        }
-                    } else {
-                        heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
-                        self.heartbeat(true).await
+            let step = match self.due() {
+                Some(happened) => self.take(happened).await,
+                None if Instant::now() >= self.silent_at() => {
+                    // What came while this task was held up counts.
+                    match self.socket.recv().now_or_never() {
+                        Some(message) => self.hear(message).await,
+                        None => return End::Close(CloseCode::SILENT, "nothing was received for 60 s"),
                     }
                 }
-                Event::Heard(message) => self.hear(message).await,
-                Event::Given(output) => self.write(output).await,
+                None => self.step().await,
             };
             if let Err(end) = step {
                 return end;
@@ -188,21 +163,36 @@ impl Socket {
         }
     }
 
-    /// What comes next. Time has the first word, and then each of the other two its turn, by chance: a client
-    /// that says much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
-    async fn event(&mut self, stays: bool, wake: Instant) -> Event {
-        let (socket, feed) = (&mut self.socket, &mut self.feed);
-        let either = async {
-            tokio::select! {
-                message = socket.recv() => Event::Heard(message),
-                output = feed.next() => Event::Given(output),
-            }
-        };
+    /// What the clock wants comes first; then what comes in and what goes out have their turns by chance: a client that
+    /// sends much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
+    fn due(&mut self) -> Option<Happened> {
+        self.visit.due()
+    }
+
+    async fn step(&mut self) -> Result<(), End> {
+        let silent_at = self.silent_at();
         tokio::select! {
-            biased;
-            () = self.app.stop.cancelled(), if stays => Event::Stop,
-            () = tokio::time::sleep_until(wake) => Event::Time,
-            event = either => event,
+            message = self.socket.recv() => self.hear(message).await,
+            happened = self.visit.next() => self.take(happened).await,
+            () = tokio::time::sleep_until(silent_at) => Ok(()),
+        }
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.heard + Duration::from_millis(SILENCE_MS)
+    }
+
+    async fn take(&mut self, happened: Happened) -> Result<(), End> {
+        match happened {
+            Happened::Given(output) => self.write(output).await,
+            Happened::Heartbeat(_) => self.heartbeat(true).await,
+            Happened::Goodbye(reconnect_in_ms) => {
+                if self.dialect == Dialect::Frames {
+                    self.say(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms })).await?;
+                }
+                Err(End::Close(CloseCode::DRAIN, "this replica is going away"))
+            }
+            Happened::End(code, reason) => Err(End::Close(code, reason)),
         }
     }
 
@@ -239,23 +229,19 @@ impl Socket {
 
     /// The heartbeat, and on time a ping in the same write, which a browser answers by itself.
     async fn heartbeat(&mut self, ping: bool) -> Result<(), End> {
-        let Some(cursor) = self.feed.cursor() else { return Ok(()) };
+        let Some(cursor) = self.visit.feed.cursor() else { return Ok(()) };
         let heartbeat = (self.dialect == Dialect::Frames)
-            .then(|| Message::text(ServerMessage::Heartbeat { cursor: cursor.to_string() }.to_json()));
+            .then(|| Message::text(ServerMessage::heartbeat(cursor.to_string()).to_json()));
         let ping = ping.then(|| Message::Ping(bytes::Bytes::new()));
         self.send(heartbeat.into_iter().chain(ping)).await
     }
 
     async fn write(&mut self, output: Output) -> Result<(), End> {
-        if let Some(code) = output.close {
-            return Err(End::Close(code, output.close_reason()));
-        }
         if self.dialect == Dialect::Notify {
             return self.send(notify::texts(&output).into_iter().map(Message::Text)).await;
         }
         self.send(output.texts().map(Message::Text)).await?;
-        self.app.note_written(&self.feed, &output);
-        metrics::sent(Transport::Ws, output.notifications);
+        self.visit.written(&output);
         Ok(())
     }
 
@@ -263,50 +249,58 @@ impl Socket {
         self.send([Message::text(message.to_json())]).await
     }
 
-    /// Writes messages with as few writes as they need. What a socket does not take in time, it will
-    /// get from history when it comes back.
+    /// Writes messages with few writes, and hands on the next ones when the socket has taken those before. What a socket
+    /// does not take in time, it will get from history when it comes back.
     async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
-        let socket = &mut self.socket;
+        let (socket, feed) = (&mut self.socket, &self.visit.feed);
+        let pages = self.visit.app.feeds.pages();
+        let patience = WRITE_TIMEOUT;
         let writing = async {
+            let (mut waiting, mut permit): (usize, Option<Permit>) = (0, None);
             for message in messages {
-                socket.feed(message).await?;
+                let bytes = length(&message);
+                if waiting > 0 && waiting + bytes > WRITE_CHUNK_BYTES {
+                    socket.flush().await.map_err(|_| End::Gone)?;
+                    (waiting, permit) = (0, None);
+                }
+                if bytes > WRITE_CHUNK_BYTES {
+                    // A large frame that many do not take must not fill the replica.
+                    permit = pages.budget().take(bytes, feed.network(), patience).await;
+                    if permit.is_none() {
+                        return Err(SLOW);
+                    }
+                }
+                waiting += bytes;
+                socket.feed(message).await.map_err(|_| End::Gone)?;
             }
-            socket.flush().await
+            socket.flush().await.map_err(|_| End::Gone)?;
+            drop(permit);
+            Ok(())
         };
-        match timeout(WRITE_TIMEOUT, writing).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => {
-                Err(End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor"))
-            }
-        }
+        timeout(patience, writing).await.unwrap_or(Err(SLOW))
     }
+}
 
-    /// Tells a reader of a replica that is going away when to come back.
-    async fn farewell(&mut self) -> End {
-        let reconnect_in_ms = fastrand::u64(0..crate::app::RECONNECT_MAX_MS);
-        let told = match self.dialect {
-            Dialect::Frames => self.say(&ServerMessage::Goodbye { reconnect_in_ms }).await,
-            Dialect::Notify => Ok(()),
-        };
-        match told {
-            Ok(()) => End::Close(CloseCode::DRAIN, "this replica is going away"),
-            Err(end) => end,
-        }
-    }
+const SLOW: End = End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor");
 
-    /// Sends the close frame and waits for its answer, so that the peer sees the code rather than a cut.
-    async fn close(&mut self, code: CloseCode, reason: &'static str) {
-        metrics::closed(code);
-        let frame = CloseFrame { code: code.0, reason: Utf8Bytes::from_static(reason) };
-        let socket = &mut self.socket;
-        let closing = async {
-            socket.send(Message::Close(Some(frame))).await?;
-            while let Some(Ok(_)) = socket.recv().await {}
-            Ok::<_, axum::Error>(())
-        };
-        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
     }
+}
+
+/// Sends the close frame and waits for its answer, so that the peer sees the code rather than a cut.
+async fn close(socket: &mut WebSocket, code: CloseCode, reason: &'static str) {
+    metrics::closed(code);
+    let frame = CloseFrame { code: code.0, reason: Utf8Bytes::from_static(reason) };
+    let closing = async {
+        socket.send(Message::Close(Some(frame))).await?;
+        while let Some(Ok(_)) = socket.recv().await {}
+        Ok::<_, axum::Error>(())
+    };
+    let _ = timeout(CLOSE_TIMEOUT, closing).await;
 }
 
 /// Whether reading ended since a message is longer than is read at all.

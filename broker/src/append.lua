@@ -1,12 +1,15 @@
--- After sequence.lua and timestamp.lua, and in front of every script that appends: gives positions, appends to
+-- After sequence.lua, keep.lua and timestamp.lua, and in front of every script that appends: gives positions, appends to
 -- history, and gathers what is to be published, trimmed and expired until the script calls finish().
 --
--- ARGV  1 fresh epoch id  2 prefix of the other names  3 who appends  4 'all', or 'own' where nothing is kept
---       or published  5 entries in a history  6 milliseconds that a history of everyone or a topic is kept
---       7 the same of a user or session; a script's own arguments follow
+-- ARGV  1 fresh epoch id and clock  2 prefix of the other keys  3 prefix of the channels  4 who appends
+--       5 'all', or 'own' where nothing is kept or published  6 retention; a script's own arguments follow
 
-local prefix, appender, publishes = ARGV[2], ARGV[3], ARGV[4] == 'all'
-local age = { everyone = tonumber(ARGV[6]), topic = tonumber(ARGV[6]), user = tonumber(ARGV[7]), session = tonumber(ARGV[7]) }
+-- The format of a fan-out message, which is its first word, and of an entry in history. A reader that does not know it
+-- reads history, or steps over the entry.
+local FORMAT = '1'
+
+local prefix, channels, appender, publishes = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == 'all'
+local retention = read_retention(ARGV[6])
 
 -- What did not succeed, and what no entry in history depends on.
 local faults = {}
@@ -17,7 +20,7 @@ local function try(...)
 end
 
 -- Neighbours for the same channel share one message; positions rise within and between messages.
--- How many replicas heard the last message on each channel is kept.
+-- How many replicas received the last message on each channel is kept.
 local message, message_for, listeners = nil, nil, {}
 local function publish()
   if message then listeners[message_for] = try('PUBLISH', message_for, table.concat(message)) end
@@ -25,14 +28,15 @@ local function publish()
 end
 
 local function gather(audience, kind, position, prev, raw)
-  -- A replica hears all connections of its run on one channel: their names less the last dash and what follows.
-  local channel = prefix .. 'fanout:' .. (string.match(audience, '^(connection:.+)%-[^-]*$') or audience)
+  -- A replica subscribes to one channel for all connections of its run: their names less the last dash and what follows.
+  local channel = channels .. 'fanout:' .. (string.match(audience, '^(connection:.+)%-[^-]*$') or audience)
   if message_for ~= channel then publish() end
-  if not message then message, message_for = { epoch, ' ', appender, '\n' }, channel end
+  if not message then message, message_for = { FORMAT, ' ', epoch, ' ', appender, '\n' }, channel end
   for _, part in ipairs({ position, ' ', prev, ' ', kind, ' ', #raw, '\n', raw }) do message[#message + 1] = part end
 end
 
--- The last position that was given out, and of the histories that were written to.
+-- The last position that was given out, and of each history that was written to: its last position, how many entries it
+-- holds, and how many bytes were added.
 local ms, n = parse(last)
 local tails = {}
 
@@ -40,9 +44,14 @@ local tails = {}
 -- audience, or nil and why this history can take nothing. The history is the first that is written to: any
 -- other error is raised before the entry has left a trace.
 local function append(kind, audience, raw)
-  local keep = publishes and age[string.match(audience, '^%a+')]
+  local keep = publishes and retention[string.match(audience, '^%a+')]
   local history = prefix .. 'history:' .. audience
-  local prev = keep and (tails[audience] or tail_of(history)) or '0-0'
+  local tail = keep and tails[audience]
+  if keep and not tail then
+    local position, entries = tail_of(history)
+    tail = { position = position or '0-0', entries = entries or 0, bytes = 0, keep = keep }
+  end
+  local prev = tail and tail.position or '0-0'
   local at_ms, at_n = ms, n
   -- A history that was kept while the sequence was lost may end in the future.
   local prev_ms, prev_n = parse(prev)
@@ -51,26 +60,36 @@ local function append(kind, audience, raw)
   if at_ms >= NUMBER_MAX or at_n >= NUMBER_MAX then return nil, history .. ' ends at ' .. prev end
   local position = write(at_ms, at_n)
   if keep then
-    local added = redis.pcall('XADD', history, 'MINID', '~', write(now - keep, 0), position,
-      'claimed_by', appender, 'kind', kind, 'prev', prev, 'entry', raw)
+    local added = redis.pcall('XADD', history, 'MINID', '~', write(now - keep.age, 0), position,
+      'format', FORMAT, 'claimed_by', appender, 'kind', kind, 'prev', prev, 'entry', raw)
     if type(added) == 'table' then
-      if string.find(added.err, '^WRONGTYPE') then return nil, history .. ' is no stream' end
+      if string.find(added.err, '^WRONGTYPE') then return nil, history .. ' is not a stream' end
       error(added)
     end
-    tails[audience] = position
+    tail.position, tail.entries, tail.bytes = position, tail.entries + 1, tail.bytes + #raw
+    tails[audience] = tail
   end
   ms, n = at_ms, at_n
   if publishes then gather(audience, kind, position, prev, raw) end
   return position, prev
 end
 
-local function finish()
-  publish()
-  for audience in pairs(tails) do
-    local history = prefix .. 'history:' .. audience
-    try('XTRIM', history, 'MAXLEN', '~', ARGV[5])
-    try('PEXPIRE', history, age[string.match(audience, '^%a+')])
-  end
-  redis.call('HSET', KEYS[1], 'last', write(ms, n))
+-- Measures a history in each of so many entries, and at once when much was added.
+local function may_be_full(tail)
+  return tail.entries % MEASURE_EVERY == 0 or tail.bytes * MEASURE_EVERY > tail.keep.bytes
 end
 
+local function finish()
+  publish()
+  for audience, tail in pairs(tails) do
+    local history = prefix .. 'history:' .. audience
+    if tail.entries > tail.keep.entries then try('XTRIM', history, 'MAXLEN', '~', tail.keep.entries) end
+    if may_be_full(tail) then
+      local ok, fault = pcall(fit, history, tail.keep.bytes)
+      if not ok then faults[#faults + 1] = type(fault) == 'table' and fault.err or tostring(fault) end
+    end
+    try('PEXPIRE', history, tail.keep.age)
+  end
+  redis.call('HSET', KEYS[1], 'last', write(ms, n))
+  if not is_held_back then redis.call('HSET', KEYS[1], 'clock', clock) end
+end

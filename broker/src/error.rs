@@ -13,8 +13,21 @@ pub enum BrokerError {
 }
 
 /// Answers of a server that may do later, or elsewhere under the same name, what it will not do now.
-const NOT_NOW: [&str; 9] =
-    ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "MISCONF", "BUSY", "NOREPLICAS"];
+const NOT_NOW: [&str; 13] = [
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "OOM",
+    "MISCONF",
+    "BUSY",
+    "NOREPLICAS",
+    "MOVED",
+    "ASK",
+    "CROSSSLOT",
+    "UNBLOCKED",
+];
 
 impl From<redis::RedisError> for BrokerError {
     fn from(error: redis::RedisError) -> Self {

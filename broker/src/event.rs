@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::{Audience, Cursor, Position};
@@ -91,19 +91,38 @@ pub enum Event {
     Up,
     /// The connection is lost: nothing is heard until the next [`Event::Up`].
     Down,
-    /// From `tail` on, everything for these audiences will be heard.
+    /// From `tail` on, everything for these audiences will be received.
     Subscribed {
-        /// The audiences, now confirmed.
-        audiences: Vec<Audience>,
+        /// The audiences, now confirmed, each with the last position of its history at that moment; `None` where it has
+        /// none.
+        audiences: Vec<(Audience, Option<Position>)>,
         /// The last position given out at a moment after the confirmation.
         tail: Cursor,
     },
+    /// What this listener wrote came back to it: everything up to `tail` was received.
+    Echo {
+        /// The last position given out.
+        tail: Cursor,
+    },
+    /// Whether the server takes writes; in its words why not.
+    Writes(Result<(), String>),
+    /// Other replicas run now whose claims are seen by others than those of this one: `all` or `own`.
+    OtherMode(String),
+    /// Something for an audience that this version cannot read.
+    Undecodable(Audience),
     /// The list may have something.
     Wake,
     /// Something for an audience.
     Fanout(Fanout),
-    /// Tokens were called back.
+    /// Tokens were revoked.
     Revoked(Revocation),
+    /// Revocations were brought back that Redis had lost: they are to be read again.
+    RevocationsRestored,
+    /// A user came or went whose presence a reader here follows.
+    PresenceChanged {
+        /// The user.
+        user: String,
+    },
     /// Some program said this to a user who is listened for. There is no history of it.
     Raw {
         /// The user.
@@ -133,27 +152,35 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Wanted {
-    audiences: Generations,
-    added: u64,
+    audiences: BTreeSet<Audience>,
+    /// What was added or removed since the listener last looked, so that a change costs no walk over all.
+    changed: BTreeSet<Audience>,
 }
 
-/// Audiences, each with a number of its own for every time that it was added. One that was removed and
-/// added again before the listener looked has a new number, and is confirmed anew.
-pub(crate) type Generations = BTreeMap<Audience, u64>;
+/// What a listener has to do to be in line again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// To be subscribed to, or confirmed anew.
+    pub(crate) added: Vec<Audience>,
+    /// To be left.
+    pub(crate) removed: Vec<Audience>,
+}
 
 impl Subscriptions {
-    /// Listens for an audience, and with a user for what other programs say of them. Adding one that is there already confirms it anew.
+    /// Listens for an audience, and with a user for what other programs publish for them. Adding one that is there already
+    /// confirms it anew.
     pub fn add(&self, audience: Audience) {
         let mut wanted = self.lock();
-        wanted.added += 1;
-        let generation = wanted.added;
-        wanted.audiences.insert(audience, generation);
+        wanted.changed.insert(audience.clone());
+        wanted.audiences.insert(audience);
         self.shared.changed.notify_one();
     }
 
     /// Listens for it no more.
     pub fn remove(&self, audience: &Audience) {
-        if self.lock().audiences.remove(audience).is_some() {
+        let mut wanted = self.lock();
+        if wanted.audiences.remove(audience) {
+            wanted.changed.insert(audience.clone());
             self.shared.changed.notify_one();
         }
     }
@@ -162,8 +189,24 @@ impl Subscriptions {
         self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn wanted(&self) -> Generations {
-        self.lock().audiences.clone()
+    /// Everything that is wanted now, for a connection that is subscribed to nothing.
+    pub(crate) fn all(&self) -> Difference {
+        let mut wanted = self.lock();
+        wanted.changed.clear();
+        Difference { added: wanted.audiences.iter().cloned().collect(), removed: vec![] }
+    }
+
+    /// What has changed since the last look.
+    pub(crate) fn difference(&self) -> Difference {
+        let mut wanted = self.lock();
+        let changed = std::mem::take(&mut wanted.changed);
+        let (added, removed) = changed.into_iter().partition(|audience| wanted.audiences.contains(audience));
+        Difference { added, removed }
+    }
+
+    /// Whether somebody listens for an audience.
+    pub(crate) fn has(&self, audience: &Audience) -> bool {
+        self.lock().audiences.contains(audience)
     }
 
     pub(crate) async fn changed(&self) {
@@ -171,8 +214,27 @@ impl Subscriptions {
     }
 }
 
-/// The audiences of `wanted` that are not confirmed in the generation that is wanted.
-pub(crate) fn unconfirmed(wanted: &Generations, confirmed: &Generations) -> Vec<Audience> {
-    let is_new = |(audience, generation): &(&Audience, &u64)| confirmed.get(*audience) != Some(*generation);
-    wanted.iter().filter(is_new).map(|(audience, _)| audience.clone()).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_costs_what_changed_and_one_that_was_undone_is_confirmed_anew() {
+        let topic = |name: &str| Audience::Topic(name.into());
+        let subscriptions = Subscriptions::default();
+        for name in ["a", "b"] {
+            subscriptions.add(topic(name));
+        }
+        assert_eq!(subscriptions.all().added, [topic("a"), topic("b")]);
+        assert_eq!(subscriptions.difference(), Difference::default());
+        subscriptions.add(topic("c"));
+        subscriptions.remove(&topic("a"));
+        subscriptions.remove(&topic("b"));
+        subscriptions.add(topic("b"));
+        let difference = subscriptions.difference();
+        assert_eq!(difference.added, [topic("b"), topic("c")]);
+        assert_eq!(difference.removed, [topic("a")]);
+        subscriptions.remove(&topic("x"));
+        assert_eq!(subscriptions.difference(), Difference::default());
+    }
 }

@@ -205,7 +205,7 @@ impl Engine {
     async fn job_verb<T: redis::FromRedisValue>(&self, verb: &str, args: &[&str]) -> Result<T, BrokerError> {
         let names = self.names();
         let mut call = SCRIPT.key(names.jobs());
-        call.key(&names.list).arg(verb).arg(&names.channel).arg(JOB_KEEP_MS).arg(args);
+        call.key(names.list()).arg(verb).arg(names.channel()).arg(JOB_KEEP_MS).arg(args);
         self.eval(&call).await
     }
 

@@ -5,22 +5,20 @@ mod redis;
 
 use std::collections::BTreeMap;
 
-use carillon_protocol::{Cursor, Status};
+use carillon_protocol::{Audience, Cursor, Status};
 
 use crate::{Broker, BrokerError};
 
-pub(crate) use redis::Scripts;
-
-/// A message of one user to another, to be stored and sent.
+/// What a user sends: a message to another user, which has a status, or something to a topic, which has none.
 #[derive(Clone, Debug)]
 pub struct NewMessage<'a> {
     /// Its id: the same one again from the same sender to the same receiver is the same message.
     pub id: &'a str,
     /// The user who sends it.
     pub from: &'a str,
-    /// The user whom it is for.
-    pub to: &'a str,
-    /// The entry for the list, which says the same.
+    /// The user or topic that it is for.
+    pub to: &'a Audience,
+    /// The entry for the list, which has the same fields.
     pub entry: &'a [u8],
     /// The replica that accepts it.
     pub accepted_by: &'a str,
@@ -37,6 +35,20 @@ pub enum Accepted {
     Conflict,
     /// Too many entries wait in the list: nothing was stored.
     Full,
+    /// The sender has had as many bytes stored as a day allows: nothing was stored.
+    Quota {
+        /// Milliseconds until the next day of this sender begins.
+        retry_ms: u64,
+    },
+}
+
+/// Names a message: ids are their sender's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageRef {
+    /// The user who sent it.
+    pub from: String,
+    /// Its id.
+    pub id: String,
 }
 
 /// A message in the ledger.
@@ -62,6 +74,8 @@ pub struct Message {
     pub writings: Vec<Writing>,
     /// The replica through which it was first acknowledged.
     pub acknowledged_by: Option<String>,
+    /// Why it is in the dead list, where it is.
+    pub buried: Option<String>,
 }
 
 /// That a message was written to a connection.
@@ -76,52 +90,57 @@ pub struct Writing {
 }
 
 impl Broker {
-    /// Stores a message between people and puts it into the list, in one step. Doing it again is harmless.
+    /// Stores what a user sends and puts it into the list, in one step. Doing it again is harmless.
     ///
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done.
-    pub async fn accept(&self, message: &NewMessage<'_>) -> Result<Accepted, BrokerError> {
-        self.0.accept(message).await
+    pub async fn send(&self, message: &NewMessage<'_>) -> Result<Accepted, BrokerError> {
+        self.0.send(message).await
     }
 
     /// Raises messages to `user` to [`Status::Delivered`] or [`Status::Read`], tells their senders, and
     /// returns how many that changed. Messages to somebody else, unknown ones, and those that have come as
-    /// far already stay as they are. Of the ids, the first [`crate::limits::ADVANCE_MAX_IDS`] count.
+    /// far already stay as they are. Of the messages, the first [`crate::limits::ADVANCE_MAX_IDS`] count.
     ///
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; again is harmless.
     pub async fn advance(
         &self,
         user: &str,
-        ids: &[String],
+        messages: &[MessageRef],
         status: Status,
         replica: &str,
     ) -> Result<u64, BrokerError> {
-        let ids = &ids[..ids.len().min(crate::limits::ADVANCE_MAX_IDS)];
-        if ids.is_empty() {
+        let messages = &messages[..messages.len().min(crate::limits::ADVANCE_MAX_IDS)];
+        if messages.is_empty() {
             return Ok(0);
         }
-        self.0.advance(user, ids, status, replica).await
+        self.0.advance(user, messages, status, replica).await
     }
 
-    /// Notes for the trace that a message was written to a connection.
+    /// Records for the trace that a message was written to a connection.
     ///
     /// # Errors
     /// When Redis is away or refuses.
-    pub async fn note_written(&self, id: &str, replica: &str, connection: &str) -> Result<(), BrokerError> {
-        self.0.note_written(id, replica, connection).await
+    pub async fn record_written(
+        &self,
+        message: &MessageRef,
+        replica: &str,
+        connection: &str,
+    ) -> Result<(), BrokerError> {
+        self.0.record_written(message, replica, connection).await
     }
 
     /// A message, for as long as its receiver's history is kept.
     ///
     /// # Errors
     /// When Redis is away or refuses.
-    pub async fn message(&self, id: &str) -> Result<Option<Message>, BrokerError> {
-        self.0.message(id).await
+    pub async fn message(&self, message: &MessageRef) -> Result<Option<Message>, BrokerError> {
+        self.0.message(message).await
     }
 
-    /// Notes that a user has read everything up to a cursor, tells all their devices, and returns whether
-    /// that was further than before. A cursor of another data set is passed over.
+    /// Records that a user has read everything up to a cursor, tells all their devices, and returns whether
+    /// that was further than before. Of a cursor of another epoch counts what this one began with.
     ///
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; again is harmless.
@@ -129,7 +148,7 @@ impl Broker {
         self.0.mark_read(user, cursor, replica).await
     }
 
-    /// Up to where a user has read.
+    /// Up to where a user has read, as a cursor of the present epoch.
     ///
     /// # Errors
     /// When Redis is away or refuses.

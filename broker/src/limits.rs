@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use carillon_protocol::Audience;
-
 /// Entries that one claim takes at most; a thousand would block Redis for 24 to 65 ms.
 pub const BATCH_MAX_ENTRIES: usize = 64;
 /// A claim stops after the entry that passes this.
@@ -14,10 +12,10 @@ pub const READ_MAX_ENTRIES: usize = 128;
 /// Bytes of the entries of one read at most; one entry always fits.
 pub const READ_MAX_BYTES: usize = 512 * 1024;
 
-/// Refused entries that are kept; the oldest goes first.
+/// Entries of a dead list at most; the oldest goes first. It has at most 8 MiB too: see dead.lua.
 pub const DEAD_MAX_ENTRIES: usize = 1_000;
-/// How much of a refused entry is kept.
-pub const DEAD_RAW_MAX_BYTES: usize = 1_024;
+/// How much of a refused entry is kept: all that a claim takes.
+pub const DEAD_RAW_MAX_BYTES: usize = 64 * 1_024;
 
 /// For at least this long a repeated id is dropped, unless more than [`IDS_MAX`] come meanwhile.
 pub const IDS_KEEP_MS: u64 = 10 * 60 * 1_000;
@@ -29,29 +27,17 @@ pub use carillon_protocol::limits::ADVANCE_MAX_IDS;
 /// Connections to which a message was written that are kept for its trace.
 pub const WRITINGS_MAX: usize = 8;
 
-/// Users that one beat of a run names at most, and takes out, and reports. A thousand would hold up Redis.
+/// The period of [`Settings::stored_bytes_per_day`](crate::Settings): a day, in milliseconds.
+pub(crate) const STORED_PERIOD_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// Users that one heartbeat of a run names at most, and takes out, and reports. A thousand would hold up Redis.
 pub const PRESENCE_BATCH_MAX_USERS: usize = 256;
 /// Revocations are kept for this many seconds: 31 days, a day longer than any token is good.
 pub const REVOCATIONS_KEEP_S: u64 = 31 * 86_400;
-/// A revocation lies at most this many seconds ahead of Redis' clock, since clocks differ.
-pub const REVOCATION_AHEAD_MAX_S: u64 = 300;
+/// Seconds that Redis' clock may add to a revocation, since clocks differ.
+pub const REVOCATION_SKEW_MAX_S: u64 = 300;
 /// Revocations that are kept at most; beyond it, none is taken.
 pub const REVOCATIONS_MAX: usize = 100_000;
-
-const HOUR_MS: u64 = 60 * 60 * 1_000;
-
-/// How long the history of an audience reaches back, in milliseconds; `None` where nothing is kept.
-#[must_use]
-pub fn history_age_ms(audience: &Audience) -> Option<u64> {
-    match audience {
-        Audience::Everyone | Audience::Topic(_) => Some(24 * HOUR_MS),
-        Audience::User(_) | Audience::Session(_) => Some(7 * 24 * HOUR_MS),
-        Audience::Connection(_) => None,
-    }
-}
-
-/// Entries of one history at most: a cap for safety, far above any burst.
-pub const HISTORY_MAX_ENTRIES: usize = 200_000;
 
 /// Bytes of a key that may be used once.
 pub const USED_KEY_MAX_BYTES: usize = 256;
@@ -77,8 +63,15 @@ pub(crate) const RECONNECT_CAP_MS: u64 = 1_000;
 pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(2);
 /// Audiences whose channels are named in one SUBSCRIBE; a user has three.
 pub(crate) const SUBSCRIBE_MAX_AUDIENCES: usize = 300;
-/// Messages that the in-memory engine holds for one listener before it cuts it, as Redis does.
-pub(crate) const MEMORY_LISTENER_MAX_MESSAGES: usize = 4_096;
+/// How often a listener publishes a sign of life to itself, through the server that takes commands.
+pub(crate) const ECHO_EVERY: Duration = Duration::from_secs(1);
+/// One that was published and has not come back after this tells that the listener hears another server, or none. With
+/// the period before it, that is noticed within 3 s.
+pub(crate) const ECHO_TIMEOUT: Duration = Duration::from_secs(2);
+/// The mode of fan-out binds new replicas for this long after the last replica that had it.
+pub(crate) const FANOUT_MODE_KEEP: Duration = Duration::from_secs(15);
+/// A page of history that has not come after this has failed, and so has its connection.
+pub(crate) const BULK_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Jobs that wait or run at most.
 pub const JOBS_MAX: usize = 10_000;
@@ -93,7 +86,7 @@ pub const JOB_INPUT_MAX_BYTES: usize = 8 * 1024;
 /// Longest result of a job.
 pub const JOB_RESULT_MAX_BYTES: usize = 8 * 1024;
 /// A job is forgotten this long after its last change.
-pub const JOB_KEEP_MS: u64 = 24 * HOUR_MS;
+pub const JOB_KEEP_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A worker that has said nothing for this long has lost its job.
 pub const JOB_LEASE_MS: u64 = 15_000;
 /// How often a job is begun at most.

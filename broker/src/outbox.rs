@@ -110,7 +110,9 @@ impl Engine {
     ) -> Result<T, BrokerError> {
         let names = self.names();
         let mut call = SCRIPT.key(names.outbox());
-        call.key(names.outbox_part("messages")).key(names.outbox_part("attempts")).key(names.dead());
+        call.key(names.outbox_part("messages"))
+            .key(names.outbox_part("attempts"))
+            .key(names.dead(crate::DeadList::Outbox));
         call.arg(verb).arg(args);
         self.eval(&call).await
     }

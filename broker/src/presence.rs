@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use redis::Script;
 
-use crate::engine::{Engine, appending_script};
+use crate::engine::{Engine, sequence_script};
 use crate::limits::PRESENCE_BATCH_MAX_USERS;
-use crate::{Broker, BrokerError, FanOut};
+use crate::{Broker, BrokerError};
 
 /// What a run of a replica says of itself and its users.
 #[derive(Clone, Debug)]
@@ -23,8 +23,9 @@ pub struct Beat<'a> {
     /// Users whose connections in this run have changed, with how many there are now. At most
     /// [`PRESENCE_BATCH_MAX_USERS`]. Saying it again is harmless.
     pub changes: &'a [(String, usize)],
-    /// Whether comings and goings are told to readers of `presence:<user>`.
-    pub fan_out: FanOut,
+    /// Whether this replica has had another run before: after data were lost, or an outage that outlasted the lease. Then
+    /// others may be in the same place, and nobody's users are taken out for as long as `grace`.
+    pub returns: bool,
 }
 
 /// What became of a beat.
@@ -77,7 +78,7 @@ impl Broker {
     }
 }
 
-static BEAT: LazyLock<Script> = LazyLock::new(|| appending_script(&[include_str!("presence/presence.lua")]));
+static BEAT: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("presence/presence.lua")]));
 static ONLINE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("presence/online.lua")));
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -86,14 +87,11 @@ fn milliseconds(duration: Duration) -> u64 {
 
 impl Engine {
     async fn beat(&self, beat: &Beat<'_>) -> Result<Beaten, BrokerError> {
-        let mut call = self.appending(&BEAT, beat.run, beat.fan_out);
+        let mut call = BEAT.key(self.names().sequence());
+        call.arg(self.call_time()).arg(self.names().prefix()).arg(self.names().channels());
         call.arg(beat.run).arg(milliseconds(beat.lease)).arg(milliseconds(beat.grace));
-        call.arg(PRESENCE_BATCH_MAX_USERS).arg(beat.changes);
-        type Answer = (String, bool, bool, i64, Vec<String>);
-        let (epoch, held, more, due, faults): Answer = self.eval(&call).await?;
-        for fault in faults {
-            tracing::warn!(fault, "presence is told incompletely");
-        }
+        call.arg(PRESENCE_BATCH_MAX_USERS).arg(u8::from(beat.returns)).arg(beat.changes);
+        let (epoch, held, more, due): (String, bool, bool, i64) = self.eval(&call).await?;
         Ok(Beaten { epoch, held, more, due: u64::try_from(due).ok().map(Duration::from_millis) })
     }
 

@@ -1,10 +1,12 @@
 //! Tokens that were called back before their time. They are kept, so that a replica that was cut off,
 //! or starts later, knows them too; the published word is only to be quick.
 
+use std::sync::LazyLock;
+
 use redis::Script;
 
 use crate::engine::Engine;
-use crate::limits::{REVOCATION_AHEAD_MAX_S, REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
+use crate::limits::{REVOCATION_SKEW_MAX_S, REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
 use crate::{Broker, BrokerError};
 
 /// Which tokens are refused, though their own time is not over.
@@ -26,19 +28,27 @@ pub enum Revocation {
     },
 }
 
-/// KEYS 1 revocations. ARGV 1 what is revoked  2 until when, in seconds  3 seconds that it is kept
-/// 4 how many are kept  5 the control channel  6 seconds that it may lie ahead. What is kept is measured by
-/// Redis' clock, so that no revocation can push out another before its time; and it counts until now by that
-/// clock at least, so that a replica whose clock is behind leaves out none of the tokens that it is for.
-const REVOKE: &str = "
-local now = tonumber(redis.call('TIME')[1])
-if tonumber(ARGV[2]) > now + tonumber(ARGV[6]) then return 'ahead' end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[3]))
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
-local till = string.format('%.0f', math.max(tonumber(ARGV[2]), now))
-redis.call('ZADD', KEYS[1], 'GT', till, ARGV[1])
-redis.call('PUBLISH', ARGV[5], till .. ' ' .. ARGV[1])
-return 'done'";
+static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revocations/revoke.lua")));
+
+/// Revocations in one command that brings them back.
+const RESTORE_BATCH: usize = 1_000;
+
+/// What is published on the control channel.
+pub(crate) enum Control {
+    /// Tokens were revoked.
+    Revoked(Revocation),
+    /// A replica brought back what Redis had lost.
+    Restored,
+}
+
+impl Control {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        match std::str::from_utf8(payload).ok()?.split_once(' ')? {
+            (_, "restored") => Some(Self::Restored),
+            (until_s, member) => Revocation::new(member, until_s.parse().ok()?).map(Self::Revoked),
+        }
+    }
+}
 
 impl Revocation {
     fn member(&self) -> String {
@@ -61,32 +71,43 @@ impl Revocation {
             _ => None,
         }
     }
-
-    /// From a message on the control channel.
-    pub(crate) fn heard(payload: &[u8]) -> Option<Self> {
-        let (until_s, member) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
-        Self::new(member, until_s.parse().ok()?)
-    }
 }
 
 impl Broker {
-    /// Calls tokens back: stored, and told to all replicas. It counts until now by Redis' clock at least.
+    /// Revokes tokens: stored, and sent to all replicas. It counts until now by Redis' clock too, as far as that is no more
+    /// than [`REVOCATION_SKEW_MAX_S`] ahead.
     ///
     /// # Errors
-    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already, and for a revocation that lies more
-    /// than [`REVOCATION_AHEAD_MAX_S`] ahead. Again is harmless.
+    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already. Again is harmless.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
-        let answer = self.0.revoke(revocation).await?;
-        match answer.as_str() {
+        let mut call = REVOKE.key(self.0.names().revocations());
+        call.arg(revocation.member()).arg(revocation.until_s()).arg(REVOCATIONS_KEEP_S);
+        call.arg(REVOCATIONS_MAX).arg(self.0.names().control()).arg(REVOCATION_SKEW_MAX_S);
+        match self.0.eval::<String>(&call).await?.as_str() {
             "done" => Ok(()),
-            "full" => Err(BrokerError::Refused(format!(
+            _ => Err(BrokerError::Refused(format!(
                 "{REVOCATIONS_MAX} revocations are kept already, which is all there may be"
             ))),
-            _ => Err(BrokerError::Refused(format!(
-                "a revocation until second {}, more than {REVOCATION_AHEAD_MAX_S} s ahead",
-                revocation.until_s()
-            ))),
         }
+    }
+
+    /// Brings back revocations that Redis has lost, and tells all replicas to read them. None moves to an earlier second.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses. Again is harmless.
+    pub async fn restore_revocations(&self, revocations: &[Revocation]) -> Result<(), BrokerError> {
+        let names = self.0.names();
+        for batch in revocations.chunks(RESTORE_BATCH) {
+            let mut add = redis::cmd("ZADD");
+            add.arg(names.revocations()).arg("GT");
+            for revocation in batch {
+                add.arg(revocation.until_s()).arg(revocation.member());
+            }
+            self.0.run::<u64>(&add).await?;
+        }
+        let mut announce = redis::cmd("PUBLISH");
+        announce.arg(names.control()).arg("0 restored");
+        self.0.run::<u64>(&announce).await.map(|_| ())
     }
 
     /// All that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds.
@@ -108,14 +129,6 @@ impl Broker {
 }
 
 impl Engine {
-    async fn revoke(&self, revocation: &Revocation) -> Result<String, BrokerError> {
-        let script = Script::new(REVOKE);
-        let mut call = script.key(self.names().revocations());
-        call.arg(revocation.member()).arg(revocation.until_s()).arg(REVOCATIONS_KEEP_S);
-        call.arg(REVOCATIONS_MAX).arg(self.names().control()).arg(REVOCATION_AHEAD_MAX_S);
-        self.eval(&call).await
-    }
-
     async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.names().revocations()).arg(0).arg(-1).arg("WITHSCORES");

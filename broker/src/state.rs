@@ -2,14 +2,13 @@
 //! which carry no prefix of ours and leave no history.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use carillon_protocol::Audience;
 use redis::Script;
 
 use crate::engine::Engine;
-use crate::event::Generations;
 use crate::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
-use crate::{Broker, BrokerError, Event};
+use crate::{Broker, BrokerError, Event, Names};
 
 /// The fields of a user's state.
 pub type State = BTreeMap<String, String>;
@@ -46,12 +45,7 @@ impl Broker {
     }
 }
 
-/// KEYS 1 the state, and the channel of its name. ARGV its fields and their values. One by one, since Lua hands
-/// on a few thousand arguments at most. (No MULTI: redis-rs 1.8 panics when a command inside is refused.)
-const SET_STATE: &str = "
-redis.call('UNLINK', KEYS[1])
-for i = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('PUBLISH', KEYS[1], 'new')";
+static SET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("state/set.lua")));
 
 fn within_bounds(state: &State) -> Result<(), BrokerError> {
     let bytes: usize = state.iter().map(|(field, value)| field.len() + value.len()).sum();
@@ -61,19 +55,18 @@ fn within_bounds(state: &State) -> Result<(), BrokerError> {
     Ok(())
 }
 
-/// The names behind `notify:` of the channels that belong to a user. They say nothing about whose they are:
-/// the second is the first of a user whose name ends in `:state`.
-pub(crate) fn channels_of(user: &str) -> [String; 2] {
-    [user.to_owned(), format!("{user}:state")]
+/// The channels that belong to a user. They do not tell whose they are: the second is the first of a user whose name ends
+/// in `:state`.
+pub(crate) fn channel_names(names: &Names, user: &str) -> [String; 2] {
+    [names.raw(user), names.state_channel(user)]
 }
 
-/// What a message on the channel `notify:<name>` says to someone who listens for these audiences.
-pub(crate) fn heard_on(name: &str, data: &[u8], wanted: &Generations) -> impl Iterator<Item = Event> + use<> {
-    let listens = |user: &str| wanted.contains_key(&Audience::User(user.to_owned()));
+/// What a message on the channel `notify:<name>` means to someone who listens for these users.
+pub(crate) fn published_on(name: &str, data: &[u8], listens: impl Fn(&str) -> bool) -> Vec<Event> {
     let raw = listens(name).then(|| Event::Raw { user: name.to_owned(), data: data.to_vec() });
     let user = name.strip_suffix(":state").filter(|user| listens(user));
     let changed = user.map(|user| Event::StateChanged { user: user.to_owned() });
-    raw.into_iter().chain(changed)
+    raw.into_iter().chain(changed).collect()
 }
 
 impl Engine {
@@ -86,8 +79,8 @@ impl Engine {
     }
 
     async fn set_user_state(&self, user: &str, state: &State) -> Result<(), BrokerError> {
-        let script = Script::new(SET_STATE);
-        let mut call = script.key(self.names().state(user));
+        let mut call = SET.key(self.names().state(user));
+        call.arg(self.names().state_channel(user));
         for (field, value) in state {
             call.arg(field).arg(value);
         }
@@ -110,11 +103,10 @@ mod tests {
         let data = b"x".as_slice();
         let raw = |user: &str| Event::Raw { user: user.into(), data: data.to_vec() };
         let changed = || Event::StateChanged { user: "42".into() };
-        let wanted = |users: &[&str]| users.iter().map(|user| (Audience::User((*user).into()), 1)).collect();
-        let heard = |name, users: &[&str]| heard_on(name, data, &wanted(users)).collect::<Vec<_>>();
-        assert_eq!(heard("42", &["42", "42:state"]), [raw("42")]);
-        assert_eq!(heard("42:state", &["42"]), [changed()]);
-        assert_eq!(heard("42:state", &["42:state", "42"]), [raw("42:state"), changed()]);
-        assert_eq!(heard("42:state", &["43"]), []);
+        let received = |name, users: &[&str]| published_on(name, data, |user| users.contains(&user));
+        assert_eq!(received("42", &["42", "42:state"]), [raw("42")]);
+        assert_eq!(received("42:state", &["42"]), [changed()]);
+        assert_eq!(received("42:state", &["42:state", "42"]), [raw("42:state"), changed()]);
+        assert_eq!(received("42:state", &["43"]), []);
     }
 }

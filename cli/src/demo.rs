@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Keeps notifications in this Redis instead of in memory
     #[arg(long, env, hide_env_values = true)]
     redis_url: Option<String>,
+    /// In front of all names in Redis, for a demo of its own on a server that others share
+    #[arg(long, env, value_parser = Names::in_namespace)]
+    namespace: Option<Names>,
     /// The port of the front door
     #[arg(long, env, default_value_t = 8080)]
     port: u16,
@@ -53,7 +56,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
     let recorder = PrometheusBuilder::new().install_recorder()?;
     metrics::describe();
     let ports = Ports::bind(&options).await?;
-    let (broker, engine) = open(options.redis_url.as_deref()).await?;
+    let (broker, engine) =
+        open(options.redis_url.as_deref(), options.namespace.clone().unwrap_or_default()).await?;
 
     let readiness = Readiness::default();
     let tasks = Tasks::new(stop_on_signals());
@@ -143,12 +147,12 @@ impl Ports {
 
 /// The engine, and what to call it. A Redis that is not there is found now: waiting for it, as a
 /// replica does, would look like a demo that shows nothing.
-async fn open(redis_url: Option<&str>) -> anyhow::Result<(Broker, String)> {
+async fn open(redis_url: Option<&str>, names: Names) -> anyhow::Result<(Broker, String)> {
     let Some(url) = redis_url.filter(|url| !url.is_empty()) else {
         let (broker, _) = Broker::memory(Arc::new(now_ms));
         return Ok((broker, "in memory; REDIS_URL=redis://… runs the same over Redis".to_owned()));
     };
-    let broker = Broker::redis(url, Names::default()).context("--redis-url or REDIS_URL")?;
+    let broker = Broker::redis(url, names).context("--redis-url or REDIS_URL")?;
     let place = without_secrets(url);
     broker.tail().await.with_context(|| format!("cannot use {place} (--redis-url or REDIS_URL)"))?;
     Ok((broker, format!("Redis at {place}")))

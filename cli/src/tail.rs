@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use carillon_protocol::{Client, ClientMessage, CloseCode, GapReason, Heard, Phase, Resume, Step, Welcome};
+use carillon_protocol::limits::ACK_AFTER_MS;
+use carillon_protocol::{Acks, Client, CloseCode, GapReason, Heard, Phase, Resume, Step, Welcome};
 use carillon_service::{init_logs_at, stop_on_signals};
 use clap::Args;
 use rustls::ClientConfig;
@@ -63,11 +64,11 @@ const SESSION: HeaderName = HeaderName::from_static("carillon-session");
 /// A reader in a terminal: the client core, and the socket that it asks for.
 struct Tail {
     url: Address,
-    topics: Vec<String>,
     /// Who reads; and the cookie that leads back to the replica of the last connection.
     headers: HeaderMap,
     /// Whether a user is signed in, for whom it says what arrived.
     acknowledges: bool,
+    acks: Acks,
     trust: Arc<ClientConfig>,
     client: Client,
     line: Line,
@@ -88,13 +89,18 @@ impl Tail {
         if let Some(session) = session.filter(|session| !session.is_empty()) {
             headers.insert(SESSION, secret(&session).context("--session or CARILLON_SESSION")?);
         }
+        let mut client = Client::new(since.filter(|since| !since.is_empty()));
+        for topic in topic {
+            // Nothing is sent: the connection that is about to be opened names them.
+            drop(client.subscribe(&topic));
+        }
         Ok(Self {
-            topics: topic,
             headers,
             acknowledges: false,
+            acks: Acks::default(),
             trust: Arc::new(tls::trust(&url)?),
             url,
-            client: Client::new(since.filter(|since| !since.is_empty())),
+            client,
             line: Line::None,
             printer: Printer { json },
             left: count,
@@ -105,8 +111,8 @@ impl Tail {
     async fn run(mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         loop {
             let until_ms = match self.client.step(self.now_ms(), fastrand::f64()) {
-                Step::Open { since } => {
-                    self.open(since.as_deref());
+                Step::Open { since, topics } => {
+                    self.open(since.as_deref(), &topics);
                     continue;
                 }
                 Step::Drop => {
@@ -116,6 +122,7 @@ impl Tail {
                 }
                 Step::Wait { until_ms } => until_ms,
             };
+            let until_ms = [until_ms, self.acks.wake_at_ms()].into_iter().flatten().min();
             let wake_at = until_ms.map(|ms| self.started + Duration::from_millis(ms));
             let next = tokio::select! {
                 biased;
@@ -123,6 +130,9 @@ impl Tail {
                 happened = self.line.next() => self.tell(happened).await?,
                 () = sleep_until(wake_at) => ControlFlow::Continue(()),
             };
+            // Before the end, what waits for more of its kind goes out too.
+            let now_ms = self.now_ms() + if next.is_break() { ACK_AFTER_MS } else { 0 };
+            self.acknowledge(now_ms).await;
             if next.is_break() {
                 self.line.close().await;
                 if let Some(cursor) = self.client.cursor() {
@@ -133,8 +143,18 @@ impl Tail {
         }
     }
 
-    fn open(&mut self, since: Option<&str>) {
-        let url = self.url.socket(since, &self.topics);
+    /// Sends what is due by now, on a connection that is live.
+    async fn acknowledge(&mut self, now_ms: u64) {
+        if !matches!(self.client.phase(), Phase::Live { .. }) {
+            return;
+        }
+        for frame in self.acks.frames(now_ms) {
+            self.line.say(frame.to_json()).await;
+        }
+    }
+
+    fn open(&mut self, since: Option<&str>, topics: &[String]) {
+        let url = self.url.socket(since, topics);
         let opening = Socket::open(url, self.headers.clone(), Arc::clone(&self.trust));
         self.line = Line::Opening(Box::pin(opening));
     }
@@ -175,9 +195,8 @@ impl Tail {
         match heard {
             Heard::Notification(delivery) => {
                 self.printer.notification(&delivery)?;
-                if self.acknowledges && delivery.notification.from.is_some() {
-                    let ids = vec![delivery.notification.id];
-                    self.line.say(ClientMessage::Ack { ids }.to_json()).await;
+                if let Some(message) = delivery.acknowledgement().filter(|_| self.acknowledges) {
+                    self.acks.shown(self.now_ms(), message);
                 }
                 self.left = self.left.map(|left| left - 1);
                 if self.left == Some(0) {
@@ -185,9 +204,14 @@ impl Tail {
                 }
             }
             Heard::Welcome(welcome) => self.welcome(&welcome),
-            Heard::Gap(GapReason::Trimmed) => self.printer.status("gap: older ones are gone from history"),
-            Heard::Gap(GapReason::Epoch) => {
-                self.printer.status("gap: history began anew, what was before is gone")
+            Heard::Gap { reason, audience } => {
+                let why = match reason {
+                    GapReason::Trimmed => "older ones are gone from history",
+                    GapReason::Epoch => "history began anew, what was before is gone",
+                    GapReason::Unreadable => "the server cannot read the cursor, and sends all that it has",
+                };
+                let whose = audience.map(|audience| format!(" of {audience}")).unwrap_or_default();
+                self.printer.status(&format!("gap{whose}: {why}"));
             }
             Heard::Message(message) => self.printer.status(&message.to_json()),
             Heard::Error { code, detail, .. } => self.printer.status(&format!("{code}: {detail}")),
@@ -202,6 +226,7 @@ impl Tail {
         let resumed = if welcome.resume == Resume::Complete { ", nothing was missed" } else { "" };
         self.printer.status(&format!("connected to {}{user}{resumed}", welcome.replica));
         self.acknowledges = welcome.user.is_some();
+        self.acks.welcomed(self.now_ms());
         // Renewed from time to time; a new one has its first.
         let Some(session) = welcome.session.as_deref().and_then(|session| secret(session).ok()) else {
             return;

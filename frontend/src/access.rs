@@ -74,12 +74,14 @@ impl Access {
         self.pass.is_some() || self.session.is_some()
     }
 
-    /// As parameters of an address: a browser's sockets have no headers.
+    /// As subprotocols of a socket, which a browser can name beside an address that is logged; none where the server
+    /// knows nothing of the page.
     #[must_use]
-    pub fn parameters(&self) -> Vec<(&'static str, &str)> {
-        let token = self.pass.as_ref().map(|pass| ("token", pass.token.as_str()));
-        let session = self.session.as_deref().map(|session| ("session", session));
-        token.into_iter().chain(session).collect()
+    pub fn subprotocols(&self) -> Vec<String> {
+        let token = self.pass.as_ref().map(|pass| format!("bearer.{}", pass.token));
+        let session = self.session.as_ref().map(|session| format!("session.{session}"));
+        let own = self.is_known().then(|| "carillon".to_owned());
+        own.into_iter().chain(token).chain(session).collect()
     }
 
     /// As headers.
@@ -96,16 +98,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_shown_to_the_server_by_parameters_and_headers() {
+    fn is_shown_to_the_server_by_subprotocols_and_headers() {
         let pass = Pass { token: "t".into(), user: "anna".into(), expires_at: "2026-11-21T07:45:00Z".into() };
         assert_eq!(pass.ends_ms(), 1_795_247_100_000);
         assert!(Pass::read(&Fields::read(&pass.to_json()).unwrap()) == Some(pass.clone()));
         let mut access = Access::default();
-        assert_eq!((access.is_known(), access.parameters()), (false, vec![]));
+        assert_eq!((access.is_known(), access.subprotocols()), (false, vec![]));
         access.session = Some("s".into());
-        assert_eq!((access.is_known(), access.parameters()), (true, vec![("session", "s")]));
+        assert_eq!(
+            (access.is_known(), access.subprotocols()),
+            (true, vec!["carillon".into(), "session.s".into()])
+        );
         access.pass = Some(pass);
-        assert_eq!(access.parameters(), [("token", "t"), ("session", "s")]);
+        assert_eq!(access.subprotocols(), ["carillon", "bearer.t", "session.s"]);
         assert_eq!(
             access.headers(),
             [("authorization", "Bearer t".to_owned()), ("carillon-session", "s".to_owned())]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use carillon_protocol::ClientMessage;
 use carillon_protocol::limits::NAME_MAX_BYTES;
+use carillon_protocol::sent::Token;
 use leptos::prelude::*;
 
 use crate::access::{Access, Pass};
@@ -88,7 +89,7 @@ pub async fn renew(viewer: Viewer) {
     }
     match fresh {
         Ok(pass) => {
-            viewer.command(Command::Say(ClientMessage::Token { token: pass.token.clone() }));
+            viewer.command(Command::Say(ClientMessage::Token(Token { token: pass.token.clone() })));
             viewer.become_known(Access { pass: Some(pass), ..viewer.access() });
         }
         Err(fault) if fault.passes() => {}

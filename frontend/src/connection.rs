@@ -103,9 +103,9 @@ pub async fn drive(
         }
         match step {
             Step::Drop => socket = None,
-            Step::Open { since } => {
+            Step::Open { since, topics } => {
                 drop(socket.take());
-                socket = WebSocket::open(&address(since.as_deref(), &access())).ok();
+                socket = open(since.as_deref(), &topics, &access());
                 if socket.is_none() {
                     closed(&mut client, None, &mut report);
                 }
@@ -235,13 +235,26 @@ fn random() -> f64 {
     js_sys::Math::random()
 }
 
-/// The socket's address on the origin that the page came from.
-fn address(since: Option<&str>, access: &Access) -> String {
+/// Opens a socket on the origin that the page came from. Secrets go into the subprotocols: addresses are logged.
+fn open(since: Option<&str>, topics: &[String], access: &Access) -> Option<WebSocket> {
+    let (address, names) = (address(since, topics), access.subprotocols());
+    let opened = if names.is_empty() {
+        WebSocket::open(&address)
+    } else {
+        WebSocket::open_with_protocols(&address, &names)
+    };
+    opened.ok()
+}
+
+fn address(since: Option<&str>, topics: &[String]) -> String {
     let location = location();
     let scheme = if location.protocol().is_ok_and(|scheme| scheme == "https:") { "wss" } else { "ws" };
     let host = location.host().unwrap_or_default();
-    let parameters = since.map(|since| ("since", since)).into_iter().chain(access.parameters());
-    let query: Vec<_> = parameters
+    let topics = topics.iter().map(|topic| ("topic", topic.as_str()));
+    let query: Vec<_> = since
+        .map(|since| ("since", since))
+        .into_iter()
+        .chain(topics)
         .map(|(name, value)| format!("{name}={}", String::from(js_sys::encode_uri_component(value))))
         .collect();
     let mark = if query.is_empty() { "" } else { "?" };

@@ -1,52 +1,41 @@
-//! Reads what came before the page was there.
+//! Reads what came before the page was there, from its newest end: what a reader sees first is there first, however much
+//! lies before it.
 
-use carillon_protocol::limits::{ENTRY_MAX_BYTES, PAGE_MAX_BYTES, PAGE_MAX_ITEMS};
-use carillon_protocol::{Cursor, Delivery};
+use carillon_protocol::Delivery;
 
 use crate::access::Access;
 use crate::fields::Fields;
 use crate::http::{Fault, get};
-use crate::inbox::Past;
+use crate::inbox::{LIST_MAX_ROWS, Past};
 
-/// Pages that are read before the socket takes over, which brings the rest.
-pub const FILL_MAX_PAGES: usize = 20;
-/// A page of fewer bytes would have had room for another item.
-const FULL_MIN_BYTES: usize = PAGE_MAX_BYTES - 2 * ENTRY_MAX_BYTES;
-
-/// Everything after `since`, or, where nothing is named, from the beginning. What the user has read does
-/// not matter then, where there is more than one page.
+/// As much as the list shows of what came after `since`, or, where nothing is named, of all.
 pub async fn read(access: &Access, since: Option<String>) -> Result<Past, Fault> {
-    let mut past = Past { since: since.clone(), ..Past::default() };
-    let mut at = since;
-    for _ in 0..FILL_MAX_PAGES {
-        let page = get(&path(at.as_deref()), access).await?;
-        let items = page.objects("items");
-        let bytes: usize = items.iter().filter_map(|item| item.raw("notification")).map(str::len).sum();
-        let whole = items.len() < PAGE_MAX_ITEMS && bytes < FULL_MIN_BYTES;
-        past.gap |= page.is_true("gap");
-        past.items.extend(items.iter().filter_map(delivery));
-        past.next = page.text("next").unwrap_or_default();
-        past.read = page.text("read").or(past.read);
-        if whole {
-            break;
-        }
-        at = Some(match past.read.as_deref().filter(|read| is_later(read, &past.next)) {
-            Some(read) => {
-                past.items.clear();
-                past.since = Some(read.to_owned());
-                read.to_owned()
-            }
-            None => past.next.clone(),
-        });
-    }
-    Ok(past)
+    let page = get(&path(since.as_deref()), access).await?;
+    Ok(past(&page, since))
 }
 
 fn path(since: Option<&str>) -> String {
-    let path = format!("/api/notifications?limit={PAGE_MAX_ITEMS}");
+    let path = format!("/api/notifications?before=now&limit={LIST_MAX_ROWS}");
     match since {
         None => path,
         Some(since) => format!("{path}&since={}", String::from(js_sys::encode_uri_component(since))),
+    }
+}
+
+/// Where there is more before the page, it begins after its oldest item, which is left out.
+fn past(page: &Fields, since: Option<String>) -> Past {
+    let mut items: Vec<_> = page.objects("items").iter().filter_map(delivery).collect();
+    let previous = page.text("previous");
+    if let Some(previous) = &previous {
+        items.retain(|item| item.cursor != *previous);
+    }
+    Past {
+        items,
+        sent: Vec::new(),
+        since: previous.or(since),
+        next: page.text("next").unwrap_or_default(),
+        gap: page.is_true("gap"),
+        read: page.text("read"),
     }
 }
 
@@ -54,11 +43,6 @@ fn path(since: Option<&str>) -> String {
 fn delivery(item: &Fields) -> Option<Delivery> {
     let notification = serde_json::from_str(item.raw("notification")?).ok()?;
     Some(Delivery { notification, claimed_by: item.text("claimed_by")?, cursor: item.text("cursor")? })
-}
-
-fn is_later(cursor: &str, than: &str) -> bool {
-    let pair = cursor.parse::<Cursor>().ok().zip(than.parse::<Cursor>().ok());
-    pair.is_some_and(|(cursor, than)| cursor.epoch == than.epoch && cursor.position > than.position)
 }
 
 #[cfg(test)]
@@ -77,7 +61,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_later_only_within_one_data_set() {
-        assert!(is_later("a.2-0", "a.1-9") && !is_later("a.1-0", "a.1-0") && !is_later("b.2-0", "a.1-0"));
+    fn a_page_begins_where_it_was_left_or_after_its_oldest_item() {
+        let item = |n: u32| {
+            format!(r#"{{"cursor":"a.{n}-0","claimed_by":"b","notification":{{"id":"{n}","body":"b"}}}}"#)
+        };
+        let page = |previous: &str| {
+            let items = [item(4), item(5)].join(",");
+            let page = format!(r#"{{"items":[{items}],"next":"a.9-0","gap":false{previous}}}"#);
+            let past = past(&Fields::read(&page).unwrap(), Some("a.3-0".to_owned()));
+            let ids = past.items.iter().map(|item| item.notification.id.clone()).collect::<Vec<_>>();
+            (ids, past.since.unwrap(), past.next)
+        };
+        let all = vec!["4".to_owned(), "5".to_owned()];
+        assert_eq!(page(""), (all, "a.3-0".to_owned(), "a.9-0".to_owned()));
+        let rest = vec!["5".to_owned()];
+        assert_eq!(page(r#","previous":"a.4-0""#), (rest, "a.4-0".to_owned(), "a.9-0".to_owned()));
     }
 }

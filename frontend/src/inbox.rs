@@ -1,7 +1,6 @@
 //! What the page knows and shows, as a pure reducer: events and the time go in, toasts, rows, bars
 //! and a notice come out. It touches no browser, so it is tested natively.
 
-mod acks;
 mod apply;
 mod catch_up;
 mod item;
@@ -14,9 +13,8 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-use carillon_protocol::{ClientMessage, Delivery, GapReason, JobStatus, Resume, Status};
+use carillon_protocol::{Acks, Audience, ClientMessage, Delivery, GapReason, JobStatus, Resume, Status};
 
-pub use acks::{ACK_AFTER_MS, ACK_AGAIN_MS, ACKS_WAITING_MAX_IDS, Acks};
 pub use catch_up::{CATCH_UP_MAX_MS, CAUGHT_UP_AFTER_MS, CatchUp, NOTICE_MS, Notice};
 pub use item::{Collapse, Item};
 pub use job::{Job, JobState};
@@ -51,7 +49,12 @@ pub enum Event {
     /// The connection is gone.
     Lost,
     /// Some are gone for good.
-    Gap(GapReason),
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// Of which audience; `None` is all of them.
+        audience: Option<Audience>,
+    },
     /// Somebody sends a message to a user.
     Send {
         /// Its new id.
@@ -248,9 +251,9 @@ impl Inbox {
                 self.welcomed(now, resume, cursor, read);
             }
             Event::Lost => self.lost(),
-            Event::Gap(reason) => {
+            Event::Gap { reason, audience } => {
                 self.catch_up.gap(reason);
-                self.push_gap(reason);
+                self.push_gap(reason, audience);
             }
             Event::Send { id, to, text } => self.send(now, id, to, text),
             Event::Retry(slot) => {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use carillon_protocol::{Action, GapReason};
+use carillon_protocol::{Action, Audience, GapReason};
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 
@@ -68,7 +68,7 @@ fn row(viewer: Viewer, slot: u64) -> AnyView {
     match viewer.inbox.read_untracked().rows().at(slot).cloned() {
         Some(Row::Item(item)) => view! { <ItemRow item/> }.into_any(),
         Some(Row::Sent(message)) => view! { <SentRow message/> }.into_any(),
-        Some(Row::Gap { reason, .. }) => view! { <GapRow reason/> }.into_any(),
+        Some(Row::Gap { reason, audience, .. }) => view! { <GapRow reason audience/> }.into_any(),
         // It went between two frames.
         None => ().into_any(),
     }
@@ -182,10 +182,10 @@ fn Body(body: String) -> impl IntoView {
 }
 
 #[component]
-fn GapRow(reason: GapReason) -> impl IntoView {
+fn GapRow(reason: GapReason, audience: Option<Audience>) -> impl IntoView {
     view! {
         <li class="gap-row" data-testid="gap-row">
-            <p>{gap_words(reason)}</p>
+            <p>{gap_words(reason, audience.as_ref())}</p>
         </li>
     }
 }

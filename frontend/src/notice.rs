@@ -1,4 +1,4 @@
-use carillon_protocol::GapReason;
+use carillon_protocol::{Audience, GapReason};
 use leptos::prelude::*;
 
 use crate::icon::Cross;
@@ -9,11 +9,19 @@ use crate::words::grouped;
 
 /// What a gap means for a reader.
 #[must_use]
-pub fn gap_words(reason: GapReason) -> &'static str {
-    match reason {
-        GapReason::Trimmed => "Older ones are gone: you were away longer than they are kept",
-        GapReason::Epoch => "Older ones are gone: the server has begun anew",
-    }
+pub fn gap_words(reason: GapReason, audience: Option<&Audience>) -> String {
+    let which = match audience {
+        None => "Older ones".to_owned(),
+        Some(Audience::Everyone) => "Older ones for everyone".to_owned(),
+        Some(Audience::Topic(topic)) => format!("Older ones of “{topic}”"),
+        Some(_) => "Older ones for you".to_owned(),
+    };
+    let why = match reason {
+        GapReason::Trimmed => "you were away longer than they are kept",
+        GapReason::Epoch => "the server has begun anew",
+        GapReason::Unreadable => "the server cannot tell where you were",
+    };
+    format!("{which} are gone: {why}")
 }
 
 fn words(notice: Notice) -> String {
@@ -57,6 +65,18 @@ pub fn NoticeLine() -> impl IntoView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_names_whose_older_ones_are_gone() {
+        for (audience, begins) in [
+            (None, "Older ones are gone: you were away longer than they are kept"),
+            (Some(Audience::Topic("news".into())), "Older ones of “news” are gone"),
+            (Some(Audience::User("ann".into())), "Older ones for you are gone"),
+        ] {
+            let words = gap_words(GapReason::Trimmed, audience.as_ref());
+            assert!(words.starts_with(begins), "{words}");
+        }
+    }
 
     #[test]
     fn says_what_was_missed_and_what_is_gone() {

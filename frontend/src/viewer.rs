@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use carillon_protocol::received::{ReadPosition, StatusChange};
 use carillon_protocol::{CloseCode, Cursor, Heard, Phase, Resume, ServerMessage, Status, Welcome};
 use futures_channel::mpsc::{Sender, channel};
 use leptos::leptos_dom::helpers::TimeoutHandle;
@@ -204,12 +205,14 @@ impl Viewer {
                     self.become_known(Access { session: Some(session), ..self.access() });
                 }
             }
-            Heard::Gap(reason) => self.act(Event::Gap(reason)),
+            Heard::Gap { reason, audience } => self.act(Event::Gap { reason, audience }),
             Heard::Error { detail, about: Some(id), .. } => self.act(Event::Refused { id, why: detail }),
             Heard::Error { detail, .. } => self.refusal.set(Some(detail)),
             Heard::Message(message) => match *message {
-                ServerMessage::Status { id, status, .. } => self.act(Event::Status { id, status }),
-                ServerMessage::Read { read, .. } => self.act(Event::Read(read)),
+                ServerMessage::Status(StatusChange { id, status, .. }) => {
+                    self.act(Event::Status { id, status })
+                }
+                ServerMessage::Read(ReadPosition { read, .. }) => self.act(Event::Read(read)),
                 _ => {}
             },
             Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing | Heard::Unreadable(_) => {}

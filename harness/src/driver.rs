@@ -48,7 +48,7 @@ impl Driver {
             let step = self.client.step(self.now_ms(), fastrand::f64());
             locked(&self.record).note_phase(&self.client);
             let until_ms = match step {
-                Step::Open { since } => {
+                Step::Open { since, .. } => {
                     self.open(since);
                     continue;
                 }

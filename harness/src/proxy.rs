@@ -24,7 +24,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     state: Mutex<State>,
     accepted: AtomicU64,
     lost_bytes: AtomicU64,
@@ -37,6 +37,12 @@ struct State {
     open: HashMap<u64, watch::Sender<Link>>,
 }
 
+impl Shared {
+    fn target(&self) -> SocketAddr {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Proxy {
     /// A proxy on a port of its own that forwards everything to `target`.
     ///
@@ -46,7 +52,7 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port for the proxy");
         let addr = listener.local_addr().expect("the address of the proxy");
         let shared = Arc::new(Shared {
-            target,
+            target: Mutex::new(target),
             state: Mutex::new(State { new: Some(Link::Pass), open: HashMap::new() }),
             accepted: AtomicU64::new(0),
             lost_bytes: AtomicU64::new(0),
@@ -60,6 +66,11 @@ impl Proxy {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Leads new connections to another server, as an address does that has moved. Those that are open stay where they are.
+    pub fn lead_to(&self, target: SocketAddr) {
+        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Forwards everything again. Connections that were swallowed, or lost replies, are cut: what is
@@ -189,7 +200,7 @@ async fn forward(
         // Such a connection never passes anything: there is nothing to connect it to.
         return carry(Direction::Requests, client, tokio::io::sink(), link, &shared.lost_bytes).await;
     }
-    let server = server.insert(TcpStream::connect(shared.target).await.map_err(|_| Broken)?);
+    let server = server.insert(TcpStream::connect(shared.target()).await.map_err(|_| Broken)?);
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();

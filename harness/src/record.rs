@@ -1,4 +1,4 @@
-use carillon_protocol::{Client, CloseCode, GapReason, Heard, Phase, ServerMessage, Welcome};
+use carillon_protocol::{Audience, Client, CloseCode, GapReason, Heard, Phase, ServerMessage, Welcome};
 
 use crate::Refused;
 
@@ -29,8 +29,8 @@ pub struct Record {
     pub phases: Vec<Phase>,
     /// The first frame of each connection.
     pub welcomes: Vec<Welcome>,
-    /// Gaps that were announced.
-    pub gaps: Vec<GapReason>,
+    /// Gaps that were announced, and of which audience.
+    pub gaps: Vec<(GapReason, Option<Audience>)>,
     /// Pauses that goodbyes asked for, in milliseconds.
     pub goodbyes: Vec<u64>,
     /// The code of each close; none where the connection just ended.
@@ -74,7 +74,7 @@ impl Record {
                 },
             ),
             Heard::Repeated => self.repeated += 1,
-            Heard::Gap(reason) => push(&mut self.gaps, reason),
+            Heard::Gap { reason, audience } => push(&mut self.gaps, (reason, audience)),
             Heard::Goodbye(pause_ms) => push(&mut self.goodbyes, pause_ms),
             Heard::Error { code, detail, .. } => push(&mut self.errors, (code, detail)),
             Heard::Message(message) => push(&mut self.messages, *message),

@@ -162,17 +162,57 @@ impl<'de> Deserialize<'de> for Audience {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Audience, A::Error> {
-                let Some((kind, name)) = map.next_entry::<String, String>()? else {
+                let Some((kind, name)) = map.next_entry::<String, Name>()? else {
                     return Err(de::Error::invalid_length(0, &self));
                 };
                 if map.next_entry::<String, de::IgnoredAny>()?.is_some() {
                     return Err(de::Error::invalid_length(2, &self));
                 }
-                Audience::named(&kind, &name).map_err(de::Error::custom)
+                Audience::named(&kind, &name.0).map_err(de::Error::custom)
             }
         }
 
         deserializer.deserialize_any(OneAudience)
+    }
+}
+
+/// A name as producers write it: a text, or an integer that stands for its digits, as far as every program counts exactly.
+pub(crate) struct Name(pub(crate) String);
+
+/// The largest integer that a double, and so JavaScript and Lua, counts exactly.
+const EXACT_MAX: u64 = (1 << 53) - 1;
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneName;
+
+        impl Visitor<'_> for OneName {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a text, or an integer of at most {EXACT_MAX}; write a longer one as a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name, E> {
+                Ok(Name(text.to_owned()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Name, E> {
+                if number > EXACT_MAX {
+                    return Err(E::invalid_value(de::Unexpected::Unsigned(number), &self));
+                }
+                Ok(Name(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Name, E> {
+                if number.unsigned_abs() > EXACT_MAX {
+                    return Err(E::invalid_value(de::Unexpected::Signed(number), &self));
+                }
+                Ok(Name(number.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(OneName)
     }
 }
 
@@ -197,7 +237,7 @@ mod tests {
             r#""all""#,
             "{}",
             r#"{"user":"a","topic":"b"}"#,
-            r#"{"user":42}"#,
+            r#"{"user":4.2}"#,
             r#"{"user":""}"#,
             r#"{"herd":"x"}"#,
             "7",

@@ -2,8 +2,15 @@
 //! it comes back, and which frames are new. It holds no socket: a driver opens and closes one when
 //! [`Client::step`] says so and reports what happened.
 
+use std::collections::BTreeSet;
+
+use crate::command::{Subscribe, Unsubscribe};
+use crate::frame::{Delivered, Gap, Goodbye, Heartbeat, Refused};
 use crate::limits::{BACKOFF_RESET_AFTER_MS, CONNECT_TIMEOUT_MS, SEEN_MAX_IDS, SILENCE_MS};
-use crate::{Backoff, CloseCode, GapReason, Notification, Resume, Seen, ServerMessage, Welcome};
+use crate::{
+    Audience, Backoff, ClientMessage, CloseCode, GapReason, Named, Notification, Resume, Seen, ServerMessage,
+    Welcome,
+};
 
 /// Where the connection stands. Times are milliseconds of the driver's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +44,12 @@ pub enum Phase {
 /// What the driver does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Open a socket, naming the cursor as `since`; drop one that is still there.
+    /// Open a socket, naming the cursor as `since` and the topics; drop one that is still there.
     Open {
         /// The last cursor that was seen.
         since: Option<String>,
+        /// The topics to read from there.
+        topics: Vec<String>,
     },
     /// Drop the socket, if there is one. (What it still says is not for us any more.)
     Drop,
@@ -62,6 +71,16 @@ pub struct Delivery {
     pub cursor: String,
 }
 
+impl Delivery {
+    /// What to acknowledge once it is on the screen: a message of one user to another. Nobody waits for any other.
+    #[must_use]
+    pub fn acknowledgement(&self) -> Option<Named> {
+        let Notification { id, from, to, .. } = &self.notification;
+        let from = from.as_ref().filter(|_| matches!(to, Audience::User(_)))?;
+        Some(Named::Sent { from: from.clone(), id: id.clone() })
+    }
+}
+
 /// What a frame meant.
 #[derive(Clone, Debug)]
 pub enum Heard {
@@ -72,7 +91,12 @@ pub enum Heard {
     /// A notification that was seen before; not for showing.
     Repeated,
     /// Something before what follows is gone.
-    Gap(GapReason),
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// Of which audience; `None` is all of them.
+        audience: Option<Audience>,
+    },
     /// The server will close and asks for this pause, in milliseconds.
     Goodbye(u64),
     /// The server refused something.
@@ -99,6 +123,7 @@ pub struct Client {
     /// Whether the driver has, or was told to open, a socket.
     socket: bool,
     cursor: Option<String>,
+    topics: BTreeSet<String>,
     seen: Seen,
     backoff: Backoff,
     heard_ms: u64,
@@ -113,11 +138,27 @@ impl Client {
             phase: Phase::Waiting { until_ms: 0 },
             socket: false,
             cursor: since,
+            topics: BTreeSet::new(),
             seen: Seen::new(SEEN_MAX_IDS),
             backoff: Backoff::default(),
             heard_ms: 0,
             goodbye_ms: None,
         }
+    }
+
+    /// Takes up a topic. On a connection that is live the driver sends what this returns; the next one names the topic when
+    /// it opens, so that nothing of it is missed between two connections.
+    pub fn subscribe(&mut self, topic: &str) -> Option<ClientMessage> {
+        let is_new = self.topics.insert(topic.to_owned());
+        let live = is_new && matches!(self.phase, Phase::Live { .. });
+        live.then(|| ClientMessage::Subscribe(Subscribe { topic: topic.to_owned(), since: None }))
+    }
+
+    /// Leaves a topic. On a connection that is live the driver sends what this returns.
+    pub fn unsubscribe(&mut self, topic: &str) -> Option<ClientMessage> {
+        let was_there = self.topics.remove(topic);
+        let live = was_there && matches!(self.phase, Phase::Live { .. });
+        live.then(|| ClientMessage::Unsubscribe(Unsubscribe { topic: topic.to_owned() }))
     }
 
     /// Where the connection stands.
@@ -147,7 +188,7 @@ impl Client {
             Phase::Waiting { until_ms } if now_ms >= until_ms => {
                 self.phase = Phase::Connecting { since_ms: now_ms };
                 self.socket = true;
-                Step::Open { since: self.cursor.clone() }
+                Step::Open { since: self.cursor.clone(), topics: self.topics.iter().cloned().collect() }
             }
             Phase::Waiting { until_ms } => self.idle(Some(until_ms)),
             Phase::Offline | Phase::Stopped { .. } => self.idle(None),
@@ -193,7 +234,7 @@ impl Client {
                 }
                 Heard::Welcome(welcome)
             }
-            ServerMessage::Notification { cursor, claimed_by, notification } => {
+            ServerMessage::Notification(Delivered { cursor, claimed_by, notification }) => {
                 self.cursor = Some(cursor.clone());
                 match serde_json::from_str::<Notification>(notification.get()) {
                     Err(error) => Heard::Unreadable(error.to_string()),
@@ -203,24 +244,24 @@ impl Client {
                     }
                 }
             }
-            ServerMessage::Gap { cursor, reason } => {
+            ServerMessage::Gap(Gap { cursor, reason, audience }) => {
                 self.cursor = Some(cursor);
-                Heard::Gap(reason)
+                Heard::Gap { reason, audience }
             }
-            ServerMessage::Heartbeat { cursor } => {
+            ServerMessage::Heartbeat(Heartbeat { cursor }) => {
                 self.cursor = Some(cursor);
                 Heard::Nothing
             }
-            ServerMessage::Goodbye { reconnect_in_ms } => {
+            ServerMessage::Goodbye(Goodbye { reconnect_in_ms }) => {
                 self.goodbye_ms = Some(reconnect_in_ms);
                 Heard::Goodbye(reconnect_in_ms)
             }
-            ServerMessage::Error { code, detail, about } => Heard::Error { code, detail, about },
-            ServerMessage::State { .. }
-            | ServerMessage::Raw { .. }
-            | ServerMessage::Status { .. }
-            | ServerMessage::Read { .. }
-            | ServerMessage::Presence { .. } => {
+            ServerMessage::Error(Refused { code, detail, about }) => Heard::Error { code, detail, about },
+            ServerMessage::State(_)
+            | ServerMessage::Raw(_)
+            | ServerMessage::Status(_)
+            | ServerMessage::Read(_)
+            | ServerMessage::Presence(_) => {
                 if let Some(cursor) = message.cursor() {
                     self.cursor = Some(cursor.to_owned());
                 }
@@ -289,7 +330,7 @@ mod tests {
 
     fn live(now_ms: u64) -> Client {
         let mut client = Client::new(None);
-        assert_eq!(client.step(now_ms, 0.5), Step::Open { since: None });
+        assert_eq!(client.step(now_ms, 0.5), Step::Open { since: None, topics: vec![] });
         assert!(matches!(client.text(now_ms, WELCOME), Heard::Welcome(_)));
         client
     }
@@ -302,7 +343,22 @@ mod tests {
         client.closed(10, None, 0.5);
         assert_eq!(client.phase(), &Phase::Waiting { until_ms: 260 });
         assert_eq!(client.step(10, 0.5), Step::Wait { until_ms: Some(260) });
-        assert_eq!(client.step(260, 0.5), Step::Open { since: Some("e.6-0".into()) });
+        assert_eq!(client.step(260, 0.5), Step::Open { since: Some("e.6-0".into()), topics: vec![] });
+    }
+
+    #[test]
+    fn topics_are_named_at_every_connection_and_taken_up_on_one_that_is_live() {
+        let mut client = live(0);
+        let sent = |message: Option<ClientMessage>| message.map(|message| message.to_json());
+        assert_eq!(sent(client.subscribe("a")).as_deref(), Some(r#"{"type":"subscribe","topic":"a"}"#));
+        assert_eq!(sent(client.subscribe("a")), None, "it has it");
+        client.closed(10, None, 0.0);
+        assert_eq!(sent(client.subscribe("b")), None, "the next connection names it");
+        client.unsubscribe("x");
+        let open = Step::Open { since: Some("e.5-0".into()), topics: vec!["a".into(), "b".into()] };
+        assert_eq!(client.step(10, 0.0), open);
+        client.text(11, &WELCOME.replace("none", "complete"));
+        assert_eq!(sent(client.unsubscribe("a")).as_deref(), Some(r#"{"type":"unsubscribe","topic":"a"}"#));
     }
 
     #[test]
@@ -391,7 +447,7 @@ mod tests {
         client.closed(2, None, 0.5);
         assert_eq!(client.step(2, 0.5), Step::Wait { until_ms: None });
         client.online(9);
-        assert!(matches!(client.step(9, 0.5), Step::Open { since: Some(_) }));
+        assert!(matches!(client.step(9, 0.5), Step::Open { since: Some(_), .. }));
     }
 
     #[test]

@@ -6,11 +6,15 @@ pub struct CloseCode(pub u16);
 impl CloseCode {
     /// A message that is longer than it may be (RFC 6455).
     pub const TOO_LARGE: Self = Self(1009);
+    /// Something is wrong on the server's side (RFC 6455); another replica may do better.
+    pub const INTERNAL: Self = Self(1011);
+    /// There is no room for this reader now (IANA's registry of RFC 6455).
+    pub const TRY_LATER: Self = Self(1013);
     /// The replica is going away; another takes over.
     pub const DRAIN: Self = Self(4000);
     /// The reader did not take what was written to it.
     pub const SLOW: Self = Self(4001);
-    /// Nothing was heard of the reader, pongs included.
+    /// The reader has sent nothing, pongs included.
     pub const SILENT: Self = Self(4002);
     /// The token has run out.
     pub const TOKEN_EXPIRED: Self = Self(4003);

@@ -1,58 +1,29 @@
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// What a client says, `type` first. A type from the future reads as [`ClientMessage::Unknown`] and is ignored.
+/// What a client sends, `type` first. A type from the future reads as [`ClientMessage::Unknown`] and is ignored.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ClientMessage {
+    /// The first message of a client that names the subprotocol `carillon` without a token beside it.
+    Hello(Hello),
     /// These notifications are on this reader's screen.
-    Ack {
-        /// Their ids.
-        ids: Vec<String>,
-    },
+    Ack(Ack),
     /// The user has read these messages, and everything up to a cursor.
-    Read {
-        /// Everything up to here is read.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
-        /// Messages from other users that are read.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        ids: Vec<String>,
-    },
+    Read(Read),
     /// Sends a notification to a user or a topic, in the name of the signed-in user.
-    Send {
-        /// The notification; its `id` makes a repeated send harmless.
-        #[cfg_attr(feature = "schema", schemars(with = "crate::Notification"))]
-        notification: Box<RawValue>,
-    },
+    Send(Send),
     /// Something for the application behind the service.
-    Message {
-        /// Makes a repeated message harmless.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<String>,
-        /// A text.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        message: Option<String>,
-        /// Anything else.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<Box<RawValue>>,
-    },
-    /// Reads a topic too, from now on.
-    Subscribe {
-        /// Its name.
-        topic: String,
-    },
+    Message(Message),
+    /// Reads a topic too.
+    Subscribe(Subscribe),
     /// Reads a topic no more.
-    Unsubscribe {
-        /// Its name.
-        topic: String,
-    },
+    Unsubscribe(Unsubscribe),
     /// A fresh token of the same user, in place of the one that runs out.
-    Token {
-        /// The token.
-        token: String,
-    },
+    Token(Token),
     /// Asks for a heartbeat, from clients that cannot see WebSocket pings.
     Ping,
     /// A type that this version does not know.
@@ -60,75 +31,147 @@ pub enum ClientMessage {
     Unknown,
 }
 
+/// Who the client is and where it goes on, so that no secret stands in a URL. An empty text counts as absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Hello {
+    /// A token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A sealed session, or `new`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Topics to read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
+    /// The last cursor that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// The fields of `ack`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ack {
+    /// The notifications.
+    pub ids: Vec<Named>,
+}
+
+/// The fields of `read`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Read {
+    /// Everything up to here is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Messages from other users that are read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<Named>,
+}
+
+/// Names a notification: ids are unique for each sender. A bare id stands for what this connection was sent lately under
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Named {
+    /// With its sender.
+    Sent {
+        /// Who sent it.
+        from: String,
+        /// Its id.
+        id: String,
+    },
+    /// By its id alone.
+    Id(String),
+}
+
+/// The fields of `send`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Send {
+    /// The notification; its `id` makes a repeated send harmless.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::Notification"))]
+    pub notification: Box<RawValue>,
+}
+
+/// The fields of `message`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Message {
+    /// Makes a repeated message harmless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// A text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+}
+
+/// The fields of `subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Subscribe {
+    /// Its name.
+    pub topic: String,
+    /// The last cursor at which the client had the topic: what it has missed of it comes first. Absent: from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// The fields of `unsubscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unsubscribe {
+    /// Its name.
+    pub topic: String,
+}
+
+/// The fields of `token`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Token {
+    /// The token.
+    pub token: String,
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Sent { from: String, id: String },
+            Id(String),
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Sent { from, id } => Self::Sent { from, id },
+            Either::Id(id) => Self::Id(id),
+        })
+    }
+}
+
 impl ClientMessage {
-    /// Reads one message.
+    /// Reads one message. (By hand, since serde cannot read raw JSON inside a tagged enum.)
     ///
     /// # Errors
-    /// When the text is no JSON object with a `type`, or a known type lacks its fields.
+    /// When the text is not a JSON object with a `type`, or a known type lacks its fields.
     pub fn parse(text: &str) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Kind<'a> {
             #[serde(rename = "type", borrow)]
-            kind: std::borrow::Cow<'a, str>,
+            kind: Cow<'a, str>,
         }
-        #[derive(Deserialize)]
-        struct Ids {
-            ids: Vec<String>,
-        }
-        #[derive(Deserialize)]
-        struct Read {
-            cursor: Option<String>,
-            #[serde(default)]
-            ids: Vec<String>,
-        }
-        #[derive(Deserialize)]
-        struct Send {
-            notification: Box<RawValue>,
-        }
-        #[derive(Deserialize)]
-        struct Message {
-            id: Option<String>,
-            message: Option<String>,
-            data: Option<Box<RawValue>>,
-        }
-        #[derive(Deserialize)]
-        struct Topic {
-            topic: String,
-        }
-        #[derive(Deserialize)]
-        struct Token {
-            token: String,
-        }
-
         Ok(match serde_json::from_str::<Kind<'_>>(text)?.kind.as_ref() {
-            "ack" => {
-                let Ids { ids } = serde_json::from_str(text)?;
-                Self::Ack { ids }
-            }
-            "read" => {
-                let Read { cursor, ids } = serde_json::from_str(text)?;
-                Self::Read { cursor, ids }
-            }
-            "send" => {
-                let Send { notification } = serde_json::from_str(text)?;
-                Self::Send { notification }
-            }
-            "message" => {
-                let Message { id, message, data } = serde_json::from_str(text)?;
-                Self::Message { id, message, data }
-            }
-            "subscribe" => {
-                let Topic { topic } = serde_json::from_str(text)?;
-                Self::Subscribe { topic }
-            }
-            "unsubscribe" => {
-                let Topic { topic } = serde_json::from_str(text)?;
-                Self::Unsubscribe { topic }
-            }
-            "token" => {
-                let Token { token } = serde_json::from_str(text)?;
-                Self::Token { token }
-            }
+            "hello" => Self::Hello(serde_json::from_str(text)?),
+            "ack" => Self::Ack(serde_json::from_str(text)?),
+            "read" => Self::Read(serde_json::from_str(text)?),
+            "send" => Self::Send(serde_json::from_str(text)?),
+            "message" => Self::Message(serde_json::from_str(text)?),
+            "subscribe" => Self::Subscribe(serde_json::from_str(text)?),
+            "unsubscribe" => Self::Unsubscribe(serde_json::from_str(text)?),
+            "token" => Self::Token(serde_json::from_str(text)?),
             "ping" => Self::Ping,
             _ => Self::Unknown,
         })
@@ -138,13 +181,14 @@ impl ClientMessage {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Ack { .. } => "ack",
-            Self::Read { .. } => "read",
-            Self::Send { .. } => "send",
-            Self::Message { .. } => "message",
-            Self::Subscribe { .. } => "subscribe",
-            Self::Unsubscribe { .. } => "unsubscribe",
-            Self::Token { .. } => "token",
+            Self::Hello(_) => "hello",
+            Self::Ack(_) => "ack",
+            Self::Read(_) => "read",
+            Self::Send(_) => "send",
+            Self::Message(_) => "message",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Token(_) => "token",
             Self::Ping => "ping",
             Self::Unknown => "unknown",
         }

@@ -15,6 +15,8 @@ pub struct Position {
 impl Position {
     /// Before every entry.
     pub const ZERO: Self = Self { ms: 0, n: 0 };
+    /// After every entry.
+    pub const MAX: Self = Self { ms: NUMBER_MAX, n: 0 };
 
     /// The position given to the next entry at server time `now_ms`: later than this one, also when
     /// the server's clock went back.
@@ -59,7 +61,22 @@ pub struct Cursor {
     pub position: Position,
 }
 
-/// A text that is no cursor of ours.
+impl Cursor {
+    /// Stands for a cursor that could not be read: before everything, in no epoch. A reader that names one gets all that
+    /// there is, and a gap.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self { epoch: String::new(), position: Position::ZERO }
+    }
+
+    /// Whether it is [`Cursor::unreadable`].
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.epoch.is_empty()
+    }
+}
+
+/// A text that is not a cursor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorError;
 

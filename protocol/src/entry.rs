@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::limits::ENTRY_MAX_BYTES;
-use crate::{Audience, FieldError, Notification, Position, format_timestamp};
+use crate::{Audience, FieldError, Notification, Position, format_timestamp, without_bom};
 
 /// A list entry that was claimed and read: what is shown to readers, and what is known about it.
 #[derive(Clone, Debug)]
@@ -74,8 +74,12 @@ impl Entry {
                 format!("{} bytes, at most {ENTRY_MAX_BYTES}", raw.len()),
             ));
         }
+        if UTF_16_MARKS.iter().any(|mark| raw.starts_with(mark)) {
+            return Err(refuse(RefusalReason::NotText, "UTF-16: write it as UTF-8".to_owned()));
+        }
         let text =
             std::str::from_utf8(raw).map_err(|error| refuse(RefusalReason::NotText, error.to_string()))?;
+        let text = without_bom(text);
         match text.trim_ascii_start().bytes().next() {
             None => Err(refuse(RefusalReason::Empty, "an entry of blanks".to_owned())),
             Some(b'{') => Self::from_json(text, position),
@@ -108,8 +112,11 @@ fn plain(text: &str) -> String {
     serde_json::json!({ "body": text }).to_string()
 }
 
-/// Gives `id` and `created_at` where they are missing or null. Nothing else is touched: all other
-/// bytes stay as they came.
+/// In front of UTF-16, as Windows shells write it.
+const UTF_16_MARKS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+
+/// Gives `id` and `created_at` where they are missing or null, and names that are integers as texts, so that every reader
+/// finds the same kind. Nothing else is touched: all other bytes stay as they came.
 fn complete<'a>(json: &'a str, notification: &Notification, id: &str, created_at_ms: u64) -> Cow<'a, str> {
     let mut json = Cow::Borrowed(json);
     if notification.created_at.is_empty() {
@@ -118,7 +125,33 @@ fn complete<'a>(json: &'a str, notification: &Notification, id: &str, created_at
     if notification.id.is_empty() {
         json = give(&json, "id", id).into();
     }
+    let texts = [
+        ("id", Some(&notification.id)),
+        ("from", notification.from.as_ref()),
+        ("collapse_key", notification.collapse_key.as_ref()),
+    ];
+    for (field, name) in texts {
+        if let (Some(name), true) = (name, is_integer(&json, field)) {
+            json = give(&json, field, name).into();
+        }
+    }
+    if let (Some(name), Some(to)) = (notification.to.name(), Notification::span(&json, "to"))
+        && json[to.clone()].rsplit_once(':').is_some_and(|(_, value)| is_number(value.trim_start()))
+    {
+        let named = serde_json::json!({ notification.to.kind(): name });
+        json = format!("{}{named}{}", &json[..to.start], &json[to.end..]).into();
+    }
     json
+}
+
+fn is_integer(json: &str, field: &str) -> bool {
+    Notification::span(json, field).is_some_and(|span| is_number(&json[span]))
+}
+
+/// Whether a JSON value is a number, by how it begins. (What follows the last colon inside a text ends in a quotation mark,
+/// and so cannot be one where the whole is valid.)
+fn is_number(json: &str) -> bool {
+    json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && !json.contains('"')
 }
 
 /// `json` with `field` set to the string `value`: in place of its null, or in front of the others.
@@ -141,6 +174,7 @@ pub fn sent_by(
     user: &str,
     new_id: Option<String>,
 ) -> Result<(String, Notification), Vec<FieldError>> {
+    let json = without_bom(json);
     let mut notification = Notification::check(json)?;
     let mut json = Cow::Borrowed(json);
     match notification.from.as_deref() {
@@ -171,6 +205,7 @@ pub fn ready_to_push(
     json: &str,
     id: impl FnOnce() -> String,
 ) -> Result<(String, Notification), Vec<FieldError>> {
+    let json = without_bom(json);
     let mut notification = Notification::check(json)?;
     if !notification.id.is_empty() {
         return Ok((json.to_owned(), notification));
@@ -209,6 +244,28 @@ mod tests {
         let filled =
             r#"{"id": "1795247100123-2","body":"b","created_at":"2026-11-21T07:45:00.123Z","title":null}"#;
         assert_eq!(read(nulls).json, filled);
+    }
+
+    #[test]
+    fn names_that_are_integers_go_out_as_texts() {
+        let at = r#""created_at":"2026-11-21T07:45:00Z""#;
+        let read = |fields: &str| read(&format!("{{{fields},\"body\":\"b\",{at}}}")).json;
+        assert_eq!(
+            read(r#""id":5,"from": -7,"to":{"user": 42 },"collapse_key":0"#),
+            format!(r#"{{"id":"5","from": "-7","to":{{"user":"42"}},"collapse_key":"0","body":"b",{at}}}"#)
+        );
+        for kept in [r#""id":"5","to":{"user":"a:1"}"#, r#""id":"x","to":{"topic":"1"}"#] {
+            assert_eq!(read(kept), format!(r#"{{{kept},"body":"b",{at}}}"#));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_part_of_the_text_and_utf_16_is_refused() {
+        assert_eq!(read("\u{feff}hello").json, read("hello").json);
+        assert_eq!(read("\u{feff}{\"id\":\"a\",\"body\":\"b\"}").id, "a");
+        for mark in [b"\xff\xfe{\0", b"\xfe\xff\0{"] {
+            assert!(Entry::read(mark, AT).unwrap_err().detail.contains("UTF-8"));
+        }
     }
 
     #[test]

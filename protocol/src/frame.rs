@@ -1,9 +1,10 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Cursor;
+use crate::{Audience, Cursor};
 
 /// Whether a reader that named a cursor got everything after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub enum GapReason {
     Trimmed,
     /// The cursor is of another data set: Redis lost its data or was replaced.
     Epoch,
+    /// The cursor could not be read.
+    Unreadable,
 }
 
 /// The first frame of a connection.
@@ -89,7 +92,7 @@ impl std::str::FromStr for Status {
     }
 }
 
-/// What the server says, `type` first. A type from the future reads as [`ServerMessage::Unknown`].
+/// What the server sends, `type` first. A type from the future reads as [`ServerMessage::Unknown`].
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -97,151 +100,177 @@ pub enum ServerMessage {
     /// The first frame.
     Welcome(Welcome),
     /// One notification.
-    Notification {
-        /// Where the reader stands after it.
-        cursor: String,
-        /// The replica that won the race for it.
-        claimed_by: String,
-        /// The notification, in the producer's own bytes.
-        #[cfg_attr(feature = "schema", schemars(with = "Delivered"))]
-        notification: Box<RawValue>,
-    },
+    Notification(Delivered),
     /// Something before what follows is gone.
-    Gap {
-        /// Where what follows begins.
-        cursor: String,
-        /// Why.
-        reason: GapReason,
-    },
+    Gap(Gap),
     /// Nothing happened, and the connection is alive.
-    Heartbeat {
-        /// Where the reader stands.
-        cursor: String,
-    },
+    Heartbeat(Heartbeat),
     /// What the signed-in user's state is now.
-    State {
-        /// The fields of the user's hash.
-        state: BTreeMap<String, String>,
-    },
+    State(State),
     /// Something that a program published for the user; there is no history of it.
-    Raw {
-        /// The payload where it is JSON, else the payload as a string.
-        data: Box<RawValue>,
-    },
+    Raw(Raw),
     /// A message that this user sent has come further.
-    Status {
-        /// Where the reader stands after it.
-        cursor: String,
-        /// The id of the message.
-        id: String,
-        /// How far.
-        status: Status,
-        /// When, RFC 3339.
-        at: String,
-    },
+    Status(StatusChange),
     /// The user has read further, on whichever device.
-    Read {
-        /// Where the reader stands after it.
-        cursor: String,
-        /// The cursor up to which everything is read.
-        read: String,
-    },
-    /// A user came or went, for readers of the topic `presence:<user>`.
-    Presence {
-        /// Where the reader stands after it.
-        cursor: String,
-        /// Who.
-        user: String,
-        /// Whether the user has a connection now.
-        online: bool,
-        /// Since when, RFC 3339.
-        at: String,
-    },
+    Read(ReadPosition),
+    /// Whether a user is online, for readers of the topic `presence:<user>`: when they begin, and at each change.
+    Presence(Presence),
     /// The server is about to close.
-    Goodbye {
-        /// Wait this long before coming back, in milliseconds.
-        reconnect_in_ms: u64,
-    },
+    Goodbye(Goodbye),
     /// Something that the client did was refused.
-    Error {
-        /// A word for programs.
-        code: String,
-        /// A sentence for people.
-        detail: String,
-        /// The id or topic that the refused message named.
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        about: Option<String>,
-    },
+    Error(Refused),
     /// A type that this version does not know; it is ignored.
     #[serde(skip)]
     Unknown,
+}
+
+/// The fields of `notification`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Delivered {
+    /// Where the reader stands after it.
+    pub cursor: String,
+    /// The replica that won the race for it.
+    pub claimed_by: String,
+    /// The notification, in the producer's own bytes.
+    #[cfg_attr(feature = "schema", schemars(with = "Complete"))]
+    pub notification: Box<RawValue>,
+}
+
+/// The fields of `gap`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Gap {
+    /// Where what follows begins.
+    pub cursor: String,
+    /// Why.
+    pub reason: GapReason,
+    /// Of which audience; absent: of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Audience>,
+}
+
+/// The fields of `heartbeat`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Heartbeat {
+    /// Where the reader stands.
+    pub cursor: String,
+}
+
+/// The fields of `state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct State {
+    /// The fields of the user's hash.
+    pub state: BTreeMap<String, String>,
+}
+
+/// The fields of `raw`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Raw {
+    /// The payload where it is JSON, else the payload as a string.
+    pub data: Box<RawValue>,
+}
+
+/// The fields of `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StatusChange {
+    /// Where the reader stands after it.
+    pub cursor: String,
+    /// The id of the message.
+    pub id: String,
+    /// How far.
+    pub status: Status,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+/// The fields of `read`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadPosition {
+    /// Where the reader stands after it.
+    pub cursor: String,
+    /// The cursor up to which everything is read.
+    pub read: String,
+}
+
+/// The fields of `presence`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Presence {
+    /// Where the reader stands.
+    pub cursor: String,
+    /// Who.
+    pub user: String,
+    /// Whether the user has a connection now.
+    pub online: bool,
+    /// Since when the user is online, RFC 3339; absent where not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// The fields of `goodbye`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Goodbye {
+    /// Wait this long before coming back, in milliseconds.
+    pub reconnect_in_ms: u64,
+}
+
+/// The fields of `error`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Refused {
+    /// A word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub detail: String,
+    /// The id or topic that the refused message named.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 impl ServerMessage {
     /// Reads one frame. (By hand, since serde cannot read raw JSON inside a tagged enum.)
     ///
     /// # Errors
-    /// When the text is no JSON object with a `type`, or a known type lacks its fields.
+    /// When the text is not a JSON object with a `type`, or a known type lacks its fields.
     pub fn parse(text: &str) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Kind<'a> {
             #[serde(rename = "type", borrow)]
-            kind: std::borrow::Cow<'a, str>,
+            kind: Cow<'a, str>,
         }
-        fn read<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
-            serde_json::from_str(text)
-        }
-
-        Ok(match read::<Kind<'_>>(text)?.kind.as_ref() {
-            "welcome" => Self::Welcome(read(text)?),
-            "notification" => {
-                let fields::Notification { cursor, claimed_by, notification } = read(text)?;
-                Self::Notification { cursor, claimed_by, notification }
-            }
-            "gap" => {
-                let fields::Gap { cursor, reason } = read(text)?;
-                Self::Gap { cursor, reason }
-            }
-            "heartbeat" => {
-                let fields::Heartbeat { cursor } = read(text)?;
-                Self::Heartbeat { cursor }
-            }
-            "state" => {
-                let fields::State { state } = read(text)?;
-                Self::State { state }
-            }
-            "raw" => {
-                let fields::Raw { data } = read(text)?;
-                Self::Raw { data }
-            }
-            "status" => {
-                let fields::Status { cursor, id, status, at } = read(text)?;
-                Self::Status { cursor, id, status, at }
-            }
-            "read" => {
-                let fields::Read { cursor, read } = read(text)?;
-                Self::Read { cursor, read }
-            }
-            "presence" => {
-                let fields::Presence { cursor, user, online, at } = read(text)?;
-                Self::Presence { cursor, user, online, at }
-            }
-            "goodbye" => {
-                let fields::Goodbye { reconnect_in_ms } = read(text)?;
-                Self::Goodbye { reconnect_in_ms }
-            }
-            "error" => {
-                let fields::Error { code, detail, about } = read(text)?;
-                Self::Error { code, detail, about }
-            }
+        Ok(match serde_json::from_str::<Kind<'_>>(text)?.kind.as_ref() {
+            "welcome" => Self::Welcome(serde_json::from_str(text)?),
+            "notification" => Self::Notification(serde_json::from_str(text)?),
+            "gap" => Self::Gap(serde_json::from_str(text)?),
+            "heartbeat" => Self::Heartbeat(serde_json::from_str(text)?),
+            "state" => Self::State(serde_json::from_str(text)?),
+            "raw" => Self::Raw(serde_json::from_str(text)?),
+            "status" => Self::Status(serde_json::from_str(text)?),
+            "read" => Self::Read(serde_json::from_str(text)?),
+            "presence" => Self::Presence(serde_json::from_str(text)?),
+            "goodbye" => Self::Goodbye(serde_json::from_str(text)?),
+            "error" => Self::Error(serde_json::from_str(text)?),
             _ => Self::Unknown,
         })
     }
 
-    /// A refusal of something that the client said.
+    /// A refusal of something that the client sent.
     #[must_use]
     pub fn error(code: &str, detail: impl Into<String>, about: Option<String>) -> Self {
-        Self::Error { code: code.to_owned(), detail: detail.into(), about }
+        Self::Error(Refused { code: code.to_owned(), detail: detail.into(), about })
+    }
+
+    /// A heartbeat at a cursor.
+    #[must_use]
+    pub fn heartbeat(cursor: String) -> Self {
+        Self::Heartbeat(Heartbeat { cursor })
     }
 
     /// Where the reader stands after this frame, for those that move it.
@@ -249,17 +278,13 @@ impl ServerMessage {
     pub fn cursor(&self) -> Option<&str> {
         match self {
             Self::Welcome(Welcome { cursor, .. })
-            | Self::Notification { cursor, .. }
-            | Self::Gap { cursor, .. }
-            | Self::Heartbeat { cursor }
-            | Self::Status { cursor, .. }
-            | Self::Read { cursor, .. }
-            | Self::Presence { cursor, .. } => Some(cursor),
-            Self::State { .. }
-            | Self::Raw { .. }
-            | Self::Goodbye { .. }
-            | Self::Error { .. }
-            | Self::Unknown => None,
+            | Self::Notification(Delivered { cursor, .. })
+            | Self::Gap(Gap { cursor, .. })
+            | Self::Heartbeat(Heartbeat { cursor })
+            | Self::Status(StatusChange { cursor, .. })
+            | Self::Read(ReadPosition { cursor, .. })
+            | Self::Presence(Presence { cursor, .. }) => Some(cursor),
+            Self::State(_) | Self::Raw(_) | Self::Goodbye(_) | Self::Error(_) | Self::Unknown => None,
         }
     }
 
@@ -268,16 +293,16 @@ impl ServerMessage {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Welcome(_) => "welcome",
-            Self::Notification { .. } => "notification",
-            Self::Gap { .. } => "gap",
-            Self::Heartbeat { .. } => "heartbeat",
-            Self::State { .. } => "state",
-            Self::Raw { .. } => "raw",
-            Self::Status { .. } => "status",
-            Self::Read { .. } => "read",
-            Self::Presence { .. } => "presence",
-            Self::Goodbye { .. } => "goodbye",
-            Self::Error { .. } => "error",
+            Self::Notification(_) => "notification",
+            Self::Gap(_) => "gap",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::State(_) => "state",
+            Self::Raw(_) => "raw",
+            Self::Status(_) => "status",
+            Self::Read(_) => "read",
+            Self::Presence(_) => "presence",
+            Self::Goodbye(_) => "goodbye",
+            Self::Error(_) => "error",
             Self::Unknown => "unknown",
         }
     }
@@ -312,68 +337,4 @@ pub fn kind_frame(kind: &str, cursor: &Cursor, fields: &str) -> Option<String> {
 #[derive(schemars::JsonSchema)]
 #[schemars(extend("required" = ["id", "created_at"]))]
 #[expect(dead_code, reason = "only its schema is of use")]
-pub(crate) struct Delivered(crate::Notification);
-
-/// The fields of each frame, since serde cannot read raw JSON inside a tagged enum.
-mod fields {
-    use std::collections::BTreeMap;
-
-    use serde::Deserialize;
-    use serde_json::value::RawValue;
-
-    use super::GapReason;
-
-    #[derive(Deserialize)]
-    pub(super) struct Notification {
-        pub(super) cursor: String,
-        pub(super) claimed_by: String,
-        pub(super) notification: Box<RawValue>,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Gap {
-        pub(super) cursor: String,
-        pub(super) reason: GapReason,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Heartbeat {
-        pub(super) cursor: String,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct State {
-        pub(super) state: BTreeMap<String, String>,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Raw {
-        pub(super) data: Box<RawValue>,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Status {
-        pub(super) cursor: String,
-        pub(super) id: String,
-        pub(super) status: super::Status,
-        pub(super) at: String,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Read {
-        pub(super) cursor: String,
-        pub(super) read: String,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Presence {
-        pub(super) cursor: String,
-        pub(super) user: String,
-        pub(super) online: bool,
-        pub(super) at: String,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Goodbye {
-        pub(super) reconnect_in_ms: u64,
-    }
-    #[derive(Deserialize)]
-    pub(super) struct Error {
-        pub(super) code: String,
-        pub(super) detail: String,
-        #[serde(rename = "ref")]
-        pub(super) about: Option<String>,
-    }
-}
+pub(crate) struct Complete(crate::Notification);

@@ -3,6 +3,7 @@
 //! rolls no dice: callers pass the time in milliseconds and a random number where one is needed, so
 //! the same code runs in a browser, in a server and in a simulator.
 
+mod acks;
 mod audience;
 mod backoff;
 mod client;
@@ -12,6 +13,7 @@ mod cursor;
 mod entry;
 mod frame;
 mod job;
+mod json;
 pub mod limits;
 mod notification;
 mod page;
@@ -19,15 +21,31 @@ mod problem;
 mod seen;
 mod timestamp;
 
+pub use acks::Acks;
 pub use audience::{Audience, AudienceError, is_topic};
 pub use backoff::Backoff;
 pub use client::{Client, Delivery, Heard, Phase, Step};
 pub use close::CloseCode;
-pub use command::ClientMessage;
+pub use command::{ClientMessage, Hello, Named};
 pub use cursor::{Cursor, CursorError, Position};
 pub use entry::{Entry, Refusal, RefusalReason, ready_to_push, sent_by};
-pub use frame::{GapReason, Resume, ServerMessage, Status, Welcome, kind_frame, notification_frame};
+pub use frame::{
+    GapReason, Presence, Resume, ServerMessage, Status, Welcome, kind_frame, notification_frame,
+};
+
+/// The fields of each message of a client: see [`ClientMessage`].
+pub mod sent {
+    pub use crate::command::{Ack, Message, Read, Send, Subscribe, Token, Unsubscribe};
+}
+
+/// The fields of each frame of the server: see [`ServerMessage`].
+pub mod received {
+    pub use crate::frame::{
+        Delivered, Gap, Goodbye, Heartbeat, Raw, ReadPosition, Refused, State, StatusChange,
+    };
+}
 pub use job::JobStatus;
+pub use json::{check_json, without_bom};
 pub use notification::{Action, Notification, Severity};
 pub use page::{Page, PageItem};
 pub use problem::{FieldError, Problem};

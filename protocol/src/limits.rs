@@ -50,3 +50,10 @@ pub const BACKOFF_RESET_AFTER_MS: u64 = 5_000;
 
 /// Ids that a client remembers to drop a repeated notification.
 pub const SEEN_MAX_IDS: usize = 4_096;
+
+/// Acknowledgements wait this long for more of them.
+pub const ACK_AFTER_MS: u64 = 200;
+/// More than this do not wait: the oldest is let go, and is acknowledged when it is read.
+pub const ACKS_WAITING_MAX_IDS: usize = 500;
+/// What was acknowledged this short before a connection broke may not have arrived: it is sent again.
+pub const ACK_AGAIN_MS: u64 = 60_000;

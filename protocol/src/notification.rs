@@ -1,15 +1,17 @@
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::audience::Name;
 use crate::limits::{
     ACTION_LABEL_MAX_CHARS, ACTION_URL_MAX_BYTES, BODY_MAX_CHARS, ENTRY_MAX_BYTES, NAME_MAX_BYTES,
     TITLE_MAX_CHARS, TRACEPARENT_MAX_BYTES,
 };
-use crate::{Audience, FieldError, parse_timestamp};
+use crate::{Audience, FieldError, check_json, parse_timestamp, without_bom};
 
 /// How loud a notification is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -175,6 +177,8 @@ impl Notification {
         if json.len() > ENTRY_MAX_BYTES {
             return Err(vec![over("", json.len(), ENTRY_MAX_BYTES, "bytes")]);
         }
+        let json = without_bom(json);
+        check_json(json).map_err(|error| vec![FieldError::new("", format!("not JSON: {error}"))])?;
         let fields: Fields<'_> = serde_json::from_str(json)
             .map_err(|error| vec![FieldError::new("", format!("not a notification: {error}"))])?;
         let mut check = Check { fields, faults: Vec::new() };
@@ -199,7 +203,7 @@ impl Notification {
     }
 
     /// Where in `json` the value of `field` stands; `None` where the field is absent.
-    pub(crate) fn span(json: &str, field: &str) -> Option<std::ops::Range<usize>> {
+    pub(crate) fn span(json: &str, field: &str) -> Option<Range<usize>> {
         let fields: Fields<'_> = serde_json::from_str(json).ok()?;
         let value = fields.get(field)?.get();
         // The value borrows from `json`, so the distance of the two is its place.
@@ -286,8 +290,12 @@ impl Check<'_> {
         Some(text)
     }
 
+    /// A text, or an integer that stands for its digits.
     fn name(&mut self, field: &str) -> Option<String> {
-        let name = self.bytes(field, NAME_MAX_BYTES)?;
+        let Name(name) = self.read(field)?;
+        if name.len() > NAME_MAX_BYTES {
+            self.faults.push(over(field, name.len(), NAME_MAX_BYTES, "bytes"));
+        }
         if name.is_empty() {
             self.faults.push(FieldError::new(field, "empty: leave it out or give it 1 to 128 bytes"));
         }
@@ -388,7 +396,7 @@ mod tests {
             ),
             (r#"{"body":"a","id":""}"#.to_owned(), vec![("id", None)]),
             (
-                r#"{"body":"a","id":7,"severity":"loud","to":{"user":1},"created_at":"today"}"#.to_owned(),
+                r#"{"body":"a","id":7.5,"severity":"loud","to":{"user":[]},"created_at":"today"}"#.to_owned(),
                 vec![("id", None), ("severity", None), ("to", None), ("created_at", None)],
             ),
             (r#"{"body":7}"#.to_owned(), vec![("body", None)]),
@@ -401,6 +409,41 @@ mod tests {
             let expected: Vec<_> =
                 expected.into_iter().map(|(field, limit)| (field.to_owned(), limit)).collect();
             assert_eq!(faults(&json), expected, "{}", &json[..json.len().min(80)]);
+        }
+    }
+
+    #[test]
+    fn an_integer_is_a_name_as_far_as_numbers_are_exact() {
+        let json = r#"{"id":5,"from":-7,"to":{"user":9007199254740991},"collapse_key":0,"body":"b"}"#;
+        let one = Notification::check(json).unwrap();
+        assert_eq!(
+            (one.id.as_str(), one.from.as_deref(), one.collapse_key.as_deref()),
+            ("5", Some("-7"), Some("0"))
+        );
+        assert_eq!(one.to, Audience::User("9007199254740991".into()));
+        for name in ["9007199254740992", "-9007199254740992", "5.0", "1e3", "true", "-0"] {
+            assert_eq!(
+                faults(&format!(r#"{{"id":{name},"body":"b"}}"#)),
+                [("id".to_owned(), None)],
+                "{name}"
+            );
+            assert_eq!(
+                faults(&format!(r#"{{"to":{{"user":{name}}},"body":"b"}}"#)),
+                [("to".to_owned(), None)],
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_what_programs_read_differently_is_refused() {
+        assert_eq!(Notification::check("\u{feff}{\"body\":\"b\"}").unwrap().body, "b");
+        for data in [r#""\ud83c""#, "1e400", &"[".repeat(200)] {
+            assert_eq!(
+                faults(&format!(r#"{{"body":"b","data":{data}}}"#)),
+                [(String::new(), None)],
+                "{data}"
+            );
         }
     }
 

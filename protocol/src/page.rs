@@ -9,6 +9,9 @@ pub struct Page {
     pub items: Vec<PageItem>,
     /// The `since` of the next page, and of a reader that takes over from here.
     pub next: String,
+    /// For a page that was read back with `before`: the `before` of the page before it, or null where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
     /// Whether history no longer reached back to `since`.
     pub gap: bool,
     /// The cursor up to which the signed-in user has read, where that was ever said.
@@ -25,6 +28,6 @@ pub struct PageItem {
     /// The replica that won the race for it.
     pub claimed_by: String,
     /// The notification, in the producer's own bytes.
-    #[cfg_attr(feature = "schema", schemars(with = "crate::frame::Delivered"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::frame::Complete"))]
     pub notification: Box<RawValue>,
 }

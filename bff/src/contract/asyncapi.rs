@@ -14,7 +14,10 @@ const ABOUT: &str = "What a reader hears, and what it may say. Types and fields 
     are to be ignored. What is over HTTP is in `/openapi.json`.";
 
 /// Why a WebSocket ends, and whether to come back.
-const CLOSES: [(CloseCode, &str); 7] = [
+const CLOSES: [(CloseCode, &str); 10] = [
+    (CloseCode::TOO_LARGE, "a message is longer than it may be"),
+    (CloseCode::INTERNAL, "something is wrong on this side; another replica may do better"),
+    (CloseCode::TRY_LATER, "there is no room now, or the service is away for a moment"),
     (CloseCode::DRAIN, "the replica goes away"),
     (CloseCode::SLOW, "the reader did not take what was written"),
     (CloseCode::SILENT, "nothing was heard of the reader"),
@@ -154,7 +157,9 @@ fn socket() -> String {
         .collect();
     format!(
         "One JSON object a text frame. `welcome` comes first. A heartbeat comes every {} s; a reader of which \
-         nothing was heard for {} s is closed.\n\nClose codes:\n{}",
+         nothing was heard for {} s is closed.\n\nSecrets need not stand in the address: a client names the \
+         subprotocols `carillon` and `bearer.<token>` or `session.<token>`, or `carillon` alone, and sends `hello` \
+         first.\n\nClose codes:\n{}",
         HEARTBEAT_MS / 1_000,
         SILENCE_MS / 1_000,
         closes.join("\n"),

@@ -69,6 +69,9 @@ fn parameters() -> Value {
     let (name, topic) = (text(NAME_MAX_BYTES), text(TOPIC_MAX_BYTES));
     json!({
         "since": query("since", "The last cursor that was seen: what comes after it is given.", json!({ "type": "string" })),
+        "before": query("before", "Reads back: the last page before this cursor, or the newest before `now`; no further back than `since`.", json!({ "type": "string" })),
+        "from": query("from", "The user who sent the message: ids are their sender's own. Where it is absent, the user who asks.",
+            json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES })),
         "limit": query("limit", "The most items of a page.",
             json!({ "type": "integer", "minimum": 1, "maximum": PAGE_MAX_ITEMS, "default": PAGE_DEFAULT_ITEMS })),
         "session": query("session", "The sealed token of a session, or `new` for a new one. The header `Carillon-Session` likewise.",

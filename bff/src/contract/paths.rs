@@ -42,10 +42,10 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     });
     vec![
         Operation::new(get, "/api/notifications", tag, "list", "Reads history, oldest first")
-            .text("What everybody, the caller's user and session, and each `topic` got; without `since` from the beginning.")
+            .text("What everybody, the caller's user and session, and each `topic` got; without `since` from the beginning, and with `before` from the other end.")
             .for_any(&READERS)
-            .takes(&["since", "limit", "session", "topic"])
-            .answers(200, "A page. Its `next` is the `since` of the next one.", of::<Page>(schemas))
+            .takes(&["since", "before", "limit", "session", "topic"])
+            .answers(200, "A page. Its `next` is the `since` of the next one; its `previous`, where there is one, the `before` of the one before.", of::<Page>(schemas))
             .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new(post, "/api/notifications", tag, "publish", "Publishes a notification")
             .text("A repeated `from` and `id` is accepted again and shown once. A user sends to a user or to a topic; with a key, an application sends to anybody. `status` is there for what a user sends.")
@@ -56,13 +56,15 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
         Operation::new(get, "/api/notifications/{id}", tag, "progress", "Tells how far a message between people has come")
             .text("For its sender, its addressee, and whoever has a key. Kept for 7 days.")
             .for_any(&TOLD)
+            .takes(&["from"])
             .answers(200, "Its status.", of::<Progress>(schemas))
-            .refuses(&[401, 403, 404, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 404, 408, 500, 503]),
         Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Tells why a message has not come further")
             .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped. How many replicas heard of it is for whoever may know whether the addressee is online, and whole ids of connections are for keys.")
             .for_any(&TOLD)
+            .takes(&["from"])
             .answers(200, "Its steps.", of::<Trace>(schemas))
-            .refuses(&[401, 403, 404, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 404, 408, 500, 503]),
     ]
 }
 
@@ -76,11 +78,11 @@ fn streams() -> Vec<Operation> {
             .ends(101, "The socket is open; `welcome` is the first frame.")
             .refuses(&[400, 401, 403, 426, 429, 500, 503]),
         Operation::new("get", "/sse", tag, "events", "Opens a stream of server-sent events")
-            .text("The frames of `/ws`: `event` is the type, `data` the JSON, `id` the cursor.")
+            .text("The frames of `/ws`: `event` is the type, `data` the JSON, `id` the cursor. Where there is no room, or the service is away for a moment, it is a stream of `retry` and `error` that ends: a browser comes back.")
             .for_any(&READERS)
             .takes(&["since", "lastEventId", "session", "topic"])
             .answers_as(200, "The stream.", "text/event-stream", json!({ "type": "string" }))
-            .refuses(&[400, 401, 403, 429, 500, 503]),
+            .refuses(&[400, 401, 403, 500]),
         Operation::new("get", "/notify/ws", tag, "notifySocket", "Opens a WebSocket for a client of notify")
             .text("A signed-in user's state and what programs say to the user, in the frames of go-bridget/notify.")
             .for_any(&["token", "tokenInQuery", "tokenInCookie"])

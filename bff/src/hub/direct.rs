@@ -1,6 +1,5 @@
-//! What reaches readers outside of the sequence: a user's state, raw payloads, notifications for one
-//! connection, refusals, and the order to close. None of it has history, so none of it is behind; what
-//! a reader does not take in time, it is told by being closed as slow.
+//! What reaches readers outside of the sequence: latest values, raw payloads, notifications for one connection, and the
+//! order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
 
 use std::sync::Arc;
 
@@ -14,8 +13,10 @@ use crate::metrics;
 
 /// Direct frames that wait for one reader at most, beyond which it is closed as slow.
 pub(super) const DIRECT_MAX_FRAMES: usize = 512;
-/// And their bytes. One that is larger waits alone.
+/// Maximum bytes in a mailbox. A larger single frame is accepted when the mailbox is empty.
 pub(super) const DIRECT_MAX_BYTES: usize = 512 * 1024;
+/// Maximum bytes in all mailboxes of a replica; what comes then closes its reader as slow.
+pub(super) const MAILBOXES_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Something for a reader's connection alone.
 #[derive(Clone, Debug)]
@@ -29,6 +30,13 @@ pub enum Direct {
     },
     /// A user's state: the JSON object of its fields.
     State(Utf8Bytes),
+    /// Whether a user is online: the user, and the fields of the frame behind its cursor.
+    Presence {
+        /// Who.
+        user: Arc<str>,
+        /// The fields, as `"user":…,"online":…`.
+        fields: Utf8Bytes,
+    },
     /// A notification for one connection.
     Notification {
         /// The replica that won the race for it.
@@ -46,6 +54,9 @@ impl Direct {
         match self {
             Self::Raw { frame, .. } => frame.clone(),
             Self::State(state) => format!(r#"{{"type":"state","state":{state}}}"#).into(),
+            Self::Presence { fields, .. } => {
+                format!(r#"{{"type":"presence","cursor":"{cursor}",{fields}}}"#).into()
+            }
             Self::Notification { claimed_by, entry } => {
                 notification_frame(cursor, claimed_by, &entry.json).into()
             }
@@ -54,9 +65,18 @@ impl Direct {
 }
 
 impl Direct {
+    /// Whether this is a newer one of the same value.
+    fn replaces(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::State(_), Self::State(_)) => true,
+            (Self::Presence { user, .. }, Self::Presence { user: of, .. }) => user == of,
+            _ => false,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
-            Self::State(text) => text.len(),
+            Self::State(text) | Self::Presence { fields: text, .. } => text.len(),
             Self::Raw { payload, frame } => payload.len() + frame.len(),
             Self::Notification { entry, .. } => entry.json.len(),
         }
@@ -91,13 +111,15 @@ impl Mailbox {
         }
     }
 
-    /// Says whether there was room.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns whether there was room.
     fn put(&mut self, direct: Direct) -> bool {
-        if matches!(direct, Direct::State(_)) {
-            // A state takes the place of an older one that nobody has seen.
-            let old = self.waiting.iter().position(|waits| matches!(waits, Direct::State(_)));
-            self.bytes -= old.map_or(0, |old| self.waiting.remove(old).bytes());
-        }
+        // A value takes the place of an older one that nobody has seen.
+        let old = self.waiting.iter().position(|waits| direct.replaces(waits));
+        self.bytes -= old.map_or(0, |old| self.waiting.remove(old).bytes());
         let bytes = self.bytes + direct.bytes();
         let is_room = self.waiting.len() < DIRECT_MAX_FRAMES && bytes <= DIRECT_MAX_BYTES;
         if is_room || self.waiting.is_empty() {
@@ -110,13 +132,21 @@ impl Mailbox {
 }
 
 impl Reader {
-    pub(super) fn post(&mut self, direct: Direct) {
-        if self.mailbox.get_or_insert_default().put(direct) {
+    /// Puts a frame into the mailbox, of whose bytes `mail_bytes` keeps the sum over all readers.
+    pub(super) fn post(&mut self, direct: Direct, mail_bytes: &mut usize) {
+        let before = self.mail_bytes();
+        let is_room = *mail_bytes + direct.bytes() <= MAILBOXES_MAX_BYTES;
+        if is_room && self.mailbox.get_or_insert_default().put(direct) {
             self.notify.notify_one();
         } else {
             metrics::direct_overflowed();
             self.shut(CloseCode::SLOW);
         }
+        *mail_bytes = *mail_bytes + self.mail_bytes() - before;
+    }
+
+    pub(super) fn mail_bytes(&self) -> usize {
+        self.mailbox.as_ref().map_or(0, |mailbox| mailbox.bytes())
     }
 
     fn shut(&mut self, code: CloseCode) {
@@ -126,27 +156,27 @@ impl Reader {
 }
 
 impl Hub {
-    /// Sends something to every reader that an audience has here, and says how many those are.
-    pub fn tell(&self, audience: &Audience, direct: &Direct) -> usize {
+    /// Sends something to every reader that an audience has here, and returns how many those are.
+    pub fn post(&self, audience: &Audience, direct: &Direct) -> usize {
         let mut state = self.state();
-        let State { rings, readers, .. } = &mut *state;
+        let State { rings, readers, mail_bytes, .. } = &mut *state;
         let Some(ring) = rings.get(audience) else { return 0 };
         for id in ring.readers.keys() {
             if let Some(reader) = readers.get_mut(id) {
-                reader.post(direct.clone());
+                reader.post(direct.clone(), mail_bytes);
             }
         }
         ring.readers.len()
     }
 
-    /// Notes what a reader was let in with.
+    /// Takes in what a reader was let in with.
     pub fn admit(&self, id: ReaderId, credential: Arc<Credential>) {
         if let Some(reader) = self.state().readers.get_mut(&id) {
             reader.credential = Some(credential);
         }
     }
 
-    /// Shuts out the readers whose credential fulfils `condition`, and says how many those are.
+    /// Shuts out the readers whose credential fulfils `condition`, and returns how many those are.
     pub fn shut_out(&self, condition: impl Fn(&Credential) -> bool) -> usize {
         let mut state = self.state();
         let meets = |reader: &&mut Reader| reader.credential.as_deref().is_some_and(&condition);
@@ -158,7 +188,7 @@ impl Hub {
         self.user_changed.notified().await;
     }
 
-    pub(super) fn note_user(&self, state: &mut State, audience: &Audience) {
+    pub(super) fn user_has_changed(&self, state: &mut State, audience: &Audience) {
         if let Audience::User(user) = audience {
             if !state.users_changed.contains(user) {
                 state.users_changed.insert(user.clone());
@@ -199,12 +229,12 @@ impl State {
         let claimed_by: Arc<str> = fanout.claimed_by.as_str().into();
         for stored in &fanout.entries {
             let Ok(entry) = Entry::read(&stored.raw, stored.position) else { continue };
-            let reader = reader_of(&entry.audience).and_then(|id| self.readers.get_mut(&id));
-            match reader {
-                Some(reader) => reader.post(Direct::Notification {
-                    claimed_by: Arc::clone(&claimed_by),
-                    entry: Arc::new(entry),
-                }),
+            let State { readers, mail_bytes, .. } = self;
+            match reader_of(&entry.audience).and_then(|id| readers.get_mut(&id)) {
+                Some(reader) => {
+                    let (claimed_by, entry) = (Arc::clone(&claimed_by), Arc::new(entry));
+                    reader.post(Direct::Notification { claimed_by, entry }, mail_bytes);
+                }
                 None => metrics::connection_gone(),
             }
         }

@@ -27,14 +27,14 @@ fn what_is_told_to_an_audience_reaches_its_readers_even_while_they_are_behind() 
     let (one, _) = join_at(&hub, from_ref(&ann), &notify);
     let (two, _) = join(&hub, from_ref(&ann));
     let (other, _) = join(&hub, &[ben]);
-    assert_eq!(hub.tell(&ann, &direct("first")), 2);
+    assert_eq!(hub.post(&ann, &direct("first")), 2);
     assert!(notify.notified().now_or_never().is_some(), "the reader was not woken");
     assert_eq!(take_direct(&hub, one), ["first"]);
     assert_eq!(take_direct(&hub, two), ["first"]);
     assert_eq!(take_direct(&hub, other), [""; 0]);
     assert_eq!(take_direct(&hub, one), [""; 0], "taken once");
     hub.leave(two);
-    assert_eq!(hub.tell(&ann, &direct("third")), 1);
+    assert_eq!(hub.post(&ann, &direct("third")), 1);
 }
 
 #[test]
@@ -42,11 +42,11 @@ fn a_reader_that_leaves_too_much_lying_is_closed_as_slow() {
     let (hub, ann) = (hub(), Audience::User("ann".into()));
     let (id, _) = join(&hub, from_ref(&ann));
     for _ in 0..DIRECT_MAX_FRAMES {
-        hub.tell(&ann, &direct("x"));
+        hub.post(&ann, &direct("x"));
     }
     assert_eq!(take_direct(&hub, id).len(), DIRECT_MAX_FRAMES);
     for _ in 0..=DIRECT_MAX_FRAMES {
-        hub.tell(&ann, &direct("x"));
+        hub.post(&ann, &direct("x"));
     }
     assert!(matches!(hub.take(id), Take::Close(CloseCode::SLOW)));
 }
@@ -69,7 +69,7 @@ fn readers_are_shut_out_by_what_they_were_let_in_with() {
 fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
     let hub = hub();
     let ((id, _), (other, _)) = (join(&hub, &[Audience::Everyone]), join(&hub, &[Audience::Everyone]));
-    hub.hear(&subscribed(&[Audience::Everyone], "e", 10));
+    subscribed(&hub, &[Audience::Everyone], "e", 10);
     caught_up(&hub, id, "e", 10);
     caught_up(&hub, other, "e", 10);
     let name = connection_id("bff-1-00beef", id);
@@ -82,12 +82,12 @@ fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
         )
         .into_bytes(),
     };
-    hub.hear(&Event::Fanout(Fanout {
+    hub.fanout(&Fanout {
         audience: Audience::Connection("bff-1-00beef".into()),
         epoch: "e".into(),
         claimed_by: "bff-2".into(),
         entries: vec![stored],
-    }));
+    });
     let frames = take_direct(&hub, id);
     assert!(
         frames[0].starts_with(r#"{"type":"notification","cursor":"e.10-0","claimed_by":"bff-2""#),
@@ -101,22 +101,22 @@ fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
 fn a_reader_may_take_up_an_audience_and_leave_it_in_mid_stream() {
     let (hub, news) = (hub(), topic("news"));
     let (id, _) = join(&hub, &[Audience::Everyone]);
-    hub.hear(&subscribed(&[Audience::Everyone], "e", 10));
+    subscribed(&hub, &[Audience::Everyone], "e", 10);
     caught_up(&hub, id, "e", 10);
-    hub.hear(&fanout(&Audience::Everyone, "e", &[(12, 0)]));
+    hub.fanout(&fanout(&Audience::Everyone, "e", &[(12, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![12]));
     assert!(hub.subscribe(id, &news));
     assert!(!hub.subscribe(id, &news), "it has it");
     assert_eq!(take(&hub, id), Ok(vec![]), "nothing until it is heard");
-    hub.hear(&subscribed(from_ref(&news), "e", 15));
+    subscribed(&hub, from_ref(&news), "e", 15);
     assert_eq!(take(&hub, id), Err(12), "what came meanwhile is in history");
     caught_up(&hub, id, "e", 15);
-    hub.hear(&fanout(&news, "e", &[(16, 0)]));
+    hub.fanout(&fanout(&news, "e", &[(16, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![16]));
     assert!(hub.unsubscribe(id, &news));
     assert!(!hub.unsubscribe(id, &news), "it has it no more");
-    hub.hear(&fanout(&news, "e", &[(17, 16)]));
-    hub.hear(&fanout(&Audience::Everyone, "e", &[(18, 12)]));
+    hub.fanout(&fanout(&news, "e", &[(17, 16)]));
+    hub.fanout(&fanout(&Audience::Everyone, "e", &[(18, 12)]));
     assert_eq!(take(&hub, id), Ok(vec![18]));
 }
 

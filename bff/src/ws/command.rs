@@ -6,16 +6,18 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use carillon_broker::limits::ADVANCE_MAX_IDS;
 use carillon_protocol::limits::TOPICS_MAX;
+use carillon_protocol::received::StatusChange;
+use carillon_protocol::sent::{self, Ack, Read, Send, Subscribe, Token, Unsubscribe};
 use carillon_protocol::{
-    Audience, ClientMessage, CloseCode, Cursor, ServerMessage, Status, format_timestamp,
+    Audience, ClientMessage, CloseCode, Cursor, Named, ServerMessage, Status, format_timestamp,
 };
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{Dialect, End, Socket};
-use crate::hub::connection_id;
+use crate::app::App;
 use crate::metrics::{self, Limit};
-use crate::reader::{TOPIC_REFUSED, credential};
+use crate::reader::{TOPIC_REFUSED, credential, cursor};
 use crate::reply::Refusal;
 use crate::upstream::Said;
 
@@ -83,39 +85,50 @@ impl Socket {
     async fn obey(&mut self, message: ClientMessage) -> Result<(), End> {
         match message {
             ClientMessage::Ping => self.heartbeat(false).await,
-            ClientMessage::Subscribe { topic } => self.subscribe(topic).await,
-            ClientMessage::Unsubscribe { topic } => {
-                self.app.feeds.hub().unsubscribe(self.feed.id(), &Audience::Topic(topic));
+            ClientMessage::Hello(_) => {
+                let detail =
+                    "a hello is the first message, of clients that name the subprotocol carillon alone";
+                self.refuse("invalid", detail, None).await
+            }
+            ClientMessage::Subscribe(Subscribe { topic, since }) => self.subscribe(topic, since).await,
+            ClientMessage::Unsubscribe(Unsubscribe { topic }) => {
+                self.visit.feed.unsubscribe(&Audience::Topic(topic));
                 Ok(())
             }
-            ClientMessage::Token { token } => self.refresh(&token).await,
-            ClientMessage::Ack { ids } => self.acknowledge(&ids).await,
-            ClientMessage::Read { cursor, ids } => self.read(cursor.as_deref(), &ids).await,
-            ClientMessage::Send { notification } => self.send_in_name(notification.get()).await,
-            ClientMessage::Message { id, message, data } => {
+            ClientMessage::Token(Token { token }) => self.refresh(&token).await,
+            ClientMessage::Ack(Ack { ids }) => self.acknowledge(&ids).await,
+            ClientMessage::Read(Read { cursor, ids }) => self.read(cursor.as_deref(), &ids).await,
+            ClientMessage::Send(Send { notification }) => self.send_in_name(notification.get()).await,
+            ClientMessage::Message(sent::Message { id, message, data }) => {
                 self.tell_application(id, message.as_deref(), data.as_deref()).await
             }
             ClientMessage::Unknown => Ok(()),
         }
     }
 
-    async fn subscribe(&mut self, topic: String) -> Result<(), End> {
-        let hub = self.app.feeds.hub();
-        if !self.app.may_read(self.caller.identity.as_ref(), &topic) {
+    async fn subscribe(&mut self, topic: String, since: Option<String>) -> Result<(), End> {
+        if !self.app().may_read(self.caller.identity.as_ref(), &topic) {
             return self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await;
         }
-        if topics(&hub.audiences(self.feed.id())).count() >= TOPICS_MAX {
+        let topics = self.visit.feed.topics();
+        if topics.contains(&topic) {
+            return Ok(());
+        }
+        if topics.len() >= TOPICS_MAX {
             metrics::limit_reached(Limit::Topics);
             let detail = format!("a reader has at most {TOPICS_MAX} topics: leave one first");
             return self.refuse("too_many_topics", &detail, Some(topic)).await;
         }
-        hub.subscribe(self.feed.id(), &Audience::Topic(topic));
-        Ok(())
+        let since = since.filter(|since| !since.is_empty()).map(|since| cursor(&since));
+        match self.visit.feed.subscribe(Audience::Topic(topic.clone()), since) {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.refuse("too_many_topics", &refusal.words(), Some(topic)).await,
+        }
     }
 
     /// Takes a fresh token of the same user. Topics that it does not open any more are left.
     async fn refresh(&mut self, token: &str) -> Result<(), End> {
-        let identity = match self.app.identity(token).await {
+        let identity = match self.app().identity(token).await {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse_as(&refusal, None).await,
         };
@@ -123,76 +136,78 @@ impl Socket {
             let detail = "a token refreshes the connection of its own user: connect anew to be another";
             return self.refuse("forbidden", detail, None).await;
         }
-        let (hub, id) = (self.app.feeds.hub(), self.feed.id());
         let fresh = credential(&identity);
         // Looked at again now that a revocation finds the reader: one may have come between.
-        hub.admit(id, Arc::new(fresh.clone()));
-        if self.app.revocations.refuse(&fresh) == Some(true) {
+        self.app().feeds.hub().admit(self.visit.feed.id(), Arc::new(fresh.clone()));
+        if self.app().revocations.refuse(&fresh) == Some(true) {
             return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
         }
-        self.expires = Some(self.app.instant(identity.expires_at_ms));
-        let closed: Vec<_> = topics(&hub.audiences(id))
-            .filter(|topic| !self.app.may_read(Some(&identity), topic))
-            .map(str::to_owned)
-            .collect();
+        self.visit.renew(identity.expires_at_ms);
+        let topics = self.visit.feed.topics();
+        let closed: Vec<_> =
+            topics.into_iter().filter(|topic| !self.app().may_read(Some(&identity), topic)).collect();
         self.caller.identity = Some(identity);
         for topic in closed {
-            self.app.feeds.hub().unsubscribe(id, &Audience::Topic(topic.clone()));
+            self.visit.feed.unsubscribe(&Audience::Topic(topic.clone()));
             self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await?;
         }
         Ok(())
     }
 
-    /// These are on the reader's screen. What is no message to this user is a broadcast, and counted.
-    async fn acknowledge(&mut self, ids: &[String]) -> Result<(), End> {
+    /// These are on the reader's screen. What is not a message of one user to this one is counted, and stays here.
+    async fn acknowledge(&mut self, ids: &[Named]) -> Result<(), End> {
         if ids.len() > ADVANCE_MAX_IDS {
             return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
         }
         metrics::acknowledged(ids.len());
-        let Some(user) = self.caller.user() else { return Ok(()) };
-        match self.app.advance(user, ids, Status::Delivered).await {
+        self.advance(ids, Status::Delivered).await
+    }
+
+    async fn advance(&mut self, ids: &[Named], status: Status) -> Result<(), End> {
+        let messages = self.visit.named(ids);
+        let Some(user) = self.caller.user().filter(|_| !messages.is_empty()) else { return Ok(()) };
+        match self.app().advance(user, &messages, status).await {
             Ok(()) => Ok(()),
             Err(refusal) => self.refuse_as(&refusal, None).await,
         }
     }
 
-    async fn read(&mut self, cursor: Option<&str>, ids: &[String]) -> Result<(), End> {
+    async fn read(&mut self, cursor: Option<&str>, ids: &[Named]) -> Result<(), End> {
         let Some(user) = self.caller.user() else {
             return self.refuse("not_signed_in", NOT_SIGNED_IN, None).await;
         };
         if ids.len() > ADVANCE_MAX_IDS {
             return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
         }
-        let cursor = match cursor.map(str::parse::<Cursor>).transpose() {
-            Ok(cursor) => cursor,
+        let marked = match cursor.map(str::parse::<Cursor>).transpose() {
+            Ok(None) => Ok(()),
+            Ok(Some(cursor)) => {
+                let app = self.app();
+                app.broker.mark_read(user, &cursor, &app.replica).await.map(|_| ()).map_err(Refusal::from)
+            }
             Err(error) => return self.refuse("invalid", &format!("cursor: {error}"), None).await,
         };
-        let mut done = self.app.advance(user, ids, Status::Read).await;
-        if let (Ok(()), Some(cursor)) = (&done, cursor) {
-            let marked = self.app.broker.mark_read(user, &cursor, &self.app.replica).await;
-            done = marked.map(|_| ()).map_err(Refusal::from);
+        if let Err(refusal) = marked {
+            return self.refuse_as(&refusal, None).await;
         }
-        match done {
-            Ok(()) => Ok(()),
-            Err(refusal) => self.refuse_as(&refusal, None).await,
-        }
+        self.advance(ids, Status::Read).await
     }
 
     /// Sends in the name of the user. The answer is the status of the message, or why there is none.
     async fn send_in_name(&mut self, json: &str) -> Result<(), End> {
         #[derive(serde::Deserialize)]
-        struct Named {
+        struct About {
             id: Option<String>,
         }
-        let about = serde_json::from_str::<Named>(json).ok().and_then(|named| named.id);
+        let about = serde_json::from_str::<About>(json).ok().and_then(|about| about.id);
         let Some(identity) = &self.caller.identity else {
             return self.refuse("not_signed_in", NOT_SIGNED_IN, about).await;
         };
-        match self.app.send(identity, json, None).await {
+        match self.app().send(identity, json, None).await {
             Ok((id, status)) => {
-                let cursor = self.feed.cursor().map(|cursor| cursor.to_string()).unwrap_or_default();
-                let at = format_timestamp((self.app.clock)());
-                self.say(&ServerMessage::Status { cursor, id, status, at }).await
+                let cursor = self.visit.feed.cursor().map(|cursor| cursor.to_string()).unwrap_or_default();
+                let at = format_timestamp((self.app().clock)());
+                self.say(&ServerMessage::Status(StatusChange { cursor, id, status, at })).await
             }
             Err(refusal) => self.refuse_as(&refusal, about).await,
         }
@@ -205,12 +220,16 @@ impl Socket {
         message: Option<&str>,
         data: Option<&RawValue>,
     ) -> Result<(), End> {
-        let connection = connection_id(&self.app.run, self.feed.id());
+        let connection = self.visit.connection();
         let said = Said { id: id.as_deref(), message, data };
-        match self.app.tell_application(&self.caller, &connection, said).await {
+        match self.app().tell_application(&self.caller, &connection, said).await {
             Ok(()) => Ok(()),
             Err((code, detail)) => self.refuse(code, &detail, id).await,
         }
+    }
+
+    fn app(&self) -> &App {
+        &self.visit.app
     }
 
     async fn refuse(&mut self, code: &str, detail: &str, about: Option<String>) -> Result<(), End> {
@@ -237,14 +256,6 @@ const NOT_SIGNED_IN: &str = "connect with a token first";
 
 fn too_many_ids(count: usize) -> String {
     format!("{count} ids, at most {ADVANCE_MAX_IDS} in one message")
-}
-
-/// The topics among some audiences.
-fn topics(audiences: &[Audience]) -> impl Iterator<Item = &str> {
-    audiences.iter().filter_map(|audience| match audience {
-        Audience::Topic(topic) => Some(topic.as_str()),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -147,7 +147,8 @@ async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
         (503, &"1".parse().unwrap())
     );
     assert_eq!(reqwest::get(bff.http("/api/notifications")).await.unwrap().status(), 503);
-    assert_eq!(reqwest::get(bff.http("/sse")).await.unwrap().status(), 503);
+    let stream = reqwest::get(bff.http("/sse")).await.unwrap().text().await.unwrap();
+    assert!(stream.starts_with("retry: ") && stream.contains("Redis is away"), "{stream}");
 }
 
 #[tokio::test]

@@ -36,8 +36,8 @@ async fn started(world: &World, options: &[&str]) -> Bff {
     bff
 }
 
-const MESSAGE: &str = "/api/notifications/m";
-const TRACE: &str = "/api/notifications/m/trace";
+const MESSAGE: &str = "/api/notifications/m?from=ann";
+const TRACE: &str = "/api/notifications/m/trace?from=ann";
 const PRESENCE: &str = "/api/presence/ann";
 const STATE: &str = "/api/users/ann/state";
 const PUBLISH: &str = "/api/notifications";
@@ -133,7 +133,7 @@ async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_wh
     ben.wait_for(1).await;
     let connection = ben.record().welcomes[0].connection.clone();
     let (run, secret) = connection.rsplit_once('-').unwrap();
-    let path = "/api/notifications/m2/trace";
+    let path = "/api/notifications/m2/trace?from=ann";
     let is_written = async || get(bff, path, KEY).await.1.contains(&connection);
     eventually("it is written", DEADLINE, is_written).await;
     for by in [&token("ann"), &friend, &token("ben")] {
@@ -177,7 +177,7 @@ async fn a_user_with_the_longest_name_is_seen_to_come() {
     let _there = Reader::connect(&signed_in(bff, &name)).await;
     let heard = |record: &carillon_harness::Record| {
         record.messages.iter().any(|message| {
-            matches!(message, carillon_protocol::ServerMessage::Presence { user, online: true, .. } if *user == name)
+            matches!(message, carillon_protocol::ServerMessage::Presence(one) if one.online && one.user == name)
         })
     };
     watching.until("who came", heard).await;

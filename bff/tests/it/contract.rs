@@ -104,7 +104,9 @@ async fn every_operation_answers_what_is_described() {
     let put = |status| call(Method::PUT, state, status).at("/api/users/ann/state").by(KEY);
     let calls = [
         post(list, 202).body(message.clone()),
-        post(list, 409).body(message.clone()).by(&token("eve")),
+        post(list, 409)
+            .body(json!({ "id": "m", "to": { "user": "eve" }, "body": "hello" }))
+            .by(&token("ann")),
         post(list, 403).body(json!({ "to": { "topic": "closed" }, "body": "b" })),
         post(list, 400).body(json!({ "to": { "user": "ben" } })),
         post(list, 202).body(json!({ "body": "for all" })).by(KEY),

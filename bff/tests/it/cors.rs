@@ -58,7 +58,7 @@ async fn pages_of_the_named_origins_may_fetch_and_no_others() {
     // The answers themselves can be read, refusals too.
     for (path, expected) in [
         ("/api/notifications", 200),
-        ("/sse?since=x", 400),
+        ("/sse?topic=closed", 403),
         ("/api/notifications?session=x", 401),
         ("/api/nothing", 404),
     ] {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use carillon_harness::{DialOptions, Socket};
+use carillon_protocol::received::Delivered;
 use carillon_protocol::{Notification, ServerMessage};
 use futures_util::{StreamExt, stream};
 use serde_json::json;
@@ -61,7 +62,7 @@ async fn each_gets_their_own(world: &World, bffs: &[Bff], users: Range<usize>) {
     let read = |(n, mut socket): (usize, Socket)| async move {
         let mut ids = Vec::new();
         while ids.last() != Some(end) {
-            if let ServerMessage::Notification { notification, .. } =
+            if let ServerMessage::Notification(Delivered { notification, .. }) =
                 ServerMessage::parse(&socket.text().await).unwrap()
             {
                 ids.push(serde_json::from_str::<Notification>(notification.get()).unwrap().id);

@@ -8,8 +8,10 @@ use std::time::Duration;
 use carillon_bff::feed::{Feeds, Reader};
 use carillon_bff::hub::Hub;
 use carillon_bff::now_ms;
+use carillon_bff::refill::Refiller;
 use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
+use carillon_protocol::received::Delivered;
 use carillon_protocol::{Audience, Cursor, Position, Resume, ServerMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -29,20 +31,37 @@ impl Replica {
         let hub = Arc::new(Hub::new(FanOut::All, subscriptions.clone()));
         let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
         let stop = CancellationToken::new();
+        let refiller = Refiller::new(broker.clone(), Arc::clone(&hub));
+        TaskTracker::new().spawn(refiller.run(stop.clone()));
         let (broker, hearing, stopped) = (broker.clone(), Arc::clone(&hub), stop.clone());
         TaskTracker::new().spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = broker.listen(&subscriptions, |event: Event| hearing.hear(&event)) => {}
+                () = broker.listen(&subscriptions, FanOut::All, |event| take(&hearing, event)) => {}
             }
         });
         Self { feeds, hub, _stop: stop.drop_guard() }
     }
 }
 
+/// Hands to a hub what its replica would.
+fn take(hub: &Hub, event: Event) {
+    match event {
+        Event::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
+        Event::Fanout(fanout) => hub.fanout(&fanout),
+        Event::Echo { tail } => hub.echo(&tail),
+        Event::Down => hub.lost(),
+        _ => {}
+    }
+}
+
+fn reader(audiences: impl Into<Arc<[Audience]>>, since: Option<Cursor>) -> Reader {
+    Reader { id: fastrand::u64(..), audiences: audiences.into(), since, network: None }
+}
+
 fn notification(frame: &str) -> (Cursor, String) {
     match ServerMessage::parse(frame).unwrap() {
-        ServerMessage::Notification { cursor, notification, .. } => {
+        ServerMessage::Notification(Delivered { cursor, notification, .. }) => {
             let notification: carillon_protocol::Notification =
                 serde_json::from_str(notification.get()).unwrap();
             (cursor.parse().unwrap(), notification.id)
@@ -82,8 +101,7 @@ async fn resumes_without_skipping(broker: Broker) {
         broker.push(&entries).await.unwrap();
         while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
 
-        let reader =
-            Reader { id: fastrand::u64(..), audiences: Arc::clone(&audiences), since: since.clone() };
+        let reader = reader(Arc::clone(&audiences), since.clone());
         let (mut feed, joined) = replica.feeds.join(reader).await.unwrap();
         assert_eq!(joined.resume, Resume::Complete);
         while seen.len() < expected.len() {
@@ -92,7 +110,7 @@ async fn resumes_without_skipping(broker: Broker) {
             let taken =
                 if random.u8(..3) == 0 { random.usize(..=output.frames.len()) } else { output.frames.len() };
             for frame in &output.frames[..taken] {
-                let (cursor, id) = notification(frame);
+                let (cursor, id) = notification(&frame.text);
                 seen.push(id);
                 since = Some(cursor);
             }
@@ -101,10 +119,10 @@ async fn resumes_without_skipping(broker: Broker) {
             }
         }
     }
-    let reader = Reader { id: fastrand::u64(..), audiences, since };
+    let reader = reader(audiences, since);
     let (mut feed, _) = replica.feeds.join(reader).await.unwrap();
     while seen.len() < expected.len() {
-        seen.extend(feed.next().await.frames.iter().map(|frame| notification(frame).1));
+        seen.extend(feed.next().await.frames.iter().map(|frame| notification(&frame.text).1));
     }
     assert_eq!(seen, expected);
     drop(feed);
@@ -128,12 +146,11 @@ async fn stands_where_it_was_until_it_is_given_more(broker: Broker) {
     let start = broker.tail().await.unwrap();
     broker.push(&[entry(1, &Audience::Everyone), entry(2, &Audience::Everyone)]).await.unwrap();
     while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
-    let reader =
-        Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since: Some(start.clone()) };
+    let reader = reader([Audience::Everyone], Some(start.clone()));
     let (mut feed, joined) = replica.feeds.join(reader).await.unwrap();
     assert_eq!((&joined.cursor, feed.cursor().as_ref()), (&start, Some(&start)));
     let frames = feed.next().await.frames;
-    let (last, _) = notification(frames.last().unwrap());
+    let (last, _) = notification(&frames.last().unwrap().text);
     assert_eq!((frames.len(), feed.cursor()), (2, Some(last)));
 }
 
@@ -158,8 +175,7 @@ async fn catches_up_in_silence(broker: Broker) {
     }
     while broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
     for _ in 0..20 {
-        let reader =
-            Reader { id: fastrand::u64(..), audiences: Arc::clone(&audiences), since: Some(start.clone()) };
+        let reader = reader(Arc::clone(&audiences), Some(start.clone()));
         let (mut feed, _) = replica.feeds.join(reader).await.unwrap();
         let mut count = 0;
         while count < 1_000 {
@@ -192,11 +208,11 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
     let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
     let since = Some(broker.tail().await.unwrap());
-    let reader = Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since };
+    let reader = reader([Audience::Everyone], since);
     let (mut feed, _) = feeds.join(reader).await.unwrap();
     // The hub has heard of an epoch that the history does not know.
     let tail = Cursor { epoch: "other".into(), position: Position::ZERO };
-    hub.hear(&Event::Subscribed { audiences: vec![Audience::Everyone], tail });
+    hub.subscribed(&[(Audience::Everyone, None)], &tail);
     assert!(tokio::time::timeout(Duration::from_secs(1), feed.next()).await.is_err());
     let asked = asked.load(Ordering::SeqCst);
     assert!((3..100).contains(&asked), "{asked}");
@@ -212,9 +228,8 @@ async fn an_audience_is_listened_for_as_long_as_it_has_a_reader() {
         })
         .await;
     };
-    let audiences = |names: &[&str]| names.iter().map(|name| Audience::User((*name).into())).collect();
-    let one = Reader { id: fastrand::u64(..), audiences: audiences(&["1", "2"]), since: None };
-    let two = Reader { id: fastrand::u64(..), audiences: audiences(&["2"]), since: None };
+    let users = |names: &[&str]| names.iter().map(|name| Audience::User((*name).into())).collect::<Vec<_>>();
+    let (one, two) = (reader(users(&["1", "2"]), None), reader(users(&["2"]), None));
     let (one, two) = (replica.feeds.join(one).await.unwrap(), replica.feeds.join(two).await.unwrap());
     channels(2).await;
     drop(one);
@@ -230,11 +245,7 @@ async fn each_reader_gets_what_is_for_it_and_nothing_else() {
     let users: Vec<_> = (0..300).map(|n| Audience::User(n.to_string())).collect();
     let mut feeds = vec![];
     for (n, user) in users.iter().enumerate() {
-        let reader = Reader {
-            id: fastrand::u64(..),
-            audiences: [Audience::Everyone, user.clone()].into(),
-            since: None,
-        };
+        let reader = reader([Audience::Everyone, user.clone()], None);
         feeds.push(replicas[n % 3].feeds.join(reader).await.unwrap().0);
     }
     for (n, user) in users.iter().enumerate() {
@@ -245,7 +256,7 @@ async fn each_reader_gets_what_is_for_it_and_nothing_else() {
     for (n, feed) in feeds.iter_mut().enumerate() {
         let mut got = vec![];
         while got.len() < 2 {
-            got.extend(feed.next().await.frames.iter().map(|frame| notification(frame).1));
+            got.extend(feed.next().await.frames.iter().map(|frame| notification(&frame.text).1));
         }
         assert_eq!(got, [n.to_string(), "1000".to_owned()]);
     }
@@ -260,24 +271,16 @@ async fn what_has_expired_is_not_sent_and_the_rest_is() {
     let lasting = br#"{"id":"new","body":"b","expires_at":"2999-01-01T00:00:00Z"}"#.to_vec();
     broker.push(&[expired, lasting]).await.unwrap();
     broker.claim("bff-1", FanOut::All).await.unwrap();
-    let (mut feed, _) = replica
-        .feeds
-        .join(Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since })
-        .await
-        .unwrap();
+    let (mut feed, _) = replica.feeds.join(reader([Audience::Everyone], since)).await.unwrap();
     let output = feed.next().await;
-    assert_eq!(output.frames.iter().map(|frame| notification(frame).1).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(output.frames.iter().map(|frame| notification(&frame.text).1).collect::<Vec<_>>(), ["new"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say_so() {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let replica = Replica::new(&broker);
-    let (mut feed, _) = replica
-        .feeds
-        .join(Reader { id: fastrand::u64(..), audiences: [Audience::Everyone].into(), since: None })
-        .await
-        .unwrap();
+    let (mut feed, _) = replica.feeds.join(reader([Audience::Everyone], None)).await.unwrap();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut random = fastrand::Rng::with_seed(3);
     for round in 0..100 {
@@ -290,13 +293,13 @@ async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say
         let _ = broker.claim("bff-1", FanOut::All).await;
         if random.bool() {
             for frame in feed.next().await.frames {
-                *counts.entry(notification(&frame).1).or_default() += 1;
+                *counts.entry(notification(&frame.text).1).or_default() += 1;
             }
         }
     }
     while counts.len() < 100 {
         for frame in feed.next().await.frames {
-            *counts.entry(notification(&frame).1).or_default() += 1;
+            *counts.entry(notification(&frame.text).1).or_default() += 1;
         }
     }
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
@@ -304,15 +307,16 @@ async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say
     let earlier = faults.remember();
     broker.push(&[entry(200, &Audience::Everyone)]).await.unwrap();
     broker.claim("bff-1", FanOut::All).await.unwrap();
-    assert_eq!(notification(&feed.next().await.frames[0]).1, "200");
+    assert_eq!(notification(&feed.next().await.frames[0].text).1, "200");
     earlier();
     broker.push(&[entry(201, &Audience::Everyone)]).await.unwrap();
     broker.claim("bff-1", FanOut::All).await.unwrap();
-    let frames = feed.next().await.frames;
+    let output = feed.next().await;
     assert!(
-        matches!(ServerMessage::parse(&frames[0]).unwrap(), ServerMessage::Gap { .. }),
+        matches!(ServerMessage::parse(&output.gaps[0]).unwrap(), ServerMessage::Gap(_)),
         "{:?}",
-        frames[0]
+        output.gaps
     );
-    assert_eq!(notification(frames.last().unwrap()).1, "201");
+    let frames = output.frames;
+    assert_eq!(notification(&frames.last().unwrap().text).1, "201");
 }

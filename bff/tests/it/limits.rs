@@ -79,12 +79,22 @@ async fn open_again(bff: &Bff, address: &str) -> Socket {
     socket.unwrap()
 }
 
-/// The status of `/sse`, and how many seconds to wait.
-async fn stream(bff: &Bff, query: &str, address: &str) -> (u16, Option<u64>) {
+/// What `/sse` answers to a reader that it has no place for: why, and from how many milliseconds on to come back. The
+/// status is 200: with any other, a browser's `EventSource` gives up for good.
+async fn stream(bff: &Bff, query: &str, address: &str) -> (String, u64) {
     let request = Client::new().get(bff.http(&format!("/sse{query}")));
     let answer = request.header("X-Forwarded-For", address).send().await.unwrap();
-    let wait = answer.headers().get(header::RETRY_AFTER).map(|wait| wait.to_str().unwrap().parse().unwrap());
-    (answer.status().as_u16(), wait)
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let text = answer.text().await.unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let retry_ms = lines[0].strip_prefix("retry: ").unwrap().parse().unwrap();
+    let error = lines[2].strip_prefix("data: ").unwrap();
+    assert_eq!(lines[1], "event: error");
+    let error: serde_json::Value = serde_json::from_str(error).unwrap();
+    (error["code"].as_str().unwrap().to_owned(), retry_ms)
 }
 
 #[tokio::test]
@@ -96,7 +106,8 @@ async fn a_replica_that_is_full_says_so_and_has_room_again_when_a_reader_leaves(
         sockets.push(open(&bff, &format!("192.0.2.{n}")).await.unwrap());
     }
     assert_eq!(open(&bff, "192.0.2.9").await.err(), Some(503));
-    assert_eq!(stream(&bff, "", "192.0.2.9").await, (503, Some(1)));
+    let (code, retry_ms) = stream(&bff, "", "192.0.2.9").await;
+    assert!(code == "unavailable" && (1_000..=2_000).contains(&retry_ms), "{code} {retry_ms}");
     until_counted(&bff, "readers").await;
     // The rest of the service is not full.
     assert_eq!(reqwest::get(bff.http("/api/notifications")).await.unwrap().status(), 200);
@@ -112,7 +123,8 @@ async fn an_address_has_so_many_readers_and_another_is_not_disturbed() {
     let bff = bff(&world, &[&PROXIES[..], &["--readers-per-address-max", "2"]].concat()).await;
     let (one, _two) = (open(&bff, "192.0.2.1").await.unwrap(), open(&bff, "192.0.2.1").await.unwrap());
     assert_eq!(open(&bff, "192.0.2.1").await.err(), Some(429));
-    assert_eq!(stream(&bff, "", "192.0.2.1").await, (429, Some(5)));
+    let (code, retry_ms) = stream(&bff, "", "192.0.2.1").await;
+    assert!(code == "rate_limited" && (5_000..=10_000).contains(&retry_ms), "{code} {retry_ms}");
     // The last that is no proxy of ours counts, not what the client says.
     assert_eq!(open(&bff, "198.51.100.1, 192.0.2.1, 127.0.0.9").await.err(), Some(429));
     let _other = open(&bff, "192.0.2.2").await.unwrap();
@@ -151,7 +163,7 @@ async fn a_user_has_so_many_readers_and_another_is_not_disturbed() {
     let (one, _two) = (open(&url).await.unwrap(), open(&url).await.unwrap());
     assert!(matches!(open(&url).await, Err(Refused::Status(429, _))));
     let token = url.split_once('?').unwrap().1;
-    assert_eq!(stream(&bff, &format!("?{token}"), "192.0.2.1").await, (429, Some(5)));
+    assert_eq!(stream(&bff, &format!("?{token}"), "192.0.2.1").await.0, "rate_limited");
     until_counted(&bff, "readers_per_user").await;
     let _other = open(&signed_in(&bff, "ben")).await.unwrap();
     one.cut();

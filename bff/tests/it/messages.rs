@@ -1,6 +1,7 @@
 //! Messages between people: through several replicas, to all devices, and accounted for.
 
 use carillon_harness::{Proxy, Reader, ReaderOptions, Record, eventually};
+use carillon_protocol::received::{ReadPosition, StatusChange};
 use carillon_protocol::{ServerMessage, Status};
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ fn read(id: &str) -> String {
 /// How far the messages have come by what a reader heard, in order.
 fn statuses(record: &Record, id: &str) -> Vec<Status> {
     let of = |message: &ServerMessage| match message {
-        ServerMessage::Status { id: about, status, .. } if about == id => Some(*status),
+        ServerMessage::Status(StatusChange { id: about, status, .. }) if about == id => Some(*status),
         _ => None,
     };
     record.messages.iter().filter_map(of).collect()
@@ -123,7 +124,11 @@ async fn a_message_is_its_sender_s_and_its_addressee_s_and_nobody_else_s() {
     for words in [
         ack("m"),
         read("m"),
-        send("m", "ben"),
+        json!({"type": "ack", "ids": [{"from": "ann", "id": "m"}]}).to_string(),
+        json!({"type": "read", "ids": [{"from": "ann", "id": "m"}]}).to_string(),
+        // The same id of another sender is another message; of the same one it is taken.
+        send("m", "dan"),
+        send("m", "eve"),
         send("forged", "ben").replace("\"body\"", "\"from\":\"ann\",\"body\""),
     ] {
         cem.send(&words).await;
@@ -142,7 +147,7 @@ async fn a_message_is_its_sender_s_and_its_addressee_s_and_nobody_else_s() {
     nobody.send(&send("n", "ben")).await;
     nobody.until("a refusal", |record| record.errors.iter().any(|(code, _)| code == "not_signed_in")).await;
     for (user, expected) in [("ann", 200), ("ben", 200), ("cem", 404)] {
-        for path in ["/api/notifications/m", "/api/notifications/m/trace"] {
+        for path in ["/api/notifications/m?from=ann", "/api/notifications/m/trace?from=ann"] {
             assert_eq!(get(bff, path, user).await.0, expected, "{user} {path}");
         }
     }
@@ -191,10 +196,9 @@ async fn a_read_position_reaches_the_other_tab_and_the_next_welcome() {
     let cursor = tab.wait_for(1).await[0].cursor.clone();
     tab.send(&json!({"type": "read", "cursor": cursor}).to_string()).await;
     let heard = |record: &Record| {
-        record
-            .messages
-            .iter()
-            .any(|message| matches!(message, ServerMessage::Read { read, .. } if *read == cursor))
+        record.messages.iter().any(
+            |message| matches!(message, ServerMessage::Read(ReadPosition { read, .. }) if *read == cursor),
+        )
     };
     other.until("the read position", heard).await;
     tab.until("the read position", heard).await;
@@ -212,7 +216,7 @@ async fn a_trace_says_where_a_message_stopped() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let trace = async |id: &str| {
-        let url = bffs[0].http(&format!("/api/notifications/{id}/trace"));
+        let url = bffs[0].http(&format!("/api/notifications/{id}/trace?from=ann"));
         let answer = reqwest::Client::new().get(url).bearer_auth(KEY).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let body: Value = answer.json().await.unwrap();

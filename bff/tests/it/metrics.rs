@@ -32,7 +32,6 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     reader.wait_for(2).await;
     let unsigned = reqwest::Client::new().post(bff.http("/api/notifications")).header("webhook-id", "x");
     assert_eq!(unsigned.json(&json!({})).send().await.unwrap().status(), 401);
-    let _ = Socket::open(&format!("{}?since=x", bff.ws()), &DialOptions::default()).await.unwrap_err();
     let mut socket =
         Socket::open(&format!("{}?since=other.1-0", bff.ws()), &DialOptions::default()).await.unwrap();
     socket.send("nonsense").await;
@@ -44,6 +43,9 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     what_jobs_do(&world, &bff).await;
     what_is_said_to_an_application_that_is_away(&world, &bff, &reader).await;
     a_hole(&world, &reader).await;
+    what_is_missed_while_the_connection_is_lost(&world, &bff, &reader).await;
+    what_cannot_be_read(&world, &bff).await;
+    a_redis_that_is_almost_full(&world, &bff).await;
     a_message_that_may_not_be_published(&world, &bff).await;
     world.redis.stop();
     bff.until_not_ready().await;
@@ -61,23 +63,28 @@ async fn what_people_do(world: &World, bff: &Bff) {
     for _ in 0..2 {
         ann.send(r#"{"type":"send","notification":{"id":"m","to":{"user":"ann"},"body":"b"}}"#).await;
     }
-    ann.send(r#"{"type":"ack","ids":["m"]}"#).await;
+    ann.send(r#"{"type":"ack","ids":[{"from":"ann","id":"m"}]}"#).await;
     let advanced = async || bff.metric("carillon_people_messages_advanced_total", "delivered").await > 0.5;
     eventually("an acknowledgement", DEADLINE, advanced).await;
     world.redis.run(&["ACL", "SETUSER", "default", "-hincrby"]);
     ann.send(r#"{"type":"send","notification":{"id":"untraced","to":{"user":"ann"},"body":"b"}}"#).await;
     let dropped = async || bff.metric("carillon_traces_dropped_total", "").await > 0.5;
-    eventually("a trace that cannot be noted", DEADLINE, dropped).await;
+    eventually("a trace that cannot be recorded", DEADLINE, dropped).await;
     world.redis.run(&["ACL", "SETUSER", "default", "+hincrby"]);
     world.redis.run(&["PUBLISH", "notify:ann", "heard"]);
     world.redis.run(&["PUBLISH", "notify:ann", &"x".repeat(65_537)]);
     world.redis.run(&["SET", "notify:ann:state", "no hash"]);
     world.redis.run(&["PUBLISH", "notify:ann:state", "x"]);
-    let failed = async || bff.metric("carillon_states_failed_total", "").await > 0.5;
+    let failed = async || bff.metric("carillon_values_failed_total", "").await > 0.5;
     eventually("a state that cannot be read", DEADLINE, failed).await;
     let revoke = reqwest::Client::new().post(bff.http("/api/revocations")).bearer_auth(KEY);
     assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);
     ann.until_closed().await;
+    // Redis loses it, and gets it back when the connection is there again.
+    world.redis.run(&["DEL", "{Notification-List}:revocations"]);
+    world.redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let restored = async || bff.metric("carillon_revocations_restored_total", "").await > 0.5;
+    eventually("a revocation that is written again", DEADLINE, restored).await;
     let dial = DialOptions { receive_buffer_bytes: Some(4_096), ..DialOptions::default() };
     let mut stuck = Socket::open(&bff.ws(), &dial).await.unwrap();
     let ServerMessage::Welcome(welcome) = ServerMessage::parse(&stuck.text().await).unwrap() else {
@@ -132,14 +139,52 @@ async fn a_hole(world: &World, reader: &Reader) {
     let (ms, history) = (tail.position.ms + 1, "{Notification-List}:history:everyone");
     let (first, second, prev) = (format!("{ms}-1"), format!("{ms}-2"), tail.position.to_string());
     for (position, prev) in [(&first, &prev), (&second, &first)] {
-        let fields = ["claimed_by", "bff-9", "kind", "notification", "prev", prev, "entry", "x"];
+        let fields =
+            ["format", "1", "claimed_by", "bff-9", "kind", "notification", "prev", prev, "entry", "x"];
         world.redis.run(&[&["XADD", history, position][..], &fields].concat());
     }
     world.redis.run(&["HSET", "{Notification-List}:sequence", "last", &second]);
-    let payload = format!("{} bff-9\n{second} {first} notification 1\nx", tail.epoch);
+    let payload = format!("1 {} bff-9\n{second} {first} notification 1\nx", tail.epoch);
     world.redis.run(&["PUBLISH", "{Notification-List}:fanout:everyone", &payload]);
     let ids = reader.wait_for(4).await.into_iter().map(|one| one.id).collect::<Vec<_>>();
     assert_eq!(ids[2..], [first, second], "the one that was never heard comes from history");
+}
+
+/// What is published between two connections is read once for all readers.
+async fn what_is_missed_while_the_connection_is_lost(world: &World, bff: &Bff, reader: &Reader) {
+    let refilled = async || {
+        world.redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        world.push([entry(fastrand::u64(..))]).await;
+        bff.metric("carillon_rings_refilled_total", "").await > 0.5
+    };
+    eventually("a refill", DEADLINE, refilled).await;
+    world.push([entry("after the refill")]).await;
+    reader.until("what follows", |record| record.ids().contains(&"after the refill")).await;
+}
+
+/// An entry of a history without its fields, and a history that may not be read.
+async fn what_cannot_be_read(world: &World, bff: &Bff) {
+    let tail = world.broker.tail().await.unwrap();
+    let position = format!("{}-0", tail.position.ms + 1);
+    world.redis.run(&["XADD", "{Notification-List}:history:everyone", &position, "x", "y"]);
+    world.redis.run(&["HSET", "{Notification-List}:sequence", "last", &position]);
+    let url = format!("{}?since={tail}", bff.ws());
+    Socket::open(&url, &DialOptions::default()).await.unwrap();
+    assert!(bff.metric("carillon_history_unreadable_total", "").await > 0.5);
+    world.redis.run(&["ACL", "SETUSER", "default", "-xrange"]);
+    Socket::open(&url, &DialOptions::default()).await.unwrap_err();
+    assert!(bff.metric("carillon_history_reads_failed_total", "").await > 0.5);
+    world.redis.run(&["ACL", "SETUSER", "default", "+xrange"]);
+}
+
+async fn a_redis_that_is_almost_full(world: &World, bff: &Bff) {
+    let info = world.redis.cli(&["INFO", "memory"]);
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let used: u64 = used.trim().parse().unwrap();
+    world.redis.run(&["CONFIG", "SET", "maxmemory", &(used * 102 / 100).to_string()]);
+    let trimmed = async || bff.metric("carillon_history_trimmed_total", "").await > 0.5;
+    eventually("older entries go", DEADLINE, trimmed).await;
+    world.redis.run(&["CONFIG", "SET", "maxmemory", "0"]);
 }
 
 async fn a_message_that_may_not_be_published(world: &World, bff: &Bff) {

@@ -172,7 +172,7 @@ async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes(
     world.redis.run(&["SET", "notify:ann:state", "no hash"]);
     world.redis.run(&["PUBLISH", "notify:ann:state", "x"]);
     carillon_harness::eventually("a state that cannot be read", crate::world::DEADLINE, async || {
-        bff.metric("carillon_states_failed_total", "").await > 0.5
+        bff.metric("carillon_values_failed_total", "").await > 0.5
     })
     .await;
     assert!((bff.metric("carillon_raw_dropped_total", "").await - 1.0).abs() < f64::EPSILON);

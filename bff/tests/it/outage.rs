@@ -23,7 +23,7 @@ async fn sockets_stay_up_while_redis_is_away_and_a_restart_without_data_is_a_gap
     }
     let record = reader.record();
     assert_eq!((record.closes.len(), record.welcomes.len()), (0, 1), "one connection through it all");
-    assert_eq!(record.gaps, [GapReason::Epoch; 3]);
+    assert_eq!(record.gaps, vec![(GapReason::Epoch, None); 3]);
     assert!(bff.process.is_running());
 }
 

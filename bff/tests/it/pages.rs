@@ -1,9 +1,9 @@
 //! Where a page of history ends.
 
 use carillon_broker::limits::ADVANCE_MAX_IDS;
-use carillon_broker::{FanOut, NewMessage};
+use carillon_broker::{FanOut, MessageRef, NewMessage};
 use carillon_harness::eventually;
-use carillon_protocol::Status;
+use carillon_protocol::{Audience, Status};
 use reqwest::Client;
 
 use crate::limits::bff;
@@ -45,15 +45,17 @@ async fn a_page_of_history_ends_where_too_much_else_was_read() {
     for n in 0..MESSAGES {
         let id = n.to_string();
         let entry = format!(r#"{{"id":"{id}","from":"ann","to":{{"user":"zed"}},"body":"b"}}"#);
+        let to = Audience::User("zed".to_owned());
         let message =
-            NewMessage { id: &id, from: "ann", to: "zed", entry: entry.as_bytes(), accepted_by: "bff-0" };
-        world.broker.accept(&message).await.unwrap();
+            NewMessage { id: &id, from: "ann", to: &to, entry: entry.as_bytes(), accepted_by: "bff-0" };
+        world.broker.send(&message).await.unwrap();
     }
     while world.broker.claim("bff-0", FanOut::All).await.unwrap().waiting > 0 {}
-    let ids: Vec<_> = (0..MESSAGES).map(|n| n.to_string()).collect();
+    let sent = |n: usize| MessageRef { from: "ann".to_owned(), id: n.to_string() };
+    let messages: Vec<_> = (0..MESSAGES).map(sent).collect();
     for status in [Status::Delivered, Status::Read] {
-        for ids in ids.chunks(ADVANCE_MAX_IDS) {
-            world.broker.advance("zed", ids, status, "bff-0").await.unwrap();
+        for messages in messages.chunks(ADVANCE_MAX_IDS) {
+            world.broker.advance("zed", messages, status, "bff-0").await.unwrap();
         }
     }
     world.push([r#"{"id":"last","to":{"user":"ann"},"body":"b"}"#.to_owned()]).await;

@@ -2,6 +2,7 @@
 
 use carillon_bff::now_ms;
 use carillon_harness::{DialOptions, Reader, ReaderOptions, Refused, Signer, Socket, eventually};
+use carillon_protocol::received;
 use carillon_protocol::{CloseCode, ServerMessage};
 use serde_json::{Value, json};
 
@@ -68,7 +69,7 @@ async fn open(url: &str) -> Socket {
 
 fn of_error(text: &str) -> (String, Option<String>) {
     match ServerMessage::parse(text).unwrap() {
-        ServerMessage::Error { code, about, .. } => (code, about),
+        ServerMessage::Error(received::Refused { code, about, .. }) => (code, about),
         other => panic!("{other:?} was not expected"),
     }
 }
@@ -173,7 +174,7 @@ async fn a_socket_closes_when_its_token_runs_out_unless_a_fresh_one_came() {
     assert_eq!(expires.until_closed().await.1, Some(CloseCode::TOKEN_EXPIRED));
     refreshed.send(r#"{"type":"ping"}"#).await;
     loop {
-        if let ServerMessage::Heartbeat { .. } = ServerMessage::parse(&refreshed.text().await).unwrap() {
+        if let ServerMessage::Heartbeat(_) = ServerMessage::parse(&refreshed.text().await).unwrap() {
             break;
         }
     }
@@ -182,7 +183,7 @@ async fn a_socket_closes_when_its_token_runs_out_unless_a_fresh_one_came() {
 async fn next_error(socket: &mut Socket) -> String {
     loop {
         let text = socket.text().await;
-        if matches!(ServerMessage::parse(&text).unwrap(), ServerMessage::Error { .. }) {
+        if matches!(ServerMessage::parse(&text).unwrap(), ServerMessage::Error(_)) {
             return text;
         }
     }

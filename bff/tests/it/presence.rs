@@ -1,7 +1,7 @@
 //! Who is online: told to readers of `presence:<user>`, and answered on every replica.
 
 use carillon_harness::{DialOptions, Proxy, Reader, ReaderOptions, Record, Socket, eventually};
-use carillon_protocol::ServerMessage;
+use carillon_protocol::{Presence, ServerMessage};
 use serde_json::{Value, json};
 
 use crate::people::{KEY, PEOPLE, SECRET, signed_in, token, token_with};
@@ -24,13 +24,22 @@ fn watch(bff: &Bff, users: &[&str]) -> String {
     format!("{}?token={token}{topics}", bff.ws())
 }
 
-/// Comings and goings, in order.
-fn heard(record: &Record) -> Vec<(String, bool)> {
+/// Whether users are online, as it was sent, in order.
+fn sent(record: &Record) -> Vec<(String, bool)> {
     let of = |message: &ServerMessage| match message {
-        ServerMessage::Presence { user, online, .. } => Some((user.clone(), *online)),
+        ServerMessage::Presence(Presence { user, online, .. }) => Some((user.clone(), *online)),
         _ => None,
     };
     record.messages.iter().filter_map(of).collect()
+}
+
+/// Comings and goings, in order: what differs from what was sent of that user before. Until then a user is away.
+fn heard(record: &Record) -> Vec<(String, bool)> {
+    let mut online = std::collections::BTreeMap::new();
+    let is_change = |(user, is_online): &(String, bool)| {
+        online.insert(user.clone(), *is_online).unwrap_or(false) != *is_online
+    };
+    sent(record).into_iter().filter(is_change).collect()
 }
 
 async fn until_heard(watcher: &Reader, events: &[(&str, bool)]) {
@@ -81,7 +90,7 @@ async fn who_comes_and_goes_is_told_and_answered_on_every_replica() {
         until_connections(bff, "ann", 2).await;
         let ann = presence(bff, "ann").await;
         let at = watcher.record().messages.iter().find_map(|message| match message {
-            ServerMessage::Presence { at, .. } => Some(at.clone()),
+            ServerMessage::Presence(Presence { since, online: true, .. }) => since.clone(),
             _ => None,
         });
         assert_eq!(ann, json!({ "user": "ann", "online": true, "connections": 2, "since": at }));
@@ -96,9 +105,13 @@ async fn who_comes_and_goes_is_told_and_answered_on_every_replica() {
     until_heard(&watcher, &[("ann", true), ("ann", false)]).await;
     let gone = json!({ "user": "ann", "online": false, "connections": 0, "since": null });
     assert_eq!(presence(&bffs[0], "ann").await, gone);
-    // It has history, as all topics have.
+    // A reader that comes, or comes back, is sent how it is now, and nothing of what was meanwhile.
     let later = ReaderOptions { since: Some(since), ..ReaderOptions::new(&[&url]) };
-    until_heard(&Reader::connect_with(later).await, &[("ann", true), ("ann", false)]).await;
+    let later = Reader::connect_with(later).await;
+    later.until("ann is away", |record| !sent(record).is_empty()).await;
+    let _ann = Reader::connect(&signed_in(&bffs[0], "ann")).await;
+    until_heard(&later, &[("ann", true)]).await;
+    assert_eq!(sent(&later.record()), [("ann".to_owned(), false), ("ann".to_owned(), true)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

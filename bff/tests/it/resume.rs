@@ -1,5 +1,6 @@
 use carillon_harness::{DialOptions, Reader, ReaderOptions, Socket};
-use carillon_protocol::{GapReason, Resume, ServerMessage};
+use carillon_protocol::received::{Delivered, Gap};
+use carillon_protocol::{Audience, GapReason, Resume, ServerMessage};
 
 use crate::world::{World, entry};
 
@@ -51,7 +52,7 @@ async fn a_welcome_says_whether_the_resume_was_complete_and_a_gap_comes_first() 
     world.push((0..10).map(entry)).await;
     let mut cursors = vec![];
     for n in 0..10 {
-        let ServerMessage::Notification { cursor, claimed_by, notification } =
+        let ServerMessage::Notification(Delivered { cursor, claimed_by, notification }) =
             ServerMessage::parse(&socket.text().await).unwrap()
         else {
             panic!("a notification")
@@ -71,24 +72,35 @@ async fn a_welcome_says_whether_the_resume_was_complete_and_a_gap_comes_first() 
     };
     let (again, first) = resume(&cursors[3]).await;
     assert_eq!((again.resume, again.cursor.as_str()), (Resume::Complete, cursors[3].as_str()));
-    assert!(matches!(first, ServerMessage::Notification { cursor, .. } if cursor == cursors[4]));
+    assert!(matches!(first, ServerMessage::Notification(Delivered { cursor, .. }) if cursor == cursors[4]));
 
     world.redis.run(&["XTRIM", "{Notification-List}:history:everyone", "MAXLEN", "3"]);
     let (trimmed, first) = resume(&cursors[3]).await;
     assert_eq!(trimmed.resume, Resume::Gap);
     // What is left follows, so the gap itself moves nobody past it.
     assert!(
-        matches!(&first, ServerMessage::Gap { reason: GapReason::Trimmed, cursor } if *cursor == cursors[3]),
+        matches!(&first, ServerMessage::Gap(gap) if *gap == Gap { reason: GapReason::Trimmed, cursor: cursors[3].clone(), audience: Some(Audience::Everyone) }),
         "{first:?}"
     );
 
     let position = cursors[3].split_once('.').unwrap().1;
     let (other, first) = resume(&format!("0123456789abcdef.{position}")).await;
     assert_eq!(other.resume, Resume::Gap);
-    assert!(matches!(first, ServerMessage::Gap { reason: GapReason::Epoch, .. }), "{first:?}");
+    assert!(
+        matches!(first, ServerMessage::Gap(Gap { reason: GapReason::Epoch, audience: None, .. })),
+        "{first:?}"
+    );
 
     let old = cursors[0].split_once('.').unwrap().0;
     let (old, first) = resume(&format!("{old}.1000-0")).await;
     assert_eq!(old.resume, Resume::Gap);
-    assert!(matches!(first, ServerMessage::Gap { reason: GapReason::Trimmed, .. }), "{first:?}");
+    assert!(matches!(first, ServerMessage::Gap(Gap { reason: GapReason::Trimmed, .. })), "{first:?}");
+
+    // A cursor that cannot be read is no reason to turn a reader away for good: it gets all that there is.
+    let (broken, first) = resume("nonsense").await;
+    assert_eq!(broken.resume, Resume::Gap);
+    assert!(
+        matches!(first, ServerMessage::Gap(Gap { reason: GapReason::Unreadable, audience: None, .. })),
+        "{first:?}"
+    );
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use carillon_bff::signing::{Signing, SigningOptions};
 use carillon_bff::{Upstream, UpstreamOptions};
+use carillon_broker::DeadList;
 use carillon_harness::{Reader, Record, eventually, free_port};
 use serde_json::{Value, json};
 
@@ -197,7 +198,7 @@ async fn what_the_application_refuses_for_good_or_ten_times_is_buried_and_the_ne
     world.redis.run(&["HSET", "{Notification-List}:outbox:attempts", id, "9"]);
     application.until("the last", |posts| posts.iter().any(|post| post.message() == "last")).await;
     settled(&world).await;
-    let dead = world.broker.dead().await.unwrap();
+    let dead = world.broker.dead(DeadList::Outbox).await.unwrap();
     let found: Vec<_> = dead.iter().map(|one| (one.reason.as_str(), one.claimed_by.as_str())).collect();
     assert_eq!(found, [("undeliverable", "bff-1"); 3]);
     for (dead, (message, word)) in dead.iter().zip([
@@ -347,6 +348,6 @@ async fn messages_leave_without_redis_too() {
     }
     application.wait_for(5).await;
     assert_eq!(application.messages(), ["m-1", "m-2", "m-2", "m-3", "m-4"]);
-    let dead = broker.dead().await.unwrap();
+    let dead = broker.dead(DeadList::Outbox).await.unwrap();
     assert_eq!(dead.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(), ["undeliverable"]);
 }

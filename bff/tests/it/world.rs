@@ -11,8 +11,10 @@ use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
 use carillon_service::{Readiness, Tasks};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// It only ends a test that has failed, so it may be generous.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Redis server and what pushes to it.
 pub(crate) struct World {
@@ -103,17 +105,29 @@ impl Bff {
     }
 
     pub(crate) async fn until_ready(&self) {
-        eventually(&format!("{} is ready", self.name), DEADLINE, async || {
-            self.admin("/ready").await.0 == 200
-        })
-        .await;
+        self.until_ready_is(200).await;
     }
 
     pub(crate) async fn until_not_ready(&self) {
-        eventually(&format!("{} is not ready", self.name), DEADLINE, async || {
-            self.admin("/ready").await.0 == 503
-        })
-        .await;
+        self.until_ready_is(503).await;
+    }
+
+    async fn until_ready_is(&self, status: u16) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let (found, body) = self.admin("/ready").await;
+            if found == status {
+                return;
+            }
+            let printed = || self.process.stderr().join("\n");
+            assert!(
+                Instant::now() < end,
+                "{}: /ready is {found} {body}, not {status}\n{}",
+                self.name,
+                printed()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The sum of a metric over the labels that contain `labels`.

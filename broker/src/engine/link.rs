@@ -7,13 +7,14 @@ use super::connection::Connection;
 #[cfg(feature = "memory")]
 use super::memory::Server;
 use crate::BrokerError;
-use crate::limits::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use crate::limits::CONNECT_TIMEOUT;
 
 /// One shared connection for commands that answer at once. It is made when it is first needed and
 /// thrown away at the first sign that it is dead, since redis-rs keeps a connection whose peer has
 /// vanished; the next command makes a new one.
 pub(super) struct Link {
     place: Place,
+    response_timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -34,8 +35,8 @@ struct State {
 }
 
 impl Link {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, state: Mutex::default() }
+    pub(super) fn new(place: Place, response_timeout: Duration) -> Self {
+        Self { place, response_timeout, state: Mutex::default() }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -51,11 +52,12 @@ impl Link {
         match exchange(connection).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
-                let error = BrokerError::from(error);
-                if matches!(error, BrokerError::Away(_)) {
+                // A server that answers is there: a new connection would reach the same one. One that became a replica
+                // is another matter: behind its address there may be another primary now.
+                if error.code().is_none() || error.code() == Some("READONLY") {
                     self.discard(generation).await;
                 }
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -99,16 +101,17 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Connection, BrokerError> {
-        let client = match &self.place {
-            Place::Redis(client) => client,
+        match &self.place {
+            Place::Redis(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(self.response_timeout));
+                let connecting = client.get_multiplexed_async_connection_with_config(&config);
+                within(CONNECT_TIMEOUT, connecting).await.map(Connection::Redis)
+            }
             #[cfg(feature = "memory")]
-            Place::Memory(server) => return Ok(Connection::Memory(server.clone())),
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        within(CONNECT_TIMEOUT, connecting).await.map(Connection::Redis)
+            Place::Memory(server) => Ok(Connection::Memory(server.clone())),
+        }
     }
 
     async fn discard(&self, generation: u64) {

@@ -59,6 +59,11 @@ impl Server {
         Self(Arc::new(Shared { scripts, data, back: Notify::new() }))
     }
 
+    /// The clock of the process, from which the answer to `TIME` may differ.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.data().keys.now_ms()
+    }
+
     /// Carries out one command, as a connection to the server does.
     pub(super) fn execute(&self, command: &Cmd) -> RedisResult<Value> {
         let arguments: Vec<Bytes> = command

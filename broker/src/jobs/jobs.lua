@@ -74,6 +74,14 @@ local function failures(id, attempt)
   return tonumber(attempt) - tonumber(redis.call('HGET', key(id), 'released') or 0)
 end
 
+-- No job is due later than this from now. One that seems to be was queued or leased while the server's clock was ahead.
+local LATEST_MS = 600000
+local function bring_back()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, string.format('(%.0f', after(LATEST_MS)), '+inf', 'LIMIT', 0, 64)) do
+    redis.call('ZADD', queue, now_us, id)
+  end
+end
+
 local verbs = {}
 
 function verbs.enqueue()
@@ -95,6 +103,7 @@ end
 function verbs.take()
   local worker, lease, attempts, looks = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
   local given_up = 0
+  bring_back()
   for _ = 1, looks do
     local id = redis.call('ZRANGEBYSCORE', queue, '-inf', now_us, 'LIMIT', 0, 1)[1]
     if not id then break end

@@ -1,4 +1,4 @@
--- Notes that a message was written to a connection of its addressee: the first few of them, for the trace.
+-- Records that a message was written to a connection of its addressee: the first few of them, for the trace.
 --
 -- KEYS  1 the hash of the message
 -- ARGV  1 replica  2 connection  3 how many are kept

@@ -45,6 +45,9 @@ local function counts(line, id, attempt)
   return redis.call('LINDEX', key(line), 0) == id and redis.call('HGET', attempts, id) == attempt
 end
 
+-- Longest pause of a line, in milliseconds, and more.
+local LATEST_MS = 7200000
+
 local verbs = {}
 
 function verbs.add()
@@ -61,6 +64,11 @@ end
 function verbs.take()
   local replica, most, lease, attempts_max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
   local taken, given_up = {}, 0
+  -- No line is due later than this from now. One that seems to be was written while the server's clock was ahead.
+  local latest = string.format('(%.0f', after(LATEST_MS))
+  for _, line in ipairs(redis.call('ZRANGEBYSCORE', outbox, latest, '+inf', 'LIMIT', 0, 64)) do
+    redis.call('ZADD', outbox, now, line)
+  end
   for _, line in ipairs(redis.call('ZRANGEBYSCORE', outbox, '-inf', now, 'LIMIT', 0, most)) do
     local id = redis.call('LINDEX', key(line), 0)
     local message = id and redis.call('HGET', messages, id)

@@ -1,34 +1,35 @@
--- Who is online. After append.lua. One call is one beat of one run of a replica: it renews the run's lease,
--- notes whose number of connections there has changed, takes out the users of runs whose lease is over, and
--- reports who has been away for long enough.
+-- Who is online. After sequence.lua. One call is one heartbeat of one run of a replica: it renews the run's lease, takes in
+-- whose number of connections there has changed, takes out the users of runs whose lease is over, and announces who has
+-- been away for long enough. Readers of `presence:<user>` are told to look; nothing of it is kept as history.
 --
 -- `presence:<user>` is a hash: for each run the user's connections there, and `since`, from the first of them
--- until the leave is reported. `users:<run>` is a set, `lease:<run>` expires, and `runs` names them all.
+-- until the leave is announced. `users:<run>` is a set, `lease:<run>` expires, and `runs` names them all.
 -- `leaving` has the users without a connection, each by the moment when the last one went.
 --
--- ARGV  8 run  9 milliseconds of its lease, 0 at its end  10 milliseconds after which a leave is reported
---       11 users that one beat takes out, and reports, at most; then for each user who changed: the user, and
---       the connections that are left in this run
+-- KEYS  1 sequence
+-- ARGV  2 prefix of the keys  3 prefix of the channels  4 run  5 milliseconds of its lease, 0 at its end
+--       6 milliseconds after which a leave is announced  7 users that one heartbeat takes out, and announces, at most
+--       8 1 where the replica has had another run before this one; then for each user who changed: the user, and the
+--       connections that are left in this run
 
-local run, lease, grace, most = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local prefix, channels = ARGV[2], ARGV[3]
+local run, lease, grace, most, returns = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local runs, leaving, calm = prefix .. 'runs', prefix .. 'leaving', prefix .. 'calm'
 
 local function lease_of(any) return prefix .. 'lease:' .. any end
 local function users_of(any) return prefix .. 'users:' .. any end
 local function presence_of(user) return prefix .. 'presence:' .. user end
 
-local function report(user, online, at)
-  local raw = table.concat({ '{"user":', cjson.encode(user), ',"online":', tostring(online), ',"at":"', timestamp(at), '"}' })
-  -- What is said of the user is written already, and stays true.
-  local ok, position = pcall(append, 'presence', 'topic:presence:' .. user, raw)
-  if not ok or not position then faults[#faults + 1] = 'a coming or going is missing from the history of its topic' end
+local function announce(user)
+  -- Only a hint: a reader that misses it looks again when it comes back.
+  redis.pcall('PUBLISH', channels .. 'presence:' .. user, 'new')
 end
 
 local function enter(user, connections)
   redis.call('HSET', presence_of(user), run, connections)
   redis.call('SADD', users_of(run), user)
   redis.call('ZREM', leaving, user)
-  if redis.call('HSETNX', presence_of(user), 'since', now) == 1 then report(user, true, now) end
+  if redis.call('HSETNX', presence_of(user), 'since', clock) == 1 then announce(user) end
 end
 
 -- A user who was there, and now has nothing but `since`, is leaving.
@@ -38,18 +39,21 @@ local function take_out(user, of, at)
   end
 end
 
-local known = false
+local held = false
 if lease > 0 then
-  known = redis.call('SET', lease_of(run), 1, 'PX', lease, 'GET') and true
-  redis.call('SADD', runs, run)
-  -- A run whose lease was gone may be one of many that could not reach Redis. They have time to say who is
-  -- with them before anybody takes their users out.
-  if not known and grace > 0 then redis.call('SET', calm, 1, 'PX', grace) end
+  local was_known = redis.call('SISMEMBER', runs, run) == 1
+  -- A lease that is there is renewed without memory, so that a full server does not send everybody home.
+  held = redis.call('PEXPIRE', lease_of(run), lease) == 1
+  if not held then redis.call('SET', lease_of(run), 1, 'PX', lease) end
+  if not was_known then redis.call('SADD', runs, run) end
+  -- A run that has lost its lease may be one of many that could not reach Redis. They have time to report who is with them
+  -- before anybody takes their users out. A replica that starts is no such sign.
+  if not held and (was_known or returns) and grace > 0 then redis.call('SET', calm, 1, 'PX', grace) end
 else
   redis.call('DEL', lease_of(run))
 end
 
-for i = 12, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   local user, connections = ARGV[i], tonumber(ARGV[i + 1])
   if connections > 0 then
     enter(user, connections)
@@ -85,14 +89,13 @@ else
   end
 end
 
-local due = redis.call('ZRANGEBYSCORE', leaving, '-inf', now - grace, 'WITHSCORES', 'LIMIT', 0, most)
-for i = 1, #due, 2 do
-  redis.call('ZREM', leaving, due[i])
-  redis.call('DEL', presence_of(due[i]))
-  report(due[i], false, tonumber(due[i + 1]))
+local due = redis.call('ZRANGEBYSCORE', leaving, '-inf', now - grace, 'LIMIT', 0, most)
+for _, user in ipairs(due) do
+  redis.call('ZREM', leaving, user)
+  redis.call('DEL', presence_of(user))
+  announce(user)
 end
-if next(tails) then finish() end
 
 local first_leave = redis.call('ZRANGE', leaving, 0, 0, 'WITHSCORES')[2]
 if first_leave then look_in(tonumber(first_leave) + grace - now) end
-return { epoch, known and 1 or 0, left <= 0 and 1 or 0, soonest, faults }
+return { epoch, held and 1 or 0, left <= 0 and 1 or 0, soonest }

@@ -2,9 +2,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use carillon_broker::{Batch, Broker, BrokerError, Event, FanOut, Faults, History, Names, Subscriptions};
+use carillon_broker::{
+    Batch, Broker, BrokerError, Event, FanOut, Faults, History, Names, Settings, Subscriptions,
+};
 use carillon_harness::{Proxy, RedisServer, eventually};
-use carillon_protocol::{Audience, Cursor, Position};
+use carillon_protocol::{Audience, Cursor, GapReason, Position};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +29,8 @@ enum Lever {
 impl Bench {
     pub(crate) async fn redis(test: &str) -> Self {
         let proxy = Proxy::start(SERVER.addr()).await;
-        let names = Names::for_test(&test.replace("::", "-"));
+        let names =
+            Names::in_namespace(&test.replace("::", "-").chars().rev().take(64).collect::<String>()).unwrap();
         let broker = Broker::redis(&format!("redis://{}", proxy.addr()), names.clone()).unwrap();
         Self { broker, lever: Lever::Redis { proxy, names } }
     }
@@ -128,6 +131,66 @@ impl Bench {
         }
     }
 
+    /// Another broker over the same server.
+    pub(crate) fn again(&self, settings: Settings) -> Broker {
+        match &self.lever {
+            Lever::Redis { proxy, .. } => {
+                Broker::redis(&format!("redis://{}", proxy.addr()), settings).unwrap()
+            }
+            Lever::Memory { faults, .. } => faults.again(settings),
+        }
+    }
+
+    /// The settings of the broker.
+    pub(crate) fn settings(&self) -> Settings {
+        match &self.lever {
+            Lever::Redis { names, .. } => names.clone().into(),
+            Lever::Memory { .. } => Settings::default(),
+        }
+    }
+
+    fn names(&self) -> Names {
+        self.settings().names
+    }
+
+    /// Carries out a command by hand, and returns what it answers.
+    pub(crate) fn run(&self, command: &[&str]) -> String {
+        match &self.lever {
+            Lever::Redis { .. } => SERVER.cli(command),
+            Lever::Memory { faults, .. } => faults.run(command),
+        }
+    }
+
+    /// Has every command refused that needs memory.
+    pub(crate) fn fill(&self, full: bool) {
+        match &self.lever {
+            Lever::Redis { .. } => {}
+            Lever::Memory { faults, .. } => faults.fill(full),
+        }
+    }
+
+    /// Puts something in the place of a history that takes no entry.
+    pub(crate) fn spoil(&self, audience: &Audience) {
+        self.run(&["SET", &self.names().history(audience), "not a stream"]);
+    }
+
+    /// The opposite of [`Bench::spoil`].
+    pub(crate) fn mend(&self, audience: &Audience) {
+        self.run(&["DEL", &self.names().history(audience)]);
+    }
+
+    /// A new epoch over the same data, as when the server restarts.
+    pub(crate) fn begin_epoch(&self) {
+        self.run(&["HSET", &self.names().sequence(), "replid", "of another server"]);
+    }
+
+    /// How many keys there are.
+    pub(crate) async fn keys(&self) -> usize {
+        let pattern = format!("{}*", self.names().prefix());
+        let answer = self.run(&["SCAN", "0", "MATCH", &pattern, "COUNT", "1000000"]);
+        answer.lines().filter(|line| line.contains("Notification-List")).count()
+    }
+
     /// Removes all but the newest entries of a history.
     pub(crate) fn trim(&self, audience: &Audience, keep: usize) {
         match &self.lever {
@@ -137,7 +200,7 @@ impl Bench {
             Lever::Memory { faults, .. } => {
                 faults.run(&["XTRIM", &Names::default().history(audience), "MAXLEN", &keep.to_string()]);
             }
-        }
+        };
     }
 
     /// All data is lost.
@@ -146,7 +209,7 @@ impl Bench {
             Lever::Redis { names, proxy } => {
                 let all = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end";
                 SERVER.run(&["EVAL", all, "0", &format!("{}*", names.prefix().replace(['{', '}'], "?"))]);
-                SERVER.run(&["DEL", &names.list]);
+                SERVER.run(&["DEL", &names.list()]);
                 proxy.cut();
             }
             Lever::Memory { faults, .. } => faults.forget(),
@@ -224,7 +287,7 @@ impl Bench {
         TaskTracker::new().spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = broker.listen(&wanted, |event| events.lock().unwrap().push(event)) => {}
+                () = broker.listen(&wanted, FanOut::All, |event| events.lock().unwrap().push(event)) => {}
             }
         });
         Ear { subscriptions, heard, _stop: stop.drop_guard() }
@@ -239,7 +302,13 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
+    /// What happened, but for the signs of life that come each second.
     pub(crate) fn events(&self) -> Vec<Event> {
+        let is_sign = |event: &Event| matches!(event, Event::Echo { .. } | Event::Writes(_));
+        self.all_events().into_iter().filter(|event| !is_sign(event)).collect()
+    }
+
+    pub(crate) fn all_events(&self) -> Vec<Event> {
         self.heard.lock().unwrap().clone()
     }
 
@@ -251,8 +320,29 @@ impl Ear {
         eventually(what, DEADLINE, async || condition(&self.events())).await;
     }
 
+    /// Waits for everything that was published before.
+    pub(crate) async fn catch_up(&self, bench: &Bench) {
+        let wakes = |events: &[Event]| events.iter().filter(|event| **event == Event::Wake).count();
+        let before = wakes(&self.events());
+        eventually("the wake-up", DEADLINE, async || {
+            bench.push(&["a wake-up"]).await;
+            wakes(&self.events()) > before
+        })
+        .await;
+    }
+
+    /// Waits for a confirmation after the last time that the connection came up.
+    pub(crate) async fn until_subscribed_again(&self, audience: &Audience) {
+        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| one == audience));
+        self.until("a new confirmation", |events| {
+            let up = events.iter().rposition(|event| *event == Event::Up);
+            up.is_some_and(|up| events[up..].iter().any(is_it))
+        })
+        .await;
+    }
+
     pub(crate) async fn until_subscribed(&self, audience: &Audience) {
-        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.contains(audience));
+        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| one == audience));
         self.until("a confirmed subscription", |events| events.iter().any(is_it)).await;
     }
 
@@ -276,6 +366,11 @@ pub(crate) fn claimed(batches: &[Batch]) -> Vec<String> {
 
 pub(crate) fn topic(name: &str) -> Audience {
     Audience::Topic(name.to_owned())
+}
+
+/// Why something of which audience is gone, in what was read.
+pub(crate) fn gaps(page: &History) -> Vec<(GapReason, Option<Audience>)> {
+    page.gaps.iter().map(|gap| (gap.reason, gap.audience.clone())).collect()
 }
 
 /// An entry for a topic.

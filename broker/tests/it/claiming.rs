@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use carillon_broker::limits::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES};
-use carillon_broker::{Dead, FanOut};
+use carillon_broker::{Dead, DeadList, FanOut};
 use carillon_protocol::Audience;
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 
@@ -106,7 +106,7 @@ async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Be
         ("invalid", "{}".to_owned()),
         ("invalid", r#"{"title":"","body":""}"#.to_owned()),
         ("invalid", r#"{"body":7}"#.to_owned()),
-        ("invalid", r#"{"id":7,"body":"b"}"#.to_owned()),
+        ("invalid", r#"{"id":7.5,"body":"b"}"#.to_owned()),
         ("invalid", r#"{"id":"","body":"b"}"#.to_owned()),
         ("invalid", format!(r#"{{"id":"{name}","body":"b"}}"#)),
         ("invalid", r#"{"from":[],"body":"b"}"#.to_owned()),
@@ -114,7 +114,7 @@ async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Be
         ("invalid", r#"{"to":["user"],"body":"b"}"#.to_owned()),
         ("invalid", r#"{"to":{},"body":"b"}"#.to_owned()),
         ("invalid", r#"{"to":{"user":"a","topic":"b"},"body":"b"}"#.to_owned()),
-        ("invalid", r#"{"to":{"user":42},"body":"b"}"#.to_owned()),
+        ("invalid", r#"{"to":{"user":9007199254740993},"body":"b"}"#.to_owned()),
         ("invalid", r#"{"to":{"everyone":"x"},"body":"b"}"#.to_owned()),
         ("invalid", format!(r#"{{"to":{{"user":"{name}"}},"body":"b"}}"#)),
         ("invalid", r#"{"to":{"user":"bob:state"},"body":"b"}"#.to_owned()),
@@ -128,7 +128,7 @@ async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Be
     let reasons: Vec<_> =
         batches.iter().flat_map(|batch| &batch.refused).map(|refused| refused.reason.clone()).collect();
     assert_eq!(reasons, refused.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
-    let dead = bench.broker.dead().await.unwrap();
+    let dead = bench.broker.dead(DeadList::Producers).await.unwrap();
     assert_eq!(dead.iter().map(|dead| dead.reason.as_str()).collect::<Vec<_>>(), reasons);
     for (dead, (_, raw)) in dead.iter().zip(&refused) {
         assert_eq!(text(&dead.raw), raw[..raw.len().min(DEAD_RAW_MAX_BYTES)]);
@@ -148,16 +148,26 @@ async fn the_topic_of_a_presence_has_a_user_s_whole_name(bench: Bench) {
 async fn the_dead_list_is_capped_and_its_entries_cut(bench: Bench) {
     bench.push(&vec!["{"; DEAD_MAX_ENTRIES + 10]).await;
     bench.drain("bff").await;
-    assert_eq!(bench.broker.dead().await.unwrap().len(), DEAD_MAX_ENTRIES, "by the claim");
+    assert_eq!(bench.broker.dead(DeadList::Producers).await.unwrap().len(), DEAD_MAX_ENTRIES, "by the claim");
     let raw = vec![b'y'; DEAD_RAW_MAX_BYTES * 2];
     bench
         .broker
-        .bury(&Dead { reason: "invalid".into(), detail: "d".into(), claimed_by: "bff".into(), raw })
+        .bury(
+            &Dead {
+                reason: "invalid".into(),
+                detail: "d".into(),
+                claimed_by: "bff".into(),
+                raw,
+                ..Dead::default()
+            },
+            b"",
+        )
         .await
         .unwrap();
-    let dead = bench.broker.dead().await.unwrap();
+    let dead = bench.broker.dead(DeadList::Producers).await.unwrap();
     assert_eq!(dead.len(), DEAD_MAX_ENTRIES);
     assert_eq!(dead.last().unwrap().raw, vec![b'y'; DEAD_RAW_MAX_BYTES]);
+    assert_eq!(dead.last().unwrap().size, DEAD_RAW_MAX_BYTES * 2);
 }
 
 async fn in_own_mode_nothing_is_kept_or_published(bench: Bench) {

@@ -1,8 +1,8 @@
 use carillon_broker::Event;
 use carillon_broker::limits::READ_MAX_ENTRIES;
-use carillon_protocol::{Audience, GapReason, Position};
+use carillon_protocol::{Audience, Cursor, GapReason, Position};
 
-use crate::bench::{Bench, entry, topic};
+use crate::bench::{Bench, entry, gaps, topic};
 use crate::on_both_engines;
 
 on_both_engines!(
@@ -16,6 +16,8 @@ on_both_engines!(
     an_emptied_history_is_a_gap_at_once,
     lost_data_is_a_new_epoch_and_a_gap,
     a_connection_has_no_history,
+    the_newest_entries_are_read_first_and_then_page_by_page_back,
+    a_cursor_that_cannot_be_read_gets_all_there_is_and_a_gap,
 );
 
 async fn several_audiences_are_read_in_one_order_whatever_the_page(bench: Bench) {
@@ -45,7 +47,7 @@ async fn several_audiences_are_read_in_one_order_whatever_the_page(bench: Bench)
     let page = bench.page(&[topic("a"), topic("b")], &start, 10).await;
     let again = bench.page(&[topic("a"), topic("b")], &page.reached, 10).await;
     assert!(again.entries[0].stored.position > page.entries.last().unwrap().stored.position);
-    assert!(page.gap.is_none() && again.gap.is_none());
+    assert_eq!((gaps(&page), gaps(&again)), (vec![], vec![]));
 }
 
 async fn large_entries_make_small_pages_and_every_page_gets_on(bench: Bench) {
@@ -57,6 +59,10 @@ async fn large_entries_make_small_pages_and_every_page_gets_on(bench: Bench) {
     let page = bench.page(&audiences, &start, usize::MAX).await;
     assert!(!page.ended && (1..=9).contains(&page.entries.len()), "{}", page.entries.len());
     assert_eq!(bench.read(&audiences, &start, usize::MAX).await, entries);
+}
+
+fn trimmed(name: &str) -> Vec<(GapReason, Option<Audience>)> {
+    vec![(GapReason::Trimmed, Some(topic(name)))]
 }
 
 /// An entry of about 60 kB for a topic.
@@ -99,9 +105,9 @@ async fn a_gap_in_a_history_of_which_a_page_gives_nothing_is_told(bench: Bench) 
     bench.claim("bff").await;
     bench.trim(&topic("a"), 1);
     let page = bench.page(&[topic("a"), topic("b")], &start, 2).await;
-    assert_eq!((page.gap, page.entries.len()), (Some(GapReason::Trimmed), 2));
+    assert_eq!((gaps(&page), page.entries.len()), (trimmed("a"), 2));
     let page = bench.page(&[topic("a"), topic("b")], &page.reached, 2).await;
-    assert_eq!((page.gap, page.entries.len(), page.ended), (None, 1, true));
+    assert_eq!((gaps(&page), page.entries.len(), page.ended), (vec![], 1, true));
 }
 
 async fn a_read_reaches_the_end_of_the_sequence_when_nothing_is_for_it(bench: Bench) {
@@ -109,7 +115,7 @@ async fn a_read_reaches_the_end_of_the_sequence_when_nothing_is_for_it(bench: Be
     bench.push(&["for everyone"]).await;
     bench.claim("bff").await;
     let page = bench.page(&[topic("quiet")], &start, 10).await;
-    assert_eq!((page.entries.len(), page.ended, page.gap), (0, true, None));
+    assert_eq!((page.entries.len(), page.ended, gaps(&page)), (0, true, vec![]));
     assert_eq!(page.reached, bench.tail().await);
 }
 
@@ -119,13 +125,12 @@ async fn a_trimmed_history_is_a_gap_and_what_is_left_is_given(bench: Bench) {
     bench.drain("bff").await;
     let start = bench.start().await;
     let all = bench.page(&[topic("a")], &start, 100).await;
-    let at =
-        |n: usize| carillon_protocol::Cursor { position: all.entries[n].stored.position, ..start.clone() };
+    let at = |n: usize| Cursor { position: all.entries[n].stored.position, ..start.clone() };
     bench.trim(&topic("a"), 4);
     let page = bench.page(&[topic("a")], &at(3), 100).await;
-    assert_eq!((page.gap, page.entries.len()), (Some(GapReason::Trimmed), 4));
+    assert_eq!((gaps(&page), page.entries.len()), (trimmed("a"), 4));
     let page = bench.page(&[topic("a")], &at(5), 100).await;
-    assert_eq!((page.gap, page.entries.len()), (None, 4), "the entry at the cursor itself may be gone");
+    assert_eq!((gaps(&page), page.entries.len()), (vec![], 4), "the entry at the cursor itself may be gone");
 }
 
 async fn an_emptied_history_is_a_gap_at_once(bench: Bench) {
@@ -134,12 +139,12 @@ async fn an_emptied_history_is_a_gap_at_once(bench: Bench) {
     bench.claim("bff").await;
     bench.trim(&topic("a"), 0);
     let page = bench.page(&[topic("a")], &start, 10).await;
-    assert_eq!((page.gap, page.entries.len()), (Some(GapReason::Trimmed), 0));
+    assert_eq!((gaps(&page), page.entries.len()), (trimmed("a"), 0));
     let page = bench.page(&[topic("a")], &page.reached, 10).await;
-    assert_eq!(page.gap, None, "it is told once");
+    assert_eq!(gaps(&page), [], "it is told once");
     bench.push(&[&entry("2", "a")]).await;
     bench.claim("bff").await;
-    assert_eq!(bench.page(&[topic("a")], &page.reached, 10).await.gap, None);
+    assert_eq!(gaps(&bench.page(&[topic("a")], &page.reached, 10).await), []);
 }
 
 async fn lost_data_is_a_new_epoch_and_a_gap(bench: Bench) {
@@ -150,9 +155,9 @@ async fn lost_data_is_a_new_epoch_and_a_gap(bench: Bench) {
     bench.push(&[&entry("2", "a")]).await;
     bench.claim("bff").await;
     let page = bench.page(&[topic("a")], &before, 10).await;
-    assert_eq!((page.gap, page.entries.len()), (Some(GapReason::Epoch), 1));
+    assert_eq!((gaps(&page), page.entries.len()), (vec![(GapReason::Epoch, None)], 1));
     assert_ne!(page.reached.epoch, before.epoch);
-    assert_eq!(bench.page(&[topic("a")], &page.reached, 10).await.gap, None);
+    assert_eq!(gaps(&bench.page(&[topic("a")], &page.reached, 10).await), []);
 }
 
 async fn a_connection_has_no_history(bench: Bench) {
@@ -176,5 +181,46 @@ async fn a_connection_has_no_history(bench: Bench) {
         assert!(fanout.audience == run && fanout.entries.iter().all(|entry| entry.prev == Position::ZERO));
     }
     let page = bench.page(&[Audience::Connection("bff-1-x-7".into()), run], &start, 10).await;
-    assert_eq!((page.entries.len(), page.gap), (0, None));
+    assert_eq!((page.entries.len(), gaps(&page)), (0, vec![]));
+}
+
+async fn the_newest_entries_are_read_first_and_then_page_by_page_back(bench: Bench) {
+    let entries: Vec<_> = (0..10).map(|n| entry(&n.to_string(), ["a", "b"][n % 2])).collect();
+    bench.push(&entries.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    bench.drain("bff").await;
+    bench.push(&["for everyone"]).await;
+    bench.claim("bff").await;
+    let audiences = [topic("a"), topic("b")];
+    let texts = |page: &carillon_broker::History| -> Vec<_> {
+        page.entries.iter().map(|recalled| crate::bench::text(&recalled.stored.raw)).collect()
+    };
+    let back = async |before: Option<&Cursor>, limit| {
+        bench.settled(async || bench.broker.history_before(&audiences, before, limit).await).await
+    };
+    let newest = back(None, 4).await;
+    assert_eq!((texts(&newest), newest.ended), (entries[6..].to_vec(), false));
+    assert_eq!(newest.from, bench.tail().await, "a reader goes on from here");
+    let older = back(Some(&newest.reached), 4).await;
+    assert_eq!((texts(&older), older.ended), (entries[2..6].to_vec(), false));
+    let oldest = back(Some(&older.reached), 4).await;
+    assert_eq!((texts(&oldest), oldest.ended), (entries[..2].to_vec(), true));
+    let none = back(Some(&oldest.reached), 4).await;
+    assert_eq!((none.entries.len(), none.ended), (0, true));
+    // What comes meanwhile is after all of it.
+    bench.push(&[&entry("late", "a")]).await;
+    bench.claim("bff").await;
+    assert_eq!(bench.read(&audiences, &newest.from, 10).await, [entry("late", "a")]);
+    assert_eq!(texts(&back(Some(&newest.reached), 4).await), entries[2..6]);
+    // A cursor of data that are lost begins no later than the present ones.
+    let of_another = Cursor { epoch: "old".into(), position: Position::MAX };
+    assert_eq!(back(Some(&of_another), 4).await.entries.len(), 0);
+}
+
+async fn a_cursor_that_cannot_be_read_gets_all_there_is_and_a_gap(bench: Bench) {
+    let entries = [entry("1", "a"), entry("2", "a")];
+    bench.push(&entries.each_ref().map(String::as_str)).await;
+    bench.claim("bff").await;
+    let page = bench.page(&[topic("a")], &Cursor::unreadable(), 10).await;
+    assert_eq!((gaps(&page), page.entries.len()), (vec![(GapReason::Unreadable, None)], 2));
+    assert_eq!(gaps(&bench.page(&[topic("a")], &page.reached, 10).await), []);
 }

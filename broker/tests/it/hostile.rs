@@ -1,6 +1,6 @@
 //! A Redis that others write to, or that does not let us do everything.
 
-use carillon_broker::{Batch, Broker, BrokerError, FanOut, Kind, Names};
+use carillon_broker::{Batch, Broker, BrokerError, DeadList, FanOut, Kind, Names};
 use carillon_harness::RedisServer;
 use carillon_protocol::{Audience, Cursor, Position};
 
@@ -54,7 +54,7 @@ async fn a_history_that_is_no_stream_sends_its_entries_to_the_dead_list_and_stop
     assert_eq!((batch.waiting, batch.faults.len()), (0, 0));
     let refused = &batch.refused[0];
     assert!(refused.reason == "no_history" && refused.detail.contains(&key), "{refused:?}");
-    assert_eq!(text(&hostile.broker.dead().await.unwrap()[0].raw), entries[1]);
+    assert_eq!(text(&hostile.broker.dead(DeadList::Producers).await.unwrap()[0].raw), entries[1]);
     assert_eq!(hostile.history("b").await.len(), 0, "and a reader of it is not turned away");
     // It was not taken as seen.
     hostile.server.run(&["DEL", &key]);
@@ -119,7 +119,7 @@ async fn a_claim_that_may_not_go_on_ends_before_the_entry_and_begins_there_again
         assert!(failures > 0 || rest.taken() == 0, "{less}: what was left was told");
         assert_eq!(hostile.history("a").await, [entries[0].clone(), entries[3].clone()], "{less}");
         assert_eq!(hostile.history("b").await, entries[2..3], "{less}");
-        assert_eq!(hostile.broker.dead().await.unwrap().len(), 1, "{less}");
+        assert_eq!(hostile.broker.dead(DeadList::Producers).await.unwrap().len(), 1, "{less}");
     }
 }
 

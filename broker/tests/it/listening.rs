@@ -1,11 +1,7 @@
-use std::sync::{Arc, Mutex};
-
-use carillon_broker::{Event, Subscriptions};
-use carillon_harness::eventually;
+use carillon_broker::Event;
 use carillon_protocol::Audience;
-use tokio_util::task::TaskTracker;
 
-use crate::bench::{Bench, DEADLINE, entry, topic};
+use crate::bench::{Bench, entry, topic};
 use crate::on_both_engines;
 
 on_both_engines!(
@@ -135,29 +131,4 @@ async fn every_listener_hears_everything(bench: Bench) {
         ear.until("all entries", |_| ear.published().len() == 500).await;
         assert_eq!(ear.published(), entries, "in the order in which they were pushed, whoever claimed them");
     }
-}
-
-/// Within one process nothing but this order decides a race. (One thread runs tasks in the order in
-/// which they are woken.)
-#[tokio::test]
-async fn in_memory_each_wake_up_is_heard_first_by_another() {
-    let bench = Bench::memory();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let listeners = TaskTracker::new();
-    for name in ["a", "b", "c"] {
-        let (broker, heard) = (bench.broker.clone(), Arc::clone(&heard));
-        listeners.spawn(async move {
-            let note = |event| heard.lock().unwrap().push((event, name));
-            broker.listen(&Subscriptions::default(), note).await;
-        });
-    }
-    let mut first = Vec::new();
-    for pushes in 0..3 {
-        eventually("all three", DEADLINE, async || heard.lock().unwrap().len() == 3 * (pushes + 1)).await;
-        bench.push(&[&entry(&pushes.to_string(), "a")]).await;
-        eventually("the wake-up", DEADLINE, async || heard.lock().unwrap().len() > 3 * (pushes + 1)).await;
-        first.push(heard.lock().unwrap()[3 * (pushes + 1)].clone());
-    }
-    first.sort_by_key(|(_, name)| *name);
-    assert_eq!(first, [(Event::Wake, "a"), (Event::Wake, "b"), (Event::Wake, "c")]);
 }

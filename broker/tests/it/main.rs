@@ -4,6 +4,7 @@
 mod attempts;
 mod bench;
 mod claiming;
+mod clocks;
 mod history;
 mod hostile;
 mod jobs;

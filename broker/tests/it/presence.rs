@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use carillon_broker::limits::PRESENCE_BATCH_MAX_USERS;
-use carillon_broker::{Beat, Beaten, BrokerError, FanOut, Kind};
+use carillon_broker::{Beat, Beaten, BrokerError, Event};
 use carillon_harness::eventually;
-use carillon_protocol::{Audience, format_timestamp};
 
-use crate::bench::{Bench, DEADLINE, topic};
+use crate::bench::{Bench, DEADLINE, Ear, topic};
 use crate::on_both_engines;
 
 on_both_engines!(
@@ -21,7 +20,8 @@ on_both_engines!(
     many_users_go_in_batches,
     what_was_lost_is_told,
     names_are_kept_as_they_are,
-    in_own_mode_nobody_is_told,
+    a_replica_that_starts_again_and_again_holds_up_no_leave,
+    a_coming_and_going_leaves_nothing_in_redis,
     random_comings_and_goings_add_up,
 );
 
@@ -37,7 +37,7 @@ impl Run {
     async fn says(self, bench: &Bench, changes: &[(&str, usize)]) -> Beaten {
         let Self(run, lease, grace) = self;
         let changes: Vec<_> = changes.iter().map(|(user, count)| ((*user).to_owned(), *count)).collect();
-        let beat = Beat { run, lease, grace, changes: &changes, fan_out: FanOut::All };
+        let beat = Beat { run, lease, grace, changes: &changes, returns: false };
         bench.settled(async || bench.broker.beat(&beat).await).await
     }
 }
@@ -49,20 +49,26 @@ async fn presence(bench: &Bench, user: &str) -> (usize, bool) {
     (found[0].connections, found[0].since_ms.is_some())
 }
 
-/// What readers of the user's topic were told.
-async fn told(bench: &Bench, user: &str) -> Vec<bool> {
-    let audience = topic(&format!("presence:{user}"));
-    let page = bench.page(&[audience], &bench.start().await, 100).await;
-    let told = page.entries.iter().map(|recalled| {
-        assert_eq!(recalled.stored.kind, Kind::Presence);
-        let json: serde_json::Value = serde_json::from_slice(&recalled.stored.raw).unwrap();
-        assert_eq!(json["user"], user);
-        json["online"].as_bool().unwrap()
-    });
-    told.collect()
+/// A listener for the presence of users.
+async fn watch(bench: &Bench, users: &[&str]) -> Ear {
+    let ear = bench.listen();
+    for user in users {
+        let audience = topic(&format!("presence:{user}"));
+        ear.subscriptions.add(audience.clone());
+        ear.until_subscribed(&audience).await;
+    }
+    ear
+}
+
+/// How often a coming or going of the user was announced.
+async fn announced(bench: &Bench, ear: &Ear, user: &str) -> usize {
+    ear.catch_up(bench).await;
+    let of_user = |event: &&Event| matches!(event, Event::PresenceChanged { user: of } if of == user);
+    ear.events().iter().filter(of_user).count()
 }
 
 async fn a_user_is_online_while_a_connection_is_left_on_any_replica(bench: Bench) {
+    let ear = watch(&bench, &["bob", "eve"]).await;
     let (a, b) = (Run("a-1", LONG, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
     assert_eq!(presence(&bench, "eve").await, (0, false));
     let first = a.says(&bench, &[("eve", 1), ("bob", 1)]).await;
@@ -74,15 +80,16 @@ async fn a_user_is_online_while_a_connection_is_left_on_any_replica(bench: Bench
     a.says(&bench, &[("eve", 0)]).await;
     a.says(&bench, &[("eve", 0)]).await;
     assert_eq!(presence(&bench, "eve").await, (2, true));
-    assert_eq!(told(&bench, "eve").await, [true]);
+    assert_eq!(announced(&bench, &ear, "eve").await, 1);
     b.says(&bench, &[("eve", 0)]).await;
     assert_eq!(presence(&bench, "eve").await, (0, false));
     b.says(&bench, &[("eve", 1)]).await;
-    assert_eq!(told(&bench, "eve").await, [true, false, true]);
-    assert_eq!((presence(&bench, "bob").await, told(&bench, "bob").await), ((1, true), vec![true]));
+    assert_eq!(announced(&bench, &ear, "eve").await, 3);
+    assert_eq!((presence(&bench, "bob").await, announced(&bench, &ear, "bob").await), ((1, true), 1));
 }
 
 async fn a_short_absence_is_not_reported(bench: Bench) {
+    let ear = watch(&bench, &["eve"]).await;
     let (a, b) = (Run("a-1", LONG, LONG), Run("b-1", LONG, LONG));
     a.says(&bench, &[("eve", 1)]).await;
     let since = bench.broker.presence(&["eve".to_owned()]).await.unwrap()[0].since_ms;
@@ -91,7 +98,7 @@ async fn a_short_absence_is_not_reported(bench: Bench) {
     assert_eq!(presence(&bench, "eve").await, (0, true), "online until the leave is reported");
     b.says(&bench, &[("eve", 1)]).await;
     assert_eq!(bench.broker.presence(&["eve".to_owned()]).await.unwrap()[0].since_ms, since);
-    assert_eq!(told(&bench, "eve").await, [true]);
+    assert_eq!(announced(&bench, &ear, "eve").await, 1);
     // Reported once it is due, by whoever beats next.
     let (a, b) = (Run("a-1", LONG, SHORT), Run("b-1", LONG, SHORT));
     assert!(b.says(&bench, &[("eve", 0)]).await.due.unwrap() <= SHORT);
@@ -100,27 +107,29 @@ async fn a_short_absence_is_not_reported(bench: Bench) {
         !presence(&bench, "eve").await.1
     })
     .await;
-    assert_eq!(told(&bench, "eve").await, [true, false]);
+    assert_eq!(announced(&bench, &ear, "eve").await, 2);
 }
 
 async fn the_users_of_a_run_that_falls_silent_go_and_nobody_else(bench: Bench) {
+    let ear = watch(&bench, &["bob", "both", "eve"]).await;
     let (a, b) = (Run("a-1", SHORT, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
     b.says(&bench, &[("bob", 1), ("both", 1)]).await;
     a.says(&bench, &[("eve", 1), ("both", 4)]).await;
     eventually("the lease is over", DEADLINE, async || presence(&bench, "eve").await.0 == 0).await;
     assert_eq!(presence(&bench, "both").await, (1, true), "a run whose lease is over does not count");
     b.says(&bench, &[]).await;
-    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((0, false), vec![true, false]));
+    assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((0, false), 2));
     for user in ["bob", "both"] {
-        assert_eq!((presence(&bench, user).await, told(&bench, user).await), ((1, true), vec![true]));
+        assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((1, true), 1));
     }
     // It was only cut off: it learns of it, and says all again.
     assert!(!a.says(&bench, &[("eve", 1), ("both", 4)]).await.held);
     assert_eq!(presence(&bench, "both").await, (5, true));
-    assert_eq!(told(&bench, "eve").await, [true, false, true]);
+    assert_eq!(announced(&bench, &ear, "eve").await, 3);
 }
 
 async fn a_run_hears_when_the_lease_of_another_ends(bench: Bench) {
+    let ear = watch(&bench, &["eve"]).await;
     let lease = Duration::from_secs(2);
     let (a, b) = (Run("a-1", lease, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
     assert_eq!(b.says(&bench, &[("bob", 1)]).await.due, None, "its own lease is its own business");
@@ -130,14 +139,11 @@ async fn a_run_hears_when_the_lease_of_another_ends(bench: Bench) {
     assert!(!due.is_zero() && due <= lease, "{due:?}");
     tokio::time::sleep(due + Duration::from_millis(10)).await;
     assert_eq!(b.says(&bench, &[]).await.due, None);
-    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((0, false), vec![true, false]));
-    // One that has just begun waits for those who were cut off with it, and then looks at once.
-    let c = Run("c-1", LONG, SHORT);
-    let due = c.says(&bench, &[]).await.due.unwrap();
-    assert!(!due.is_zero() && due <= SHORT, "{due:?}");
+    assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((0, false), 2));
 }
 
 async fn after_an_outage_runs_have_time_to_come_back(bench: Bench) {
+    let ear = watch(&bench, &["bob", "eve"]).await;
     let (a, b) = (Run("a-1", SHORT, LONG), Run("b-1", SHORT, LONG));
     a.says(&bench, &[("eve", 1)]).await;
     b.says(&bench, &[("bob", 1)]).await;
@@ -150,17 +156,18 @@ async fn after_an_outage_runs_have_time_to_come_back(bench: Bench) {
     a.says(&bench, &[]).await;
     assert!(!b.says(&bench, &[("bob", 1)]).await.held);
     for user in ["eve", "bob"] {
-        assert_eq!((presence(&bench, user).await, told(&bench, user).await), ((1, true), vec![true]));
+        assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((1, true), 1));
     }
 }
 
 async fn a_run_that_ends_leaves_nothing_behind(bench: Bench) {
+    let ear = watch(&bench, &["bob", "eve"]).await;
     Run("a-1", LONG, Duration::ZERO).says(&bench, &[("eve", 1), ("bob", 1)]).await;
     // One that it forgot goes at once.
     let end = Run("a-1", Duration::ZERO, Duration::ZERO).says(&bench, &[("eve", 0)]).await;
     assert!(!end.more);
     for user in ["eve", "bob"] {
-        assert_eq!((presence(&bench, user).await, told(&bench, user).await), ((0, false), vec![true, false]));
+        assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((0, false), 2));
     }
     assert!(!Run("a-1", LONG, Duration::ZERO).says(&bench, &[]).await.held);
 }
@@ -185,11 +192,12 @@ async fn many_users_go_in_batches(bench: Bench) {
     assert_eq!(online().await, 0);
 
     let changes = vec![("eve".to_owned(), 1); PRESENCE_BATCH_MAX_USERS + 1];
-    let beat = Beat { run: "b-1", lease: LONG, grace: LONG, changes: &changes, fan_out: FanOut::All };
+    let beat = Beat { run: "b-1", lease: LONG, grace: LONG, changes: &changes, returns: false };
     assert!(matches!(bench.broker.beat(&beat).await, Err(BrokerError::Refused(_))));
 }
 
 async fn what_was_lost_is_told(bench: Bench) {
+    let ear = watch(&bench, &["eve"]).await;
     let a = Run("a-1", LONG, LONG);
     a.says(&bench, &[("eve", 1)]).await;
     let before = a.says(&bench, &[]).await;
@@ -197,36 +205,62 @@ async fn what_was_lost_is_told(bench: Bench) {
     let after = a.says(&bench, &[]).await;
     assert!(before.held && !after.held && before.epoch != after.epoch);
     assert_eq!(presence(&bench, "eve").await, (0, false));
+    ear.until("it listens again", |events| events.iter().filter(|event| **event == Event::Up).count() == 2)
+        .await;
+    ear.until_subscribed_again(&topic("presence:eve")).await;
     a.says(&bench, &[("eve", 1)]).await;
-    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((1, true), vec![true]));
+    assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((1, true), 2));
 }
 
 async fn names_are_kept_as_they_are(bench: Bench) {
-    let ear = bench.listen();
     for user in ["42", "a/b:\"é\"\\", "since", "\u{1F600} {x}"] {
-        let audience = Audience::Topic(format!("presence:{user}"));
-        ear.subscriptions.add(audience.clone());
-        ear.until_subscribed(&audience).await;
-        ear.forget();
+        let ear = watch(&bench, &[user]).await;
         Run("a-1", LONG, Duration::ZERO).says(&bench, &[(user, 2)]).await;
-        let found = bench.broker.presence(&[user.to_owned()]).await.unwrap();
-        let at = format_timestamp(found[0].since_ms.unwrap());
-        ear.until("the news", |_| !ear.published().is_empty()).await;
-        let published: serde_json::Value = serde_json::from_str(&ear.published()[0]).unwrap();
-        assert_eq!(published, serde_json::json!({ "user": user, "online": true, "at": at }));
+        assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((2, true), 1));
     }
 }
 
-async fn in_own_mode_nobody_is_told(bench: Bench) {
-    let changes = [("eve".to_owned(), 1)];
-    let beat = Beat { run: "a-1", lease: LONG, grace: LONG, changes: &changes, fan_out: FanOut::Own };
-    bench.broker.beat(&beat).await.unwrap();
-    assert_eq!((presence(&bench, "eve").await, told(&bench, "eve").await), ((1, true), vec![]));
+async fn a_replica_that_starts_again_and_again_holds_up_no_leave(bench: Bench) {
+    let watching = Run("b-1", LONG, LONG);
+    Run("a-1", SHORT, LONG).says(&bench, &[("eve", 1)]).await;
+    watching.says(&bench, &[]).await;
+    eventually("the lease is over", DEADLINE, async || presence(&bench, "eve").await.0 == 0).await;
+    for run in ["c-1", "c-2", "c-3"] {
+        Run(run, LONG, LONG).says(&bench, &[]).await;
+        bench.pass_time(u64::try_from(LONG.as_millis()).unwrap() / 4);
+    }
+    // Hers began when her run fell silent.
+    watching.says(&bench, &[]).await;
+    assert_eq!(presence(&bench, "eve").await, (0, false));
+}
+
+#[tokio::test]
+async fn a_full_server_sends_nobody_home() {
+    let bench = Bench::memory();
+    let run = Run("a-1", LONG, LONG);
+    run.says(&bench, &[("eve", 1)]).await;
+    bench.fill(true);
+    for _ in 0..4 {
+        bench.pass_time(u64::try_from(LONG.as_millis()).unwrap() / 2);
+        assert!(run.says(&bench, &[]).await.held);
+        assert_eq!(presence(&bench, "eve").await, (1, true));
+    }
+    bench.fill(false);
+}
+
+async fn a_coming_and_going_leaves_nothing_in_redis(bench: Bench) {
+    let run = Run("a-1", LONG, Duration::ZERO);
+    run.says(&bench, &[]).await;
+    let before = bench.keys().await;
+    run.says(&bench, &[("eve", 1)]).await;
+    run.says(&bench, &[("eve", 0)]).await;
+    assert_eq!(bench.keys().await, before);
 }
 
 async fn random_comings_and_goings_add_up(bench: Bench) {
     const RUNS: [&str; 2] = ["a-1", "b-1"];
     const USERS: [&str; 4] = ["u", "v", "w", "x"];
+    let ear = watch(&bench, &USERS).await;
     let mut random = fastrand::Rng::with_seed(7);
     let mut model = BTreeMap::new();
     for step in 0..200 {
@@ -238,7 +272,6 @@ async fn random_comings_and_goings_add_up(bench: Bench) {
         assert_eq!(presence(&bench, USERS[user]).await, (expected, expected > 0), "step {step}");
     }
     for user in USERS {
-        let told = told(&bench, user).await;
-        assert!(told.len() > 2 && told.iter().enumerate().all(|(n, online)| *online == (n % 2 == 0)));
+        assert!(announced(&bench, &ear, user).await > 2);
     }
 }

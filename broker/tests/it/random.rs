@@ -1,6 +1,6 @@
 //! The same random histories of pushes, claims and faults through both engines give the same outcome.
 
-use carillon_broker::Batch;
+use carillon_broker::{Batch, DeadList};
 use carillon_protocol::{Audience, Cursor, Entry};
 
 use crate::bench::{Bench, text};
@@ -30,7 +30,7 @@ fn entry(random: &mut fastrand::Rng) -> String {
         r#","to":"everyone""#,
         r#","to":{"user":"u"}"#,
         r#","to":{"topic":"t"}"#,
-        r#","to":{"user":7}"#,
+        r#","to":{"user":7.5}"#,
         r#","to":null"#,
     ];
     let from = ["", r#","from":"x""#];
@@ -66,7 +66,7 @@ struct Outcome {
     waiting: u64,
     dead: Vec<(String, String)>,
     /// From each mark: whether there is a gap, whether it was the end, and what follows.
-    resumed: Vec<(Option<String>, bool, Vec<String>)>,
+    resumed: Vec<(String, bool, Vec<String>)>,
 }
 
 fn short(raw: &[u8]) -> String {
@@ -98,11 +98,17 @@ async fn take(bench: &Bench, marks: &mut Vec<Cursor>, step: &Step) -> Outcome {
                 short(&recalled.stored.raw)
             )
         });
-        resumed.push((page.gap.map(|gap| format!("{gap:?}")), page.ended, entries.collect()));
+        resumed.push((format!("{:?}", page.gaps), page.ended, entries.collect()));
         assert_eq!(page.reached.epoch, tail.epoch);
     }
-    let dead =
-        bench.broker.dead().await.unwrap().into_iter().map(|dead| (dead.reason, short(&dead.raw))).collect();
+    let dead = bench
+        .broker
+        .dead(DeadList::Producers)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|dead| (dead.reason, short(&dead.raw)))
+        .collect();
     let summary = |batch: Batch| {
         let claimed =
             batch.claimed.iter().map(|one| format!("{} {}", one.audience, short(&one.stored.raw))).collect();

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use carillon_broker::limits::{HISTORY_MAX_ENTRIES, IDS_MAX};
-use carillon_broker::{Broker, BrokerError, Event, FanOut, Names, Subscriptions};
+use carillon_broker::limits::IDS_MAX;
+use carillon_broker::{
+    Broker, BrokerError, Event, FanOut, Keep, Names, Retention, Revocation, Settings, Subscriptions,
+};
 use carillon_harness::{Process, Proxy, RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
 
-use crate::bench::{DEADLINE, text};
+use crate::bench::{DEADLINE, text, topic};
 
 async fn everyone(broker: &Broker, since: &Cursor) -> Vec<String> {
     let page = broker.history(&[Audience::Everyone], since, 100).await.unwrap();
@@ -85,23 +87,234 @@ async fn at_their_ceiling_the_sets_of_ids_take_turns_early() {
 }
 
 #[tokio::test]
-async fn a_history_loses_what_is_too_old_and_what_is_too_much() {
+async fn a_history_loses_what_is_too_old_too_much_and_too_large() {
     let server = RedisServer::start();
     // Redis removes whole nodes of a stream.
     server.run(&["CONFIG", "SET", "stream-node-max-entries", "1"]);
-    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
-    let (old, crowded) = (Audience::Everyone, Audience::User("42".into()));
-    let (old, crowded) = (Names::default().history(&old), Names::default().history(&crowded));
+    let keep = |entries, bytes| Keep { age: Duration::from_secs(60), entries, bytes };
+    let retention = Retention {
+        everyone: keep(1_000, 1 << 30),
+        user: keep(10, 1 << 30),
+        topic: keep(1_000, 64 * 1_024),
+        ..Retention::default()
+    };
+    let broker = Broker::redis(&server.url(), Settings { retention, ..Settings::default() }).unwrap();
+    let [old, crowded, large] = [Audience::Everyone, Audience::User("42".into()), topic("a")]
+        .map(|one| Names::default().history(&one));
     let now_ms = broker.tail().await.unwrap().position.ms;
-    let fill =
-        "for n = 1, tonumber(ARGV[2]) do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. n, 'entry', 'x') end";
-    let day_ms = 24 * 60 * 60 * 1_000;
-    server.run(&["EVAL", fill, "1", &old, &(now_ms - day_ms).to_string(), "3"]);
-    server.run(&["EVAL", fill, "1", &crowded, &now_ms.to_string(), &HISTORY_MAX_ENTRIES.to_string()]);
-    broker.push(&[b"new".to_vec(), br#"{"body":"b","to":{"user":"42"}}"#.to_vec()]).await.unwrap();
-    broker.claim("bff", FanOut::All).await.unwrap();
+    for n in 1..4 {
+        server.run(&["XADD", &old, &format!("{}-{n}", now_ms - 60_001), "entry", "x"]);
+    }
+    let mut entries = vec![b"new".to_vec()];
+    entries.extend((0..15).map(|n| format!(r#"{{"body":"{n}","to":{{"user":"42"}}}}"#).into_bytes()));
+    let body = "x".repeat(3_000);
+    entries.extend(
+        (0..40).map(|n| format!(r#"{{"title":"{n}","body":"{body}","to":{{"topic":"a"}}}}"#).into_bytes()),
+    );
+    broker.push(&entries).await.unwrap();
+    let mut claimed = vec![];
+    while broker.waiting().await.unwrap() > 0 {
+        claimed.extend(broker.claim("bff", FanOut::All).await.unwrap().claimed);
+    }
+    assert_eq!(claimed.len(), entries.len());
     assert_eq!(server.cli(&["XLEN", &old]), "1");
-    assert_eq!(server.cli(&["XLEN", &crowded]), HISTORY_MAX_ENTRIES.to_string());
+    assert_eq!(server.cli(&["XLEN", &crowded]), "10");
+    let used: usize = server.cli(&["MEMORY", "USAGE", &large]).parse().unwrap();
+    let kept: usize = server.cli(&["XLEN", &large]).parse().unwrap();
+    assert!(used <= 64 * 1_024 && kept >= 8, "{kept} entries in {used} bytes");
+    let start = Cursor { position: Position::ZERO, ..broker.tail().await.unwrap() };
+    let page = broker.history(&[topic("a")], &start, 100).await.unwrap();
+    assert_eq!(crate::bench::gaps(&page), [(GapReason::Trimmed, Some(topic("a")))]);
+    let newest = page.entries.last().unwrap();
+    assert_eq!(newest.stored.position, claimed.last().unwrap().stored.position, "the newest stay");
+    // One that is larger than all of it stays alone.
+    let huge = format!(r#"{{"body":"b","data":"{}","to":{{"topic":"a"}}}}"#, "x".repeat(62_000));
+    broker.push(&[huge.into_bytes()]).await.unwrap();
+    broker.claim("bff", FanOut::All).await.unwrap();
+    assert_eq!(server.cli(&["XLEN", &large]), "1");
+}
+
+#[tokio::test]
+async fn a_full_server_is_trimmed_without_a_claim_and_takes_entries_again() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let body = "x".repeat(3_000);
+    let entry = |n: usize| format!(r#"{{"title":"{n}","body":"{body}"}}"#).into_bytes();
+    for round in 0..40 {
+        broker.push(&(0..64).map(|n| entry(round * 64 + n)).collect::<Vec<_>>()).await.unwrap();
+        broker.claim("bff", FanOut::All).await.unwrap();
+    }
+    let used = broker.memory_use().await.unwrap().used;
+    server.run(&["CONFIG", "SET", "maxmemory", &(used - 100_000).to_string()]);
+    let refused = broker.push(&[entry(0)]).await.unwrap_err();
+    assert!(matches!(&refused, BrokerError::Away(text) if text.contains("OOM")), "{refused}");
+    let refused = broker.claim("bff", FanOut::All).await.unwrap_err();
+    assert!(
+        matches!(&refused, BrokerError::Away(text) if text.contains("OOM")),
+        "also of an empty list: {refused}"
+    );
+    assert!(broker.memory_use().await.unwrap().share() > 1.0);
+    let before = server.cli(&["INFO", "clients"]);
+    assert_eq!(broker.trim("0", 1.0).await.unwrap().entries, 0, "nothing is over its age or bytes");
+    let trimmed = broker.trim("0", 0.5).await.unwrap();
+    assert_eq!((trimmed.cursor.as_str(), trimmed.entries), ("0", 1_280));
+    assert!(broker.memory_use().await.unwrap().share() < 1.0);
+    broker.push(&[entry(0)]).await.unwrap();
+    assert_eq!(broker.claim("bff", FanOut::All).await.unwrap().claimed.len(), 1);
+    let connections =
+        |info: &str| info.lines().find(|line| line.starts_with("connected_clients")).unwrap().to_owned();
+    assert_eq!(
+        connections(&before),
+        connections(&server.cli(&["INFO", "clients"])),
+        "no connection was given up"
+    );
+}
+
+/// A pair of databases of one server, and a namespace in the first.
+#[tokio::test]
+async fn namespaces_and_databases_of_one_server_share_nothing() {
+    let server = RedisServer::start();
+    let open =
+        |database: &str, names: Names| Broker::redis(&format!("{}/{database}", server.url()), names).unwrap();
+    let shop = Names::in_namespace("shop").unwrap();
+    let brokers = [open("0", Names::default()), open("0", shop), open("1", Names::default())];
+    let heard: [std::sync::Mutex<Vec<Event>>; 3] = Default::default();
+    let subscriptions: [Subscriptions; 3] = Default::default();
+    let ann = Audience::User("ann".into());
+    for one in &subscriptions {
+        one.add(ann.clone());
+    }
+    let listen = |n: usize| {
+        let heard = &heard[n];
+        brokers[n].listen(&subscriptions[n], FanOut::All, |event| heard.lock().unwrap().push(event))
+    };
+    let is_news = |event: &Event| {
+        !matches!(event, Event::Up | Event::Subscribed { .. } | Event::Echo { .. } | Event::Writes(_))
+    };
+    let news = |n: usize| heard[n].lock().unwrap().iter().filter(|event| is_news(event)).count();
+    let subscribed =
+        |n: usize| heard[n].lock().unwrap().iter().any(|event| matches!(event, Event::Subscribed { .. }));
+    let test = async {
+        eventually("all listen", DEADLINE, async || (0..3).all(subscribed)).await;
+        for (n, broker) in brokers.iter().enumerate() {
+            broker.push(&[br#"{"id":"x","body":"b","to":{"user":"ann"}}"#.to_vec()]).await.unwrap();
+            assert_eq!(broker.claim("bff", FanOut::All).await.unwrap().claimed.len(), 1, "its own ids");
+            broker.publish_raw("ann", b"raw").await.unwrap();
+            broker.set_state("ann", &[("n".to_owned(), n.to_string())].into()).await.unwrap();
+            broker.revoke(&Revocation::User { user: "ann".into(), until_s: 1 }).await.unwrap();
+        }
+        for (n, broker) in brokers.iter().enumerate() {
+            assert_eq!(broker.state("ann").await.unwrap()["n"], n.to_string());
+            assert_eq!(broker.revocations().await.unwrap().len(), 1);
+            // A wake-up, the entry, the raw bytes, the change of the state and the revocation.
+            eventually("its own news", DEADLINE, async || news(n) >= 5).await;
+        }
+        // What would cross has crossed by the time of another round.
+        for (n, broker) in brokers.iter().enumerate() {
+            broker.publish_raw("ann", b"last").await.unwrap();
+            eventually("the last", DEADLINE, async || news(n) >= 6).await;
+        }
+        assert_eq!([news(0), news(1), news(2)], [6, 6, 6]);
+    };
+    tokio::select! {
+        _ = async { tokio::join!(listen(0), listen(1), listen(2)) } => panic!("a listener never ends"),
+        () = test => {}
+    }
+}
+
+/// A proxy that leads commands to one server and a subscription to another, as an address does that moved.
+#[tokio::test]
+async fn a_listener_that_hears_another_server_notices_within_three_seconds() {
+    let (written, heard) = (RedisServer::start(), RedisServer::start());
+    let proxy = Proxy::start(heard.addr()).await;
+    let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
+    let subscriptions = Subscriptions::default();
+    subscriptions.add(Audience::Everyone);
+    let events = std::sync::Mutex::new(Vec::new());
+    let count =
+        |wanted: fn(&Event) -> bool| events.lock().unwrap().iter().filter(|event| wanted(event)).count();
+    let listening = broker.listen(&subscriptions, FanOut::All, |event| events.lock().unwrap().push(event));
+    let test = async {
+        eventually("a sign of life", DEADLINE, async || {
+            count(|event| matches!(event, Event::Echo { .. })) > 0
+        })
+        .await;
+        // From now on new connections reach the other server; the subscription stays where it is, and so do commands
+        // until theirs is gone.
+        proxy.lead_to(written.addr());
+        heard.run(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let moved = std::time::Instant::now();
+        eventually("it is noticed", DEADLINE, async || count(|event| *event == Event::Down) == 1).await;
+        // The bound is 3 s; the rest is for a machine that has much to do.
+        assert!(moved.elapsed() < Duration::from_secs(20), "{:?}", moved.elapsed());
+        eventually("it listens anew", DEADLINE, async || count(|event| *event == Event::Up) == 2).await;
+        let subscribed = count(|event| matches!(event, Event::Subscribed { .. }));
+        eventually("to the other", DEADLINE, async || {
+            count(|event| matches!(event, Event::Subscribed { .. })) > subscribed.min(1)
+        })
+        .await;
+        broker.push(&[b"after".to_vec()]).await.unwrap();
+        broker.claim("bff", FanOut::All).await.unwrap();
+        eventually("the entry", DEADLINE, async || count(|event| matches!(event, Event::Fanout(_))) == 1)
+            .await;
+    };
+    tokio::select! {
+        () = listening => panic!("a listener never ends"),
+        () = test => {}
+    }
+}
+
+#[tokio::test]
+async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let events = std::sync::Mutex::new(Vec::new());
+    let subscriptions = Subscriptions::default();
+    let listening = broker.listen(&subscriptions, FanOut::All, |event| events.lock().unwrap().push(event));
+    let last_writes = || {
+        let events = events.lock().unwrap();
+        events.iter().rev().find_map(|event| match event {
+            Event::Writes(writes) => Some(writes.clone()),
+            _ => None,
+        })
+    };
+    let test = async {
+        eventually("writes", DEADLINE, async || last_writes() == Some(Ok(()))).await;
+        server.run(&["CONFIG", "SET", "maxmemory", "1000"]);
+        let is_oom = || last_writes().is_some_and(|writes| writes.is_err_and(|error| error.contains("OOM")));
+        eventually("a refusal", DEADLINE, async || is_oom()).await;
+        let ups = events.lock().unwrap().iter().filter(|event| **event == Event::Up).count();
+        assert_eq!(ups, 1, "a full server is heard all the same");
+        server.run(&["CONFIG", "SET", "maxmemory", "0"]);
+        eventually("writes again", DEADLINE, async || last_writes() == Some(Ok(()))).await;
+    };
+    tokio::select! {
+        () = listening => panic!("a listener never ends"),
+        () = test => {}
+    }
+    // Its mode still stands.
+    let other = std::sync::Mutex::new(None);
+    let note = |event| {
+        if let Event::OtherMode(mode) = event {
+            *other.lock().unwrap() = Some(mode);
+        }
+    };
+    tokio::select! {
+        () = broker.listen(&subscriptions, FanOut::Own, note) => panic!("a listener never ends"),
+        () = eventually("a refusal", DEADLINE, async || other.lock().unwrap().is_some()) => {}
+    }
+    assert_eq!(other.lock().unwrap().as_deref(), Some("all"));
+}
+
+#[tokio::test]
+async fn a_server_without_a_replication_id_or_the_right_to_read_it_has_one_epoch() {
+    let server = RedisServer::start();
+    server.run(&["ACL", "SETUSER", "less", "reset", "on", ">secret", "~*", "&*", "+@all", "-info"]);
+    let broker =
+        Broker::redis(&format!("redis://less:secret@127.0.0.1:{}", server.port()), Names::default()).unwrap();
+    let before = broker.tail().await.unwrap();
+    broker.push(&[b"a".to_vec()]).await.unwrap();
+    assert_eq!(broker.claim("bff", FanOut::All).await.unwrap().epoch, before.epoch);
 }
 
 #[tokio::test]
@@ -115,7 +328,7 @@ async fn a_server_that_restarts_without_its_data_begins_a_new_epoch() {
     eventually("Redis", DEADLINE, async || broker.push(&[b"after".to_vec()]).await.is_ok()).await;
     broker.claim("bff", FanOut::All).await.unwrap();
     let page = broker.history(&[Audience::Everyone], &before, 10).await.unwrap();
-    assert_eq!(page.gap, Some(GapReason::Epoch));
+    assert_eq!(crate::bench::gaps(&page), [(GapReason::Epoch, None)]);
     assert_eq!(everyone(&broker, &before).await, ["after"]);
 }
 
@@ -133,7 +346,7 @@ async fn a_promoted_replica_is_a_new_epoch_and_what_it_has_is_given() {
     broker.claim("bff", FanOut::All).await.unwrap();
     assert_eq!(everyone(&broker, &page.reached).await, ["two", "three"]);
     let page = broker.history(&[Audience::Everyone], &page.reached, 10).await.unwrap();
-    assert_eq!(page.gap, Some(GapReason::Epoch));
+    assert_eq!(crate::bench::gaps(&page), [(GapReason::Epoch, None)]);
     // A reader that is ahead of this server, whose clock may be behind, begins with the epoch.
     let ahead = Cursor { position: Position { ms: u64::MAX >> 12, n: 0 }, ..start };
     assert_eq!(everyone(&broker, &ahead).await, ["three"]);
@@ -171,7 +384,7 @@ async fn the_tail_of_a_confirmation_is_asked_for_after_it() {
     subscriptions.add(Audience::Everyone);
     let place = |word: &str| commands.stdout().iter().position(|line| line.contains(word));
     tokio::select! {
-        () = broker.listen(&subscriptions, |_| {}) => panic!("a listener never ends"),
+        () = broker.listen(&subscriptions, FanOut::All, |_| {}) => panic!("a listener never ends"),
         () = eventually("both", DEADLINE, async || {
             place("EVALSHA").is_some() && place("fanout:everyone").is_some()
         }) => {}
@@ -190,7 +403,7 @@ async fn a_connection_that_swallows_everything_is_found_out_and_replaced() {
     let downs = || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Down)).count();
     let subscribed =
         || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Subscribed { .. })).count();
-    let listening = bench.listen(&subscriptions, |event| heard.lock().unwrap().push(event));
+    let listening = bench.listen(&subscriptions, FanOut::All, |event| heard.lock().unwrap().push(event));
     let test = async {
         eventually("the subscription", DEADLINE, async || subscribed() == 1).await;
         proxy.black_hole_current();

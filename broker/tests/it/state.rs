@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use carillon_broker::limits::STATE_MAX_BYTES;
-use carillon_broker::{Broker, BrokerError, Event, Names, State, Subscriptions};
+use carillon_broker::{Broker, BrokerError, Event, FanOut, Names, State, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::Audience;
 
@@ -146,7 +146,7 @@ async fn other_programs_use_the_same_names() {
         assert!(matches!(broker.state("42").await, Err(BrokerError::Refused(_))));
     };
     tokio::select! {
-        () = broker.listen(&subscriptions, |event| heard.lock().unwrap().push(event)) => panic!("a listener never ends"),
+        () = broker.listen(&subscriptions, FanOut::All, |event| heard.lock().unwrap().push(event)) => panic!("a listener never ends"),
         () = test => {}
     }
 }

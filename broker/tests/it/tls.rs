@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carillon_broker::{
-    Accepted, Beat, Broker, BrokerError, Dead, Event, FanOut, Held, Names, NewJob, NewMessage, Revocation,
-    State, Subscriptions,
+    Accepted, Beat, Broker, BrokerError, Dead, DeadList, Event, FanOut, Held, MessageRef, Names, NewJob,
+    NewMessage, Revocation, State, Subscriptions,
 };
 use carillon_harness::{RedisServer, eventually, free_port, need};
 use carillon_protocol::{Audience, Cursor, JobStatus, Position, Status};
@@ -19,10 +19,10 @@ const PASSWORD: &str = "a password";
 /// What the user of a replica needs, as docs/kubernetes.md has it.
 const RIGHTS: &str = "resetkeys ~Notification-List ~{Notification-List}:* ~notify:* resetchannels \
     &Notification-Channel &{Notification-List}:* &notify:* -@all +ping +subscribe +unsubscribe +publish \
-    +lpush +lindex +ltrim +llen +hmget +hset +sadd +sismember +scard +unlink +pexpire +pttl +xadd +xtrim +xrange \
+    +lpush +lindex +ltrim +llen +hmget +hset +sadd +sismember +scard +unlink +pexpire +pttl +xadd +xtrim +xdel +xlen +xrange +xrevrange \
     +xinfo|stream +time +info +eval +evalsha +script|load +hgetall +exists +hdel +hlen +hincrby +hsetnx +set \
-    +get +del +smembers +spop +srem +zadd +zrange +zrangebyscore +zrem +zcard +zscore +zremrangebyscore \
-    +hget +hexists +lrange +lpop +rpush +config|get";
+    +get +incrby +del +smembers +spop +srem +zadd +zrange +zrangebyscore +zrem +zcard +zscore +zremrangebyscore \
+    +hget +hexists +lrange +lpop +rpush +config|get +memory|usage +scan";
 /// Rights that are there for a warning in the log, or for a version of redis-rs that asks otherwise.
 const SPARE: [&str; 2] = ["+config|get", "+eval"];
 
@@ -91,9 +91,10 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
     let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
     let events = Arc::clone(&heard);
-    let listening = broker.listen(&subscriptions, move |event| events.lock().unwrap().push(event));
+    let listening =
+        broker.listen(&subscriptions, FanOut::All, move |event| events.lock().unwrap().push(event));
     let subscribed = async |audience: Audience| {
-        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.contains(&audience));
+        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| *one == audience));
         eventually("the subscription", DEADLINE, async || heard.lock().unwrap().iter().any(is_it)).await;
     };
     let work = async {
@@ -129,10 +130,24 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
         secured.server.run(&["HSET", &Names::default().sequence(), "ids_since", "0"]);
         broker.push(&[b"dong".to_vec()]).await?;
         assert_eq!(broker.claim("bff-1", FanOut::All).await?.claimed.len(), 1);
-        let dead =
-            Dead { reason: "test".into(), detail: "test".into(), claimed_by: "bff-1".into(), raw: vec![1] };
-        broker.bury(&dead).await?;
-        assert!(broker.dead().await?.contains(&dead));
+        let dead = Dead { reason: "test".into(), raw: vec![b'x'; 5_000], ..Dead::default() };
+        broker.bury(&dead, b"1:an id").await?;
+        let list = broker.dead(DeadList::Producers).await?;
+        let buried = list.iter().find(|entry| entry.reason == "test").unwrap();
+        assert!(broker.put_back(DeadList::Producers, &buried.id).await?);
+        assert!(!broker.drop_dead(DeadList::Producers, "1-1").await?);
+        let newest = broker.history_before(&[Audience::Everyone], None, 1).await?;
+        if newest.entries.is_empty() {
+            return Err(BrokerError::Refused("no history".to_owned()));
+        }
+        broker.memory_use().await?;
+        assert_eq!(broker.trim("0", 0.5).await?.cursor, "0");
+        let own = |event: &Event| matches!(event, Event::Echo { .. });
+        eventually("a sign of life", DEADLINE, async || heard.lock().unwrap().iter().any(own)).await;
+        let writes = |event: &Event| matches!(event, Event::Writes(Ok(())));
+        if !heard.lock().unwrap().iter().any(writes) {
+            return Err(BrokerError::Refused("no writes".to_owned()));
+        }
         people(broker).await?;
         queues(broker).await
     };
@@ -149,19 +164,23 @@ async fn people(broker: &Broker) -> Result<(), BrokerError> {
     assert_eq!(broker.state("two").await?, state);
     broker.publish_raw("two", b"ding").await?;
 
-    let until_s = 0;
+    let until_s = now_s();
     broker.revoke(&Revocation::User { user: "two".into(), until_s }).await?;
-    assert_eq!(broker.revocations().await?.len(), 1);
+    let revoked = broker.revocations().await?;
+    assert_eq!(revoked.len(), 1);
+    broker.restore_revocations(&revoked).await?;
     assert_eq!(broker.session_key([7; 32]).await?, [7; 32]);
     assert!(broker.first_use("key", Duration::from_secs(60)).await?);
 
     let entry = br#"{"id":"m","from":"one","to":{"user":"two"},"body":"b"}"#;
-    let message = NewMessage { id: "m", from: "one", to: "two", entry, accepted_by: "bff-1" };
-    assert_eq!(broker.accept(&message).await?, Accepted::Stored);
+    let to = Audience::User("two".into());
+    let message = NewMessage { id: "m", from: "one", to: &to, entry, accepted_by: "bff-1" };
+    assert_eq!(broker.send(&message).await?, Accepted::Stored);
     broker.claim("bff-1", FanOut::All).await?;
-    broker.note_written("m", "bff-1", "bff-1-0-1").await?;
-    assert_eq!(broker.advance("two", &["m".to_owned()], Status::Read, "bff-1").await?, 1);
-    assert_eq!(broker.message("m").await?.map(|message| message.status), Some(Status::Read));
+    let message = MessageRef { from: "one".into(), id: "m".into() };
+    broker.record_written(&message, "bff-1", "bff-1-0-1").await?;
+    assert_eq!(broker.advance("two", std::slice::from_ref(&message), Status::Read, "bff-1").await?, 1);
+    assert_eq!(broker.message(&message).await?.map(|message| message.status), Some(Status::Read));
     let tail = broker.tail().await?;
     assert!(broker.mark_read("two", &tail, "bff-1").await?);
     assert_eq!(broker.read_position("two").await?, Some(tail));
@@ -170,7 +189,7 @@ async fn people(broker: &Broker) -> Result<(), BrokerError> {
     let users = ["one".to_owned(), "two".to_owned()];
     let beat = async |run: &str, lease_ms: u64, changes: &[(String, usize)]| {
         let (lease, grace) = (Duration::from_millis(lease_ms), Duration::ZERO);
-        broker.beat(&Beat { run, lease, grace, changes, fan_out: FanOut::All }).await
+        broker.beat(&Beat { run, lease, grace, changes, returns: false }).await
     };
     beat("silent", 1, &[(users[0].clone(), 1)]).await?;
     beat("a", 10_000, &[(users[1].clone(), 1)]).await?;
@@ -179,6 +198,10 @@ async fn people(broker: &Broker) -> Result<(), BrokerError> {
     beat("a", 10_000, &[(users[1].clone(), 0)]).await?;
     beat("a", 0, &[]).await?;
     Ok(())
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// What is kept until somebody has done it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carillon_protocol::{ClientMessage, Delivery, GapReason, Resume, parse_timestamp};
+use carillon_protocol::{Audience, ClientMessage, Delivery, GapReason, Resume, parse_timestamp};
 
 use super::{Inbox, Item, Message, Past, Row, Sent};
 use crate::clock::Now;
@@ -49,8 +49,10 @@ impl Inbox {
         item.slot = slot.unwrap_or_else(|| self.new_slot());
         if let Some(cursor) = &item.cursor {
             self.reading.came(cursor);
-            if item.sender.is_some() && self.me.is_some() && self.reading.is_unread(cursor) {
-                self.acks.shown(now.ms, &item.id);
+            if let Some(named) = item.named().filter(|_| self.me.is_some())
+                && self.reading.is_unread(cursor)
+            {
+                self.acks.shown(now.ms, named);
             }
         }
         let item = Arc::new(item);
@@ -65,7 +67,7 @@ impl Inbox {
             self.reading.heard(read);
         }
         if gap {
-            self.push_gap(GapReason::Trimmed);
+            self.push_gap(GapReason::Trimmed, None);
         }
         let mut sent = sent.into_iter().peekable();
         for delivery in items {
@@ -160,8 +162,7 @@ impl Inbox {
         if self.me.is_none() || !self.live {
             return;
         }
-        let messages = self.rows.items().filter(|item| item.sender.is_some());
-        let messages = messages.filter_map(|item| Some((item.id.as_str(), item.cursor.as_ref()?)));
+        let messages = self.rows.items().filter_map(|item| Some((item.named()?, item.cursor.as_ref()?)));
         self.frames.extend(self.reading.frames(messages));
     }
 
@@ -170,9 +171,9 @@ impl Inbox {
         self.frames.extend(frame.filter(|_| self.live));
     }
 
-    pub(super) fn push_gap(&mut self, reason: GapReason) {
+    pub(super) fn push_gap(&mut self, reason: GapReason, audience: Option<Audience>) {
         let slot = self.new_slot();
-        self.rows.push(Row::Gap { slot, reason });
+        self.rows.push(Row::Gap { slot, reason, audience });
     }
 
     fn new_slot(&mut self) -> u64 {

@@ -1,4 +1,4 @@
-use carillon_protocol::{Action, Audience, Cursor, Delivery, Notification, Severity, parse_timestamp};
+use carillon_protocol::{Action, Audience, Cursor, Delivery, Named, Notification, Severity, parse_timestamp};
 use serde_json::value::RawValue;
 
 use super::job::{JOB_KEY, Job, JobState};
@@ -100,6 +100,12 @@ impl Item {
             collapse: Some(Collapse { from: None, key }),
             expires_ms: None,
         }
+    }
+
+    /// What the server knows a message from another user by.
+    #[must_use]
+    pub fn named(&self) -> Option<Named> {
+        Some(Named::Sent { from: self.sender.clone()?, id: self.id.clone() })
     }
 
     /// Whether it tells of a job that is not finished.

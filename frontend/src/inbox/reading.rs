@@ -1,5 +1,6 @@
 use carillon_protocol::limits::ADVANCE_MAX_IDS;
-use carillon_protocol::{ClientMessage, Cursor};
+use carillon_protocol::sent::Read;
+use carillon_protocol::{ClientMessage, Cursor, Named};
 
 /// What is looked at this long is read.
 pub const READ_AFTER_MS: u64 = 1_500;
@@ -99,15 +100,15 @@ impl Reading {
     /// What the server has to be told, given the messages from other users, newest first.
     pub(super) fn frames<'a>(
         &self,
-        messages: impl Iterator<Item = (&'a str, &'a Cursor)>,
+        messages: impl Iterator<Item = (Named, &'a Cursor)>,
     ) -> Vec<ClientMessage> {
         let Some(position) = self.position.as_ref().filter(|read| self.untold(read)) else { return vec![] };
         let ids: Vec<_> =
-            messages.filter(|(_, cursor)| self.untold(cursor)).map(|(id, _)| id.to_owned()).collect();
+            messages.filter(|(_, cursor)| self.untold(cursor)).map(|(named, _)| named).collect();
         let mut chunks = ids.chunks(ADVANCE_MAX_IDS).map(<[_]>::to_vec);
         let first = chunks.next().unwrap_or_default();
-        let mut frames = vec![ClientMessage::Read { cursor: Some(position.to_string()), ids: first }];
-        frames.extend(chunks.map(|ids| ClientMessage::Read { cursor: None, ids }));
+        let mut frames = vec![ClientMessage::Read(Read { cursor: Some(position.to_string()), ids: first })];
+        frames.extend(chunks.map(|ids| ClientMessage::Read(Read { cursor: None, ids })));
         frames
     }
 
@@ -167,10 +168,10 @@ mod tests {
     fn tells_the_server_what_it_does_not_know() {
         let mut reading = Reading::default();
         let cursors: Vec<_> = (1..=250).map(|n| cursor(&format!("a.{n}-0"))).collect();
-        let messages = || cursors.iter().rev().map(|cursor| ("m", cursor));
+        let messages = || cursors.iter().rev().map(|cursor| (Named::Id("m".to_owned()), cursor));
         let told = |reading: &Reading| {
             let frames = reading.frames(messages()).into_iter().map(|frame| match frame {
-                ClientMessage::Read { cursor, ids } => (cursor, ids.len()),
+                ClientMessage::Read(Read { cursor, ids }) => (cursor, ids.len()),
                 other => panic!("{other:?}"),
             });
             frames.collect::<Vec<_>>()

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use carillon_protocol::GapReason;
+use carillon_protocol::{Audience, GapReason};
 
 use super::{Item, Message};
 
@@ -21,6 +21,8 @@ pub enum Row {
         slot: u64,
         /// Why they are.
         reason: GapReason,
+        /// Of which audience; `None` is all of them.
+        audience: Option<Audience>,
     },
 }
 

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use carillon_protocol::sent::Send;
 use carillon_protocol::{ClientMessage, Status};
 use serde_json::value::RawValue;
 
@@ -40,7 +41,7 @@ impl Message {
     fn frame(&self) -> Option<ClientMessage> {
         let [id, to, text] = [&self.id, &self.to, &self.text].map(|text| quoted(text));
         let json = format!(r#"{{"id":{id},"to":{{"user":{to}}},"body":{text}}}"#);
-        Some(ClientMessage::Send { notification: RawValue::from_string(json).ok()? })
+        Some(ClientMessage::Send(Send { notification: RawValue::from_string(json).ok()? }))
     }
 }
 

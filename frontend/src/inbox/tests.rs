@@ -214,7 +214,10 @@ fn what_has_expired_is_not_shown_and_what_expires_goes() {
 #[test]
 fn whoever_reads_further_down_is_told_how_many_came() {
     let mut page = Page::default();
-    page.came("old").apply(Event::Away(true)).many(4).apply(Event::Gap(GapReason::Epoch));
+    page.came("old")
+        .apply(Event::Away(true))
+        .many(4)
+        .apply(Event::Gap { reason: GapReason::Epoch, audience: None });
     assert_eq!((page.rows(), page.inbox.rows().fresh()), (vec!["old".into()], 4));
     page.apply(Event::Away(false));
     assert_eq!(page.rows(), ["gap", "n3", "n2", "n1", "n0", "old"]);
@@ -241,7 +244,7 @@ fn after_a_resume_it_says_what_was_missed() {
         page.came_with(id, |one| one.created_at = format_timestamp(made));
     }
     assert_eq!(page.inbox.notice().map(|notice| (notice.missed, notice.gap)), Some((2, None)));
-    page.apply(Event::Gap(GapReason::Trimmed));
+    page.apply(Event::Gap { reason: GapReason::Trimmed, audience: None });
     assert_eq!(page.inbox.notice().and_then(|notice| notice.gap), Some(GapReason::Trimmed));
     page.apply(Event::NoticeClosed);
     assert_eq!(page.inbox.notice(), None);

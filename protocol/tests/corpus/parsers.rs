@@ -114,7 +114,7 @@ pub(crate) fn client(data: &[u8]) -> bool {
             frame => drop(client.text(now_ms, frame)),
         }
         let resting = (0..4).any(|_| match client.step(now_ms, 0.5) {
-            Step::Open { since } => {
+            Step::Open { since, .. } => {
                 assert_eq!(since.as_deref(), client.cursor());
                 false
             }

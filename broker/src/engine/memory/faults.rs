@@ -1,5 +1,11 @@
+use std::sync::Arc;
+
+use redis::Value;
+
 use super::keyspace::Keyspace;
 use super::{Bytes, Data, Server, random_replid};
+use crate::engine::Engine;
+use crate::{Broker, Settings};
 
 /// The levers with which tests break the server.
 #[derive(Clone)]
@@ -54,6 +60,11 @@ impl Faults {
         self.0.data().faults.full = full;
     }
 
+    /// Sets the server's clock wrong by so many milliseconds; that of those who ask stays right.
+    pub fn set_clock_ahead(&self, milliseconds: i64) {
+        self.0.data().keys.skew_ms = milliseconds;
+    }
+
     /// All data is lost, as after a restart without persistence.
     pub fn forget(&self) {
         let mut data = self.0.data();
@@ -78,9 +89,27 @@ impl Faults {
         }
     }
 
-    /// Carries out one command on the server, as an operator does by hand, and returns whether it was accepted.
-    pub fn run(&self, command: &[&str]) -> bool {
+    /// Carries out one command on the server, as an operator does by hand, and returns the answer as texts, a line each.
+    pub fn run(&self, command: &[&str]) -> String {
         let command: Vec<Bytes> = command.iter().map(|word| word.as_bytes().to_vec()).collect();
-        Data::call(&mut self.0.data(), &command).is_ok()
+        let reply = Data::call(&mut self.0.data(), &command);
+        reply.map_or_else(|error| error, |value| lines(&value).join("\n"))
+    }
+
+    /// Another broker on the same server.
+    #[must_use]
+    pub fn again(&self, settings: Settings) -> Broker {
+        Broker(Arc::new(Engine::memory(self.0.clone(), settings)))
+    }
+}
+
+fn lines(value: &Value) -> Vec<String> {
+    match value {
+        Value::Int(number) => vec![number.to_string()],
+        Value::BulkString(text) => vec![String::from_utf8_lossy(text).into_owned()],
+        Value::SimpleString(text) => vec![text.clone()],
+        Value::Okay => vec!["OK".to_owned()],
+        Value::Array(values) => values.iter().flat_map(lines).collect(),
+        _ => vec![String::new()],
     }
 }

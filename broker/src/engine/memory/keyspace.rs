@@ -9,6 +9,8 @@ const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong ki
 #[derive(Clone)]
 pub(super) struct Keyspace {
     clock: Clock,
+    /// How far `TIME` is wrong. (Expiry stays right: with a clock that jumps, Redis itself drops what had days to live.)
+    pub(super) skew_ms: i64,
     /// The last millisecond that was given out as microseconds, and how often.
     told: (u64, u64),
     slots: BTreeMap<Bytes, Slot>,
@@ -67,7 +69,7 @@ kinds!(
 
 impl Keyspace {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, told: (0, 0), slots: BTreeMap::new() }
+        Self { clock, skew_ms: 0, told: (0, 0), slots: BTreeMap::new() }
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -77,7 +79,7 @@ impl Keyspace {
     /// Microseconds since 1970. The clock counts milliseconds: within one of them, each call gives a later microsecond, so
     /// that two events keep their order.
     pub(super) fn now_us(&mut self) -> u64 {
-        let now_ms = self.now_ms();
+        let now_ms = self.now_ms().saturating_add_signed(self.skew_ms);
         let calls = if self.told.0 == now_ms { self.told.1 + 1 } else { 0 };
         self.told = (now_ms, calls);
         now_ms * 1_000 + calls.min(999)

@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use tokio::sync::mpsc;
 
 use super::{Bytes, Server};
-use crate::limits::MEMORY_LISTENER_MAX_MESSAGES;
+
+/// Messages that wait for one subscriber; one that has more is cut, as Redis cuts a slow subscriber.
+const WAITING_MAX_MESSAGES: usize = 4_096;
 
 /// A channel and what was published on it.
 pub(in crate::engine) type Message = (String, Bytes);
@@ -40,9 +42,6 @@ impl Subscribers {
             let name = String::from_utf8_lossy(channel).into_owned();
             subscriber.messages.try_send((name, message.to_vec())).is_ok()
         });
-        // Who receives a wake-up first is likely to win the race, so each time it is another one.
-        let turns = self.all.len().min(1);
-        self.all.rotate_left(turns);
         subscribed
     }
 
@@ -62,7 +61,7 @@ impl Server {
         if data.faults.away {
             return None;
         }
-        let (sender, messages) = mpsc::channel(MEMORY_LISTENER_MAX_MESSAGES);
+        let (sender, messages) = mpsc::channel(WAITING_MAX_MESSAGES);
         data.subscribers.added += 1;
         let id = data.subscribers.added;
         data.subscribers.all.push(Subscriber { id, channels: BTreeSet::new(), messages: sender });

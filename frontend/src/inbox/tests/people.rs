@@ -1,8 +1,8 @@
+use carillon_protocol::limits::ACK_AFTER_MS;
+use carillon_protocol::sent::Send;
 use carillon_protocol::{Audience, ClientMessage, Notification, Resume, Status};
 
-use super::super::{
-    ACK_AFTER_MS, Event, LEAVE_MS, LIST_MAX_ROWS, Message, Past, READ_AFTER_MS, Row, SENT_MAX_MESSAGES,
-};
+use super::super::{Event, LEAVE_MS, LIST_MAX_ROWS, Message, Past, READ_AFTER_MS, Row, SENT_MAX_MESSAGES};
 use super::Page;
 
 /// A page on which somebody has signed in.
@@ -115,14 +115,14 @@ fn what_is_shown_is_acknowledged_together_and_again_after_a_break() {
     page.came("news").came_with("1", from("bob")).came_with("2", from("carl"));
     assert_eq!(page.frames(), [""; 0]);
     page.after(ACK_AFTER_MS);
-    let ack = r#"{"type":"ack","ids":["1","2"]}"#;
+    let ack = r#"{"type":"ack","ids":[{"from":"bob","id":"1"},{"from":"carl","id":"2"}]}"#;
     assert_eq!(page.frames(), [ack]);
     page.apply(Event::Lost).welcome(Resume::Complete, None).after(ACK_AFTER_MS);
     assert_eq!(page.frames(), [ack]);
     page.apply(Event::Lost).came_with("3", from("bob")).after(60_000).after(LEAVE_MS);
     assert_eq!((page.frames(), page.inbox.wake_at_ms()), (vec![], None), "nobody to tell");
     page.welcome(Resume::Complete, None);
-    assert_eq!(page.frames(), [r#"{"type":"ack","ids":["3"]}"#]);
+    assert_eq!(page.frames(), [r#"{"type":"ack","ids":[{"from":"bob","id":"3"}]}"#]);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn unread_is_what_the_list_holds_after_the_read_position() {
     page.apply(Event::ReadAll);
     assert_eq!(
         (page.inbox.unread(), page.frames()),
-        (0, vec![r#"{"type":"read","cursor":"e.4-0","ids":["2"]}"#.into()])
+        (0, vec![r#"{"type":"read","cursor":"e.4-0","ids":[{"from":"bob","id":"2"}]}"#.into()])
     );
     page.apply(Event::ReadAll);
     assert_eq!(page.frames(), [""; 0]);
@@ -157,7 +157,7 @@ fn what_somebody_looks_at_is_read() {
     page.after(1);
     assert_eq!(
         (page.inbox.unread(), page.frames()),
-        (0, vec![r#"{"type":"read","cursor":"e.1-0","ids":["1"]}"#.into()])
+        (0, vec![r#"{"type":"read","cursor":"e.1-0","ids":[{"from":"bob","id":"1"}]}"#.into()])
     );
     page.apply(Event::Lost).welcome(Resume::Complete, None);
     assert_eq!(page.frames().len(), 1, "the server has not said that it knows");
@@ -185,7 +185,11 @@ fn what_came_while_away_is_there_once_in_order_without_toasts() {
     assert_eq!((page.rows(), page.toasts()), (["3", "2", "1"].map(String::from).into(), vec![]));
     assert_eq!((page.inbox.unread(), page.inbox.race().total()), (1, 3));
     page.after(ACK_AFTER_MS);
-    assert_eq!(page.frames(), [r#"{"type":"ack","ids":["3"]}"#], "what was read was acknowledged long ago");
+    assert_eq!(
+        page.frames(),
+        [r#"{"type":"ack","ids":[{"from":"bob","id":"3"}]}"#],
+        "what was read was acknowledged long ago"
+    );
     page.came("4");
     assert_eq!((page.rows()[0].as_str(), page.toasts()), ("4", vec!["4".into()]));
 }
@@ -220,7 +224,7 @@ fn what_is_sent_is_a_notification_whatever_it_says() {
     let text = "\u{1}\"\\ \n\u{2028}é 🎉 </script>";
     page.apply(Event::Send { id: "a".into(), to: "\"bob\"".into(), text: text.into() });
     let frame = page.inbox.take_frames().remove(0);
-    let ClientMessage::Send { notification } = frame else { panic!("{frame:?}") };
+    let ClientMessage::Send(Send { notification }) = frame else { panic!("{frame:?}") };
     let read = Notification::check(notification.get()).unwrap();
     assert_eq!((read.body.as_str(), read.to), (text, Audience::User("\"bob\"".into())));
 }

@@ -1,0 +1,70 @@
+//! `bff dead`: what could not be read or delivered, to be looked at, put back or dropped.
+
+use std::io::Write;
+
+use anyhow::bail;
+use carillon_broker::{Broker, Dead, DeadList, Names};
+use clap::Args;
+
+/// Bytes of an entry that a line shows.
+const SHOWN_BYTES: usize = 200;
+
+/// The options of `bff dead`.
+#[derive(Args, Clone, Debug)]
+pub struct DeadOptions {
+    /// The Redis server, as redis:// or, for TLS, rediss://
+    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    redis_url: String,
+    /// In front of all names in Redis, as the replicas have it
+    #[arg(long, env, value_parser = Names::in_namespace)]
+    namespace: Option<Names>,
+    /// producers, people or outbox [default: all of them, and producers with --put-back and --drop]
+    #[arg(long, value_parser = parse_list)]
+    list: Option<DeadList>,
+    /// Puts the entry with this id back into the list, to be claimed next
+    #[arg(long, value_name = "ID", conflicts_with = "drop")]
+    put_back: Option<String>,
+    /// Removes the entry with this id
+    #[arg(long, value_name = "ID")]
+    drop: Option<String>,
+}
+
+fn parse_list(text: &str) -> Result<DeadList, String> {
+    let found = DeadList::ALL.into_iter().find(|list| list.as_str() == text);
+    found.ok_or_else(|| format!("'{text}' is none of producers, people and outbox"))
+}
+
+/// Shows the dead lists, or does what the options ask for.
+///
+/// # Errors
+/// When Redis is away or refuses, or there is no such entry.
+pub async fn dead(options: DeadOptions) -> anyhow::Result<()> {
+    let DeadOptions { redis_url, namespace, list, put_back, drop } = options;
+    let broker = Broker::redis(&redis_url, namespace.unwrap_or_default())?;
+    let one = list.unwrap_or_default();
+    let (done, id) = match (put_back, drop) {
+        (Some(id), _) => (broker.put_back(one, &id).await?, id),
+        (None, Some(id)) => (broker.drop_dead(one, &id).await?, id),
+        (None, None) => {
+            for list in DeadList::ALL.into_iter().filter(|one| list.is_none_or(|list| list == *one)) {
+                show(list, &broker.dead(list).await?)?;
+            }
+            return Ok(());
+        }
+    };
+    if !done {
+        bail!("the dead list {} has no entry {id}: `bff dead --list {0}` shows it", one.as_str());
+    }
+    Ok(())
+}
+
+fn show(list: DeadList, entries: &[Dead]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}: {} entries", list.as_str(), entries.len())?;
+    for Dead { id, reason, detail, claimed_by, size, raw } in entries {
+        writeln!(out, "{id} {reason} {size} bytes, claimed by {claimed_by}: {}", detail.escape_debug())?;
+        let shown = String::from_utf8_lossy(&raw[..raw.len().min(SHOWN_BYTES)]);
+        writeln!(out, "  {}{}", shown.escape_debug(), if raw.len() > SHOWN_BYTES { "…" } else { "" })?;
+    }
+    Ok(())
+}

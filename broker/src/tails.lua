@@ -1,0 +1,8 @@
+-- The end of the sequence, and the last position of each of several histories, in one atomic step: what a listener has
+-- missed of an audience is what lies between the last entry that it received and this. After sequence.lua.
+--
+-- KEYS  1 sequence  2… histories
+
+local tails = {}
+for i = 2, #KEYS do tails[i - 1] = tail_of(KEYS[i]) or '' end
+return { epoch, last, tails }

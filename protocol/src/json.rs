@@ -1,0 +1,113 @@
+//! What counts as JSON, decided once for every way in. JSON leaves room: half of a surrogate pair, numbers that no program
+//! can hold, any depth. Readers that differ there let an entry through at one place and lose it at the next.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// Checks that every program on the way reads a text alike (as I-JSON, RFC 7493, asks): valid JSON, no half of a surrogate
+/// pair, numbers within those of a double, and at most 128 levels, where serde_json stops reading.
+///
+/// # Errors
+/// The first fault, in words.
+pub fn check_json(text: &str) -> Result<(), String> {
+    serde_json::from_str::<Checked>(text).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// A text without the byte order mark that Windows puts in front of one.
+#[must_use]
+pub fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Any JSON, read to its leaves and forgotten.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Checked;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_unit<E>(self) -> Result<Checked, E> {
+                Ok(Checked)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+                Ok(Checked)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+                Ok(Checked)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+                Ok(Checked)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+                Ok(Checked)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+                Ok(Checked)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Checked, A::Error> {
+                while values.next_element::<Checked>()?.is_some() {}
+                Ok(Checked)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Checked, A::Error> {
+                while fields.next_entry::<Checked, Checked>()?.is_some() {}
+                Ok(Checked)
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_programs_read_alike_is_taken() {
+        for text in [
+            r#"{"a":[1.10,9007199254740993,-0,1e308,[],{},null,true,"\ud83d\ude00 \u0000"]}"#,
+            "123456789012345678901234567890",
+            &format!("{}{}", "[".repeat(126), "]".repeat(126)),
+        ] {
+            assert_eq!(check_json(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_programs_disagree_on_is_refused() {
+        for text in [
+            r#"{"data":"\ud83c"}"#,
+            r#"{"\udf00":1}"#,
+            "1e400",
+            &"9".repeat(400),
+            "NaN",
+            "Infinity",
+            "0x10",
+            "01",
+            "1.",
+            "[1,]",
+            "{'a':1}",
+            "\"a\u{1}\"",
+            "",
+            "1 2",
+            &format!("{}{}", "[".repeat(200), "]".repeat(200)),
+        ] {
+            assert!(check_json(text).is_err(), "{text}");
+        }
+    }
+}

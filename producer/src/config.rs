@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use carillon_broker::Names;
 use carillon_protocol::Audience;
 use carillon_service::parse_duration;
 use clap::builder::FalseyValueParser;
@@ -18,6 +19,9 @@ pub struct Options {
         help = "redis://[user:password@]host[:port][/db], or rediss:// for TLS"
     )]
     pub redis_url: String,
+    /// In front of all names in Redis, as the replicas have it
+    #[arg(long, env, value_parser = Names::in_namespace)]
+    pub namespace: Option<Names>,
     /// Push the lines of standard input: each a JSON notification, or a plain text; blank ones are passed over
     #[arg(long, env, value_parser = FalseyValueParser::new(), conflicts_with = "count")]
     pub stdin: bool,

@@ -1,22 +1,49 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
-use carillon_protocol::{Audience, Notification, Severity, format_timestamp, ready_to_push};
+use carillon_protocol::{Audience, Notification, Severity, format_timestamp, ready_to_push, without_bom};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+/// What made-up notifications tell, by the turns of [`Severity::ALL`]; `#` is the number.
+const STORIES: [[(&str, &str); 3]; 4] = [
+    [
+        ("Order # was placed", "Two items, to be picked up on Saturday morning."),
+        ("Ticket # is yours", "A customer asks about the invoice of last month."),
+        ("Backup # has started", "It copies what has changed since yesterday."),
+    ],
+    [
+        ("Order # was delivered", "It was handed over at the front desk."),
+        ("Build # passed", "All checks are green, and it can be released."),
+        ("Backup # is complete", "It was read back and compared."),
+    ],
+    [
+        ("Order # is running late", "The courier expects to be there 20 minutes later."),
+        ("Build # is slow", "It has taken twice as long as the one before."),
+        ("Backup # needs more room", "The disk will be full in about two days."),
+    ],
+    [
+        ("Payment # was declined", "The bank asks the customer for another card."),
+        ("Build # failed", "One test of the sign-in page did not pass."),
+        ("Backup # was interrupted", "The connection broke; it starts again in five minutes."),
+    ],
+];
 
 /// The made-up notification `number`, counted from 1. Severities take turns, so that a viewer looks alive.
 pub(crate) fn made_up(number: u64, to: &Audience) -> Notification {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let created_at = format_timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
-    let turn = usize::try_from(number.saturating_sub(1) % Severity::ALL.len() as u64).unwrap_or_default();
+    let round =
+        usize::try_from(number.saturating_sub(1) % STORIES.as_flattened().len() as u64).unwrap_or_default();
+    let (turn, story) = (round % STORIES.len(), round / STORIES.len());
+    let (title, body) = STORIES[turn][story];
     Notification {
         id: new_id(),
-        title: format!("Notification {number}"),
+        title: title.replace('#', &number.to_string()),
         severity: Severity::ALL[turn],
         to: to.clone(),
-        created_at: created_at.clone(),
-        ..Notification::text(format!("Notification at {created_at}"))
+        created_at,
+        ..Notification::text(body)
     }
 }
 
@@ -26,6 +53,7 @@ pub(crate) fn made_up(number: u64, to: &Audience) -> Notification {
 /// # Errors
 /// Everything that is wrong with the line, in one.
 pub(crate) fn from_line(line: &str, to: &Audience) -> Result<Vec<u8>, String> {
+    let line = without_bom(line);
     let json = if line.trim_ascii_start().starts_with('{') {
         addressed(line, to)
     } else {
@@ -78,6 +106,12 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_makes_no_text_of_json() {
+        let json = read("\u{feff}{\"id\":5,\"to\":{\"user\":42},\"body\":\"for one\"}", "everyone");
+        assert_eq!((json.body.as_str(), json.to), ("for one", Audience::User("42".into())));
+    }
+
+    #[test]
     fn what_a_line_says_itself_stays_as_it_is() {
         for line in [
             r#"{"id":"own","to":{"user":"7"},"body":"b","data":1.10}"#,
@@ -95,7 +129,7 @@ mod tests {
             ("{}".to_owned(), "body: a notification needs a title or a body"),
             (r#"{"body":7,"severity":"loud"}"#.to_owned(), "body: "),
             (r#"{"body":7,"severity":"loud"}"#.to_owned(), "; severity: 'loud' is none of"),
-            ("{nonsense".to_owned(), "not a notification"),
+            ("{nonsense".to_owned(), "not JSON"),
             ("x".repeat(4_001), "body: at most 4000 characters, this has 4001"),
             (
                 format!(r#"{{"body":"b","data":"{}"}}"#, "x".repeat(65_510)),
@@ -114,13 +148,16 @@ mod tests {
                 let one = made_up(number, &Audience::Session("s".into()));
                 let json = serde_json::to_string(&one).unwrap();
                 let read = Notification::check(&json).unwrap();
-                assert_eq!(read.title, format!("Notification {number}"));
-                assert_eq!(read.body, format!("Notification at {}", read.created_at));
+                assert!(read.title.contains(&format!(" {number} ")), "{}", read.title);
+                assert!(!read.body.is_empty() && !read.body.contains('#'));
                 assert_eq!(read.to, Audience::Session("s".into()));
                 read.severity
             })
             .collect();
         assert_eq!(severities[..4], Severity::ALL);
         assert_eq!(severities[4], Severity::Info);
+        let titles: std::collections::BTreeSet<_> =
+            (1..=12).map(|number| made_up(number, &Audience::Everyone).title).collect();
+        assert_eq!(titles.len(), 12);
     }
 }

@@ -35,7 +35,7 @@ pub async fn run(broker: &Broker, config: &Config, stop: &CancellationToken) -> 
             break;
         }
         pushed += 1;
-        tracing::info!(notification.id, notification.title, "pushed");
+        tracing::info!(number = pushed, notification.id, notification.title, "pushed");
     }
     tracing::info!(pushed, "done");
     Ok(())

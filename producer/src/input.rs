@@ -65,6 +65,10 @@ fn text(mut line: Vec<u8>) -> Result<String, String> {
     if line.len() > ENTRY_MAX_BYTES {
         return Err(format!("longer than {ENTRY_MAX_BYTES} bytes"));
     }
+    // What Windows shells write where they are not told otherwise.
+    if line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]) || line.contains(&0) {
+        return Err("UTF-16, or bytes of 0: write it as UTF-8".to_owned());
+    }
     String::from_utf8(line).map_err(|error| format!("not UTF-8: {}", error.utf8_error()))
 }
 
@@ -103,6 +107,14 @@ mod tests {
         assert_eq!(lines[1..3], [too_long.clone(), too_long]);
         assert!(lines[3].as_ref().unwrap_err().starts_with("not UTF-8: "));
         assert_eq!(lines[4..], [Ok("last".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn utf_16_is_named() {
+        let utf_16: Vec<u8> = "\u{feff}{}\r\n{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for line in lines(&utf_16).await {
+            assert!(line.as_ref().unwrap_err().contains("UTF-16"), "{line:?}");
+        }
     }
 
     #[tokio::test]

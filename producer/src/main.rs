@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use carillon_broker::{Broker, Names};
+use carillon_broker::Broker;
 use carillon_producer::{Options, push_lines};
 use carillon_service::{init_logs, run, stop_on_signals};
 use clap::Parser;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     run(async move {
         init_logs();
         let stop = stop_on_signals();
-        let broker = Broker::redis(&options.redis_url, Names::default())?;
+        let broker = Broker::redis(&options.redis_url, options.namespace.clone().unwrap_or_default())?;
         if options.stdin {
             push_lines(&broker, &options.config.to, tokio::io::stdin(), &stop).await
         } else {

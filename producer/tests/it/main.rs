@@ -42,6 +42,8 @@ fn bodies(notifications: &[Notification]) -> Vec<&str> {
     notifications.iter().map(|one| one.body.as_str()).collect()
 }
 
-fn titles(notifications: &[Notification]) -> Vec<&str> {
-    notifications.iter().map(|one| one.title.as_str()).collect()
+/// The numbers in the titles of made-up notifications.
+fn numbers(notifications: &[Notification]) -> Vec<u64> {
+    let number = |title: &str| title.split(' ').find_map(|word| word.parse().ok());
+    notifications.iter().map(|one| number(&one.title).expect(&one.title)).collect()
 }

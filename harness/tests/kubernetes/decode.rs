@@ -39,6 +39,10 @@ fn decode(object: &Value) -> Vec<String> {
         ("networking.k8s.io/v1", "Ingress") => round_trip::<Ingress>(object),
         ("gateway.networking.k8s.io/v1", "Gateway") => round_trip::<Custom<gateway::Gateway>>(object),
         ("gateway.networking.k8s.io/v1", "HTTPRoute") => round_trip::<Custom<gateway::HttpRoute>>(object),
+        ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy") => {
+            round_trip::<Custom<envoy::BackendTrafficPolicy>>(object)
+        }
+        ("gateway.envoyproxy.io/v1alpha1", "EnvoyProxy") => round_trip::<Custom<envoy::EnvoyProxy>>(object),
         (version, kind) => vec![format!("{version} has no {kind} here")],
     }
 }
@@ -89,7 +93,7 @@ struct Custom<Spec> {
     spec: Spec,
 }
 
-/// The Gateway API 1.6, experimental channel, as far as it is used here.
+/// The Gateway API 1.2 to 1.7 as far as it is used here: only what its standard channel has.
 mod gateway {
     use serde::{Deserialize, Serialize};
 
@@ -97,7 +101,22 @@ mod gateway {
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     pub(super) struct Gateway {
         gateway_class_name: String,
+        infrastructure: Infrastructure,
         listeners: Vec<Listener>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Infrastructure {
+        parameters_ref: ParametersRef,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct ParametersRef {
+        group: String,
+        kind: String,
+        name: String,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -106,6 +125,10 @@ mod gateway {
         name: String,
         protocol: Protocol,
         port: u16,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hostname: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<Tls>,
         allowed_routes: AllowedRoutes,
     }
 
@@ -113,6 +136,25 @@ mod gateway {
     #[serde(rename_all = "UPPERCASE")]
     enum Protocol {
         Http,
+        Https,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Tls {
+        mode: TlsMode,
+        certificate_refs: Vec<CertificateRef>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum TlsMode {
+        Terminate,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct CertificateRef {
+        name: String,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -149,10 +191,12 @@ mod gateway {
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     struct Rule {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         matches: Vec<Match>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        filters: Vec<Filter>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         backend_refs: Vec<BackendRef>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        session_persistence: Option<SessionPersistence>,
         #[serde(skip_serializing_if = "Option::is_none")]
         timeouts: Option<Timeouts>,
     }
@@ -177,6 +221,25 @@ mod gateway {
     }
 
     #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Filter {
+        r#type: FilterType,
+        request_redirect: RequestRedirect,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum FilterType {
+        RequestRedirect,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct RequestRedirect {
+        scheme: String,
+        status_code: u16,
+    }
+
+    #[derive(Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct BackendRef {
         name: String,
@@ -185,32 +248,163 @@ mod gateway {
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct SessionPersistence {
-        session_name: String,
-        r#type: SessionPersistenceType,
-        cookie_config: CookieConfig,
+    struct Timeouts {
+        request: String,
+        backend_request: String,
+    }
+}
+
+/// Envoy Gateway 1.2 to 1.9 as far as it is used here.
+mod envoy {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub(super) struct BackendTrafficPolicy {
+        target_refs: Vec<TargetRef>,
+        load_balancer: LoadBalancer,
+        retry: Retry,
     }
 
     #[derive(Serialize, Deserialize)]
-    enum SessionPersistenceType {
+    #[serde(deny_unknown_fields)]
+    struct TargetRef {
+        group: String,
+        kind: String,
+        name: String,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct LoadBalancer {
+        r#type: LoadBalancerType,
+        consistent_hash: ConsistentHash,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum LoadBalancerType {
+        ConsistentHash,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct ConsistentHash {
+        r#type: ConsistentHashType,
+        cookie: Cookie,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum ConsistentHashType {
         Cookie,
     }
 
     #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct CookieConfig {
-        lifetime_type: LifetimeType,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    enum LifetimeType {
-        Session,
+    #[serde(deny_unknown_fields)]
+    struct Cookie {
+        name: String,
+        ttl: String,
+        attributes: BTreeMap<String, String>,
     }
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Timeouts {
-        request: String,
-        backend_request: String,
+    struct Retry {
+        num_retries: u32,
+        retry_on: RetryOn,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct RetryOn {
+        triggers: Vec<Trigger>,
+    }
+
+    /// Only what has not reached a replica is sent again.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Trigger {
+        ConnectFailure,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct EnvoyProxy {
+        provider: Provider,
+        telemetry: Telemetry,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Provider {
+        r#type: ProviderType,
+        kubernetes: Kubernetes,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum ProviderType {
+        Kubernetes,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Kubernetes {
+        envoy_service: EnvoyService,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct EnvoyService {
+        external_traffic_policy: String,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Telemetry {
+        access_log: AccessLog,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct AccessLog {
+        settings: Vec<Setting>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Setting {
+        format: Format,
+        sinks: Vec<Sink>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Format {
+        r#type: FormatType,
+        text: String,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum FormatType {
+        Text,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sink {
+        r#type: SinkType,
+        file: File,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum SinkType {
+        File,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        path: String,
     }
 }

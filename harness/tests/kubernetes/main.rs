@@ -2,10 +2,14 @@
 //! rendered overlay, and `broken` breaks each of them on purpose.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod bench;
 mod broken;
 mod cluster;
 mod decode;
+mod deploy;
 mod doors;
+mod envoy;
+mod gateway;
 mod pods;
 mod redis;
 mod render;

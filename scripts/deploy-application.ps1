@@ -98,7 +98,7 @@ function Get-Phase {
     Invoke-Program 'kubectl' @('get', 'namespace', $namespace, '--ignore-not-found', '--output', 'jsonpath={.status.phase}')
 }
 
-# Makes a Secret with a password of 256 random bits where there is none.
+# Makes a Secret with a password of 256 random bits where it is missing.
 function Add-Password([string]$Name) {
     if (Get-ObjectName 'secret' $Name) {
         Write-Output "$Name is kept as it is"
@@ -124,7 +124,7 @@ function Add-Password([string]$Name) {
 }
 
 # A pod reads its Secrets when it starts. Their versions in the description of the pods make a changed Secret
-# start them anew.
+# restart them.
 function Add-Description([string]$Kind, [string]$Name, [string[]]$Secrets) {
     $versions = foreach ($secret in $Secrets) {
         Invoke-Here @('get', 'secret', $secret, '--ignore-not-found', '--output', 'jsonpath={.metadata.name}={.metadata.uid}/{.metadata.resourceVersion} ')
@@ -149,7 +149,7 @@ function Get-Generations {
     Invoke-Here @('get', 'deployments,statefulsets', '--selector', 'app.kubernetes.io/part-of=carillon', '--output', 'jsonpath={range .items[*]}{.kind}/{.metadata.name}={.metadata.generation} {end}')
 }
 
-# What is known about a deployment that does not come up.
+# Prints the state of a deployment that is not ready in time.
 function Write-State {
     Write-Output '==> Pods'
     Invoke-Here @('get', 'pods', '--output', 'wide')
@@ -200,7 +200,7 @@ try {
         throw '-HostName is for a tls component: give one of them too'
     }
 
-    Write-Output '==> Look at the cluster'
+    Write-Output '==> Check the cluster'
     $version = (Invoke-Program 'kubectl' @('get', '--raw', '/version')) -join "`n"
     if ($version -notmatch '"minor": *"(\d+)' -or [int]$Matches[1] -lt $minorMin) {
         throw "the cluster is older than Kubernetes 1.$minorMin. Nothing was applied"
@@ -271,7 +271,7 @@ try {
         }
         catch {
             Write-State
-            throw "$workload does not come up"
+            throw "$workload is not ready"
         }
     }
 
@@ -313,8 +313,8 @@ try {
     Write-Output "Remove it, its passwords and all its data by`n    kubectl delete namespace $namespace"
     if ($before -eq $after -and -not $pinned) {
         Write-Output ''
-        Write-Output "No pod was started anew: they run $Tag already. Where $Tag was pushed again, nodes keep the image that they had."
-        Write-Output 'Push it under another tag, or run this where build-and-push-containers.ps1 was run, which keeps digests.'
+        Write-Output "No pod was restarted: all run $Tag already. If $Tag was pushed again, nodes keep the earlier image. Push it under"
+        Write-Output 'another tag, or run this where build-and-push-containers.ps1 was run, which keeps digests.'
     }
 }
 finally {

@@ -43,7 +43,7 @@ step() {
   printf '==> %s\n' "$1"
 }
 
-# --- What is asked for --------------------------------------------------------------------------
+# --- Arguments ----------------------------------------------------------------------------------
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 overlay=${OVERLAY:-traefik}
@@ -93,8 +93,8 @@ command -v kubectl >/dev/null || fail "kubectl is not installed"
 # All that is generated is in .generated, which git does not see; k8s/ stays as it is.
 application=.generated/application.yaml
 
-# The digest of a pushed image, where the build script was run here: a tag can come to mean another image, and
-# nodes keep the one that they have.
+# The digest of a pushed image, where the build script was run here. A tag can be pushed again with another
+# image, and nodes keep the image that they have.
 digest() {
   local line image="$registry/$1:$tag@"
   [[ -f .images/$tag ]] || return 0
@@ -140,7 +140,7 @@ elif [[ -n $host ]] && ! grep -q "$host" "$application"; then
   fail "--host is for a tls component: give one of them too" 2
 fi
 
-# --- Look before anything is applied ------------------------------------------------------------
+# --- Check the cluster before anything is applied -----------------------------------------------
 
 exists() {
   kubectl "${in_namespace[@]}" get "$1" "$2" --ignore-not-found --output name
@@ -153,7 +153,7 @@ need() {
   [[ -n $found ]] || fail "the cluster has no $1 $2. Nothing was applied: $3"
 }
 
-step "Look at the cluster"
+step "Check the cluster"
 minor=$(kubectl get --raw /version | sed -n 's/.*"minor": *"\([0-9]*\).*/\1/p')
 ((${minor:-0} >= minor_min)) || fail "the cluster is older than Kubernetes 1.$minor_min. Nothing was applied"
 served=$(kubectl api-versions)
@@ -185,7 +185,7 @@ step "Namespace $namespace"
 phase() {
   kubectl get namespace "$namespace" --ignore-not-found --output 'jsonpath={.status.phase}'
 }
-# What is put into a namespace that is being deleted is deleted with it.
+# Objects in a namespace that is being deleted are deleted with it.
 state=$(phase)
 if [[ $state == Terminating ]]; then
   printf 'it is being deleted: waiting until it is gone\n'
@@ -199,7 +199,7 @@ if [[ -n $state ]]; then
 fi
 kubectl apply --filename k8s/base/namespace.yaml
 
-# Makes a Secret with a password of 256 random bits where there is none.
+# Makes a Secret with a password of 256 random bits where it is missing.
 password() {
   local found password
   found=$(exists secret "$1")
@@ -233,7 +233,7 @@ if grep -q '^kind: StatefulSet$' "$application"; then
 fi
 
 # A pod reads its Secrets when it starts. Their versions in the description of the pods make a changed Secret
-# start them anew: without it Redis would keep a password that nobody knows any more.
+# restart them: otherwise Redis would keep the password of a Secret that was lost.
 versions() {
   local name
   for name in "$@"; do
@@ -276,7 +276,7 @@ render
 # --- Apply --------------------------------------------------------------------------------------
 
 step "Apply"
-# The whole of it is tried first: half a deployment would be harder to understand than none.
+# All of it as a dry run first: half a deployment would be harder to repair than none.
 if ! kubectl apply --dry-run=server --filename "$application" >/dev/null; then
   fail "the cluster refuses it, and nothing was applied. Kubernetes changes neither the volume nor the policy of a
 StatefulSet; where it is that of Redis, delete it without its pod, and run this again:
@@ -292,8 +292,8 @@ after=$(generations)
 
 # --- Wait ---------------------------------------------------------------------------------------
 
-# What is known about a deployment that does not come up.
-tell() {
+# Prints the state of a deployment that is not ready in time.
+report() {
   printf '\n==> Pods\n'
   kubectl "${in_namespace[@]}" get pods --output wide || true
   printf '\n==> Latest events\n'
@@ -306,8 +306,8 @@ wanted=$(kubectl get --filename "$application" --output name)
 for workload in $(grep '^statefulset\.apps/' <<<"$wanted" || true) $(grep '^deployment\.apps/' <<<"$wanted"); do
   kubectl "${in_namespace[@]}" rollout status "$workload" --timeout=5m || {
     code=$?
-    tell >&2
-    fail "$workload does not come up" "$code"
+    report >&2
+    fail "$workload is not ready" "$code"
   }
 done
 
@@ -327,7 +327,7 @@ accepted() {
     sleep 2
   done
   kubectl "${in_namespace[@]}" get "$1" --output 'jsonpath={.status}{"\n"}' >&2 || true
-  fail "$1 is not accepted: ${found:-no controller has looked at it}"
+  fail "$1 is not accepted: ${found:-no controller has written a status}"
 }
 
 if grep -q '^gateway\.' <<<"$wanted"; then
@@ -380,7 +380,7 @@ END
 if [[ $before == "$after" && -z $pinned ]]; then
   cat <<END
 
-No pod was started anew: they run $tag already. Where $tag was pushed again, nodes keep the image that they had.
-Push it under another tag, or run this where scripts/build-and-push-containers.sh was run, which keeps digests.
+No pod was restarted: all run $tag already. If $tag was pushed again, nodes keep the earlier image. Push it under
+another tag, or run this where scripts/build-and-push-containers.sh was run, which keeps digests.
 END
 fi

@@ -173,14 +173,14 @@ fn redis_starts_as_in_kubernetes_and_each_program_is_a_user_of_its_own() {
     let checked: Vec<_> =
         start.lines().filter_map(|line| line.strip_prefix("check ")?.split(' ').next()).collect();
     let given: BTreeSet<_> = redis["environment"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(given, checked.into_iter().collect(), "the passwords that the start asks for");
+    assert_eq!(given, checked.into_iter().collect(), "the passwords that the start needs");
     for (name, password) in [("producer", "PRODUCER_PASSWORD"), ("bff", "BFF_PASSWORD")] {
         let known = redis["environment"][password].as_str().unwrap();
         assert_eq!(services[name]["environment"]["REDIS_URL"], format!("redis://{name}:{known}@redis:6379"));
     }
 }
 
-/// What opens something to anybody is on where nobody but this machine comes in.
+/// Options that give rights to anybody are on only where the door is on the loopback address.
 #[test]
 fn what_anybody_may_do_is_off_where_other_machines_come_in() {
     let services = services();
@@ -188,7 +188,7 @@ fn what_anybody_may_do_is_off_where_other_machines_come_in() {
     for name in ["ALLOW_PUBLISH", "ALLOW_ANONYMOUS_MESSAGES", "API_KEY", "JWT_SECRET"] {
         assert_eq!(environment[name], format!("${{{name}:-}}"), "{name} is off");
     }
-    assert!(environment["DEMO_SIGN_IN"].is_null(), "nobody signs in as anybody");
+    assert!(environment["DEMO_SIGN_IN"].is_null(), "demo sign-in is off");
     assert_eq!(environment["BIND"], DOOR.replace(":${PORT:-8080}:8080", ""), "the address of the door");
     let passed_on = environment.as_object().unwrap().iter().filter(|(_, value)| value.is_null());
     assert_eq!(passed_on.map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ALLOW_JOBS", "PEOPLE_SEND"]);
@@ -207,7 +207,7 @@ fn what_anybody_may_do_is_off_where_other_machines_come_in() {
     }
 }
 
-/// A folder with a program that says what it was given.
+/// A folder with a program that prints its environment.
 fn stand_in(name: &str, text: &str) -> TempDir {
     let bin = tempfile::tempdir().unwrap();
     let path = bin.path().join(name);
@@ -216,7 +216,7 @@ fn stand_in(name: &str, text: &str) -> TempDir {
     bin
 }
 
-/// What an entry point says in an environment of its own.
+/// What an entry point prints in an environment of its own.
 fn run(words: &[String], arguments: &[&str], bin: &TempDir, env: &[(&str, &str)]) -> String {
     let path = format!("{}:/usr/bin:/bin", bin.path().display());
     let mut command = Command::new(&words[0]);
@@ -253,8 +253,11 @@ fn each_starts_when_what_it_needs_is_healthy_and_has_time_to_end() {
     assert!(grace > 10, "a replica ends within ten seconds");
     assert_eq!(bff["healthcheck"]["test"], json!(["CMD", "bff", "check"]));
     let hops = &bff["environment"]["TRUSTED_PROXY_HOPS"];
-    assert_eq!(hops, "${TRUSTED_PROXY_HOPS:-1}", "whoever comes through the front door counts as one client");
-    assert!(bff["environment"]["TRUSTED_PROXIES"].is_null(), "a client on such a network may name another");
+    assert_eq!(hops, "${TRUSTED_PROXY_HOPS:-1}", "all clients of the front door count as one");
+    assert!(
+        bff["environment"]["TRUSTED_PROXIES"].is_null(),
+        "a client on such a network can forge its address"
+    );
     assert_eq!(services["frontend"]["environment"]["TRUSTED_PROXIES"], "${TRUSTED_PROXIES:-}");
 }
 

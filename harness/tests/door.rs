@@ -1,4 +1,4 @@
-//! What `frontend/Caddyfile` promises, on a real Caddy before something that only answers.
+//! What `frontend/Caddyfile` promises, on a real Caddy in front of a stub of a replica.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,9 +11,9 @@ use tokio_util::task::TaskTracker;
 
 /// In front of the value of the cookie that holds a browser to its replica.
 const COOKIE: &str = "REALTIMESERVERID=";
-/// A replica that says nothing of its own about what may be done with an answer.
+/// An answer without headers of its own.
 const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
-/// One that does, and takes the cookie back as a draining one does.
+/// An answer with headers of its own, which expires the cookie as a draining replica does.
 const OUTSPOKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\ncache-control: private\r\n\
     x-content-type-options: nosniff\r\nset-cookie: REALTIMESERVERID=; Path=/; Max-Age=0\r\n\r\n{}";
 
@@ -70,7 +70,7 @@ impl Door {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cookie_tells_nobody_the_address_of_a_replica_and_no_script_reads_it() {
+async fn the_cookie_hides_the_address_of_a_replica_and_is_hidden_from_scripts() {
     let mut values = vec![];
     for env in [&[][..], &[("COOKIE_SECRET", "one")], &[("COOKIE_SECRET", "two")]] {
         let door = Door::before(PLAIN, env).await;
@@ -83,7 +83,7 @@ async fn the_cookie_tells_nobody_the_address_of_a_replica_and_no_script_reads_it
         let secure = door.header("/api/notifications", "x-forwarded-proto: https\r\n", "set-cookie").await;
         assert_eq!(secure, [format!("{cookie}; Secure")]);
     }
-    // Without a key anybody can compute the value, and so tries addresses until one fits.
+    // Without the key the address of a replica is found by trying addresses.
     assert!(values.iter().all(|(value, computed)| value == computed), "{values:?}");
 }
 
@@ -95,7 +95,7 @@ fn hash(secret: &str, replica: SocketAddr) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_not_stored_or_guessed_at_and_what_a_replica_says_itself_stays() {
+async fn answers_are_neither_stored_nor_sniffed_and_headers_of_a_replica_stay() {
     let door = Door::before(PLAIN, &[]).await;
     assert_eq!(door.header("/api/users/ann/state?token=x", "", "cache-control").await, ["no-store"]);
     assert_eq!(door.header("/api/notifications", "", "x-content-type-options").await, ["nosniff"]);
@@ -108,7 +108,7 @@ async fn an_answer_is_not_stored_or_guessed_at_and_what_a_replica_says_itself_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_reaches_its_own_host_alone_and_asks_for_https_where_it_came_by_it() {
+async fn the_page_connects_to_its_own_host_only_and_hsts_is_sent_over_https_only() {
     let door = Door::before(PLAIN, &[]).await;
     let policies = door.header("/", "", "content-security-policy").await;
     let words: Vec<_> = policies[0].split("; ").collect();
@@ -123,7 +123,7 @@ async fn the_page_reaches_its_own_host_alone_and_asks_for_https_where_it_came_by
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_proxy_that_is_named_says_whose_requests_it_hands_on() {
+async fn only_a_named_proxy_may_forward_an_address() {
     let forwarded = "x-forwarded-for: 203.0.113.9\r\n";
     let mut door = Door::before(PLAIN, &[]).await;
     door.get("/api/notifications", forwarded).await;

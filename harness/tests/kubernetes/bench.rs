@@ -11,12 +11,12 @@ use crate::render::{copy, root};
 pub(crate) const BUILD: &str = "scripts/build-and-push-containers.sh";
 pub(crate) const DEPLOY: &str = "scripts/deploy-application.sh";
 pub(crate) const REGISTRY: &str = "registry.test/team";
-/// In front of whatever is asked in the namespace.
+/// The start of each command in the namespace.
 pub(crate) const IN_NAMESPACE: &str = "kubectl --namespace realtime-microservices";
 /// The end of a deployment that went well, and of no other.
 pub(crate) const RUNS: &str = "Carillon runs.";
-/// Writes down how it was called, fails when it is told to, and says what the real one would: what is in the
-/// file that is named for the question, where there is one.
+/// Records its calls, fails when a variable names the call, and prints what the real program would print, or the
+/// content of the file for that question, where there is one.
 const STAND_IN: &str = r#"#!/bin/sh
 called="$(basename "$0") $*"
 printf '%s\n' "$called" >>"$STATE/calls"
@@ -64,7 +64,7 @@ pub(crate) struct Bench {
 /// How a script ended.
 pub(crate) struct Outcome {
     pub(crate) code: i32,
-    pub(crate) said: String,
+    pub(crate) printed: String,
     pub(crate) calls: Vec<String>,
 }
 
@@ -74,12 +74,12 @@ impl Outcome {
         self.calls.iter().any(|call| call.starts_with(start))
     }
 
-    /// It failed before anything but the namespace and the passwords was there, and says why.
+    /// It failed before it applied anything but the namespace and the passwords, and printed the reason.
     pub(crate) fn refused(&self, why: &str) {
-        assert_ne!(self.code, 0, "{why}: {}", self.said);
-        assert!(self.said.contains(why), "not '{why}' but {}", self.said);
+        assert_ne!(self.code, 0, "{why}: {}", self.printed);
+        assert!(self.printed.contains(why), "not '{why}' but {}", self.printed);
         assert!(!self.called("kubectl apply --filename .generated"), "{why}: {:?}", self.calls);
-        assert!(!self.said.contains(RUNS), "{why}: {}", self.said);
+        assert!(!self.printed.contains(RUNS), "{why}: {}", self.printed);
     }
 }
 
@@ -130,11 +130,11 @@ impl Bench {
             .envs(env.iter().copied())
             .output()
             .unwrap();
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         let calls = self.read("calls");
         Outcome {
             code: output.status.code().unwrap_or(-1),
-            said,
+            printed,
             calls: calls.lines().map(str::to_owned).collect(),
         }
     }

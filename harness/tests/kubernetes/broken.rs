@@ -94,16 +94,16 @@ fn breaks() -> Vec<Break> {
     on(traefik, bff, "container/lifecycle", Value::Null, "no sleep before the stop");
     on(traefik, bff, "pod/terminationGracePeriodSeconds", json!(15), "grace period ends");
     on(traefik, bff, "/spec/strategy/rollingUpdate/maxUnavailable", json!(1), "takes a replica before");
-    on(traefik, ("ConfigMap", "bff"), "/data/TRUSTED_PROXY_HOPS", Value::Null, "counts as one client");
-    on(traefik, ("ConfigMap", "bff"), "/data/TRUSTED_PROXIES", json!("10.0.0.0/8"), "may say whose requests");
+    on(traefik, ("ConfigMap", "bff"), "/data/TRUSTED_PROXY_HOPS", Value::Null, "count as one client");
+    on(traefik, ("ConfigMap", "bff"), "/data/TRUSTED_PROXIES", json!("10.0.0.0/8"), "can forge addresses");
     on(traefik, bff, "/spec/replicas", json!(3), "undoes what the autoscaler chose");
     on(traefik, ("HorizontalPodAutoscaler", "bff"), "/spec/minReplicas", json!(1), "fewer than three");
     on(traefik, ("HorizontalPodAutoscaler", "bff"), "/spec/scaleTargetRef/name", json!("gone"), "nothing for it to scale");
     on(traefik, ("PodDisruptionBudget", "bff"), "/spec/selector/matchLabels/app.kubernetes.io~1name", json!("gone"), "does not keep the pods");
 
     on(traefik, ("PodDisruptionBudget", "frontend"), "/metadata/name", json!("gone"), "frontend: the emptying of a node");
-    on(traefik, ("Ingress", "carillon"), "/metadata/labels", Value::Null, "it would stay when it is no longer wanted");
-    on(traefik, ("ConfigMap", "bff"), "/metadata/labels", Value::Null, "it would stay when it is no longer wanted");
+    on(traefik, ("Ingress", "carillon"), "/metadata/labels", Value::Null, "would never be deleted");
+    on(traefik, ("ConfigMap", "bff"), "/metadata/labels", Value::Null, "would never be deleted");
 
     on(traefik, bff, "/spec/selector/matchLabels/app.kubernetes.io~1name", json!("gone"), "does not find its own pods");
     on(traefik, redis, "/spec/serviceName", json!("gone"), "there is no Service for it");
@@ -125,24 +125,24 @@ fn breaks() -> Vec<Break> {
     on(traefik, ("ConfigMap", "redis"), "/data/redis.conf", json!("appendonly no"), "lacks 'appendonly yes'");
     on(traefik, ("ConfigMap", "redis"), "/data/redis.conf", json!("appendonly yes"), "lacks 'proto-max-bulk-len 1mb'");
     on(traefik, redis, "/spec/podManagementPolicy", Value::Null, "failed once stays so");
-    on(traefik, bff, "container/env/2/value", json!("redis://:$(REDIS_PASSWORD)@redis:6379"), "bff is no user of its own");
-    on(traefik, bff, "container/env/1/valueFrom/secretKeyRef/name", json!("redis"), "bff is no user of its own");
+    on(traefik, bff, "container/env/2/value", json!("redis://:$(REDIS_PASSWORD)@redis:6379"), "bff shares a user of Redis");
+    on(traefik, bff, "container/env/1/valueFrom/secretKeyRef/name", json!("redis"), "bff shares a user of Redis");
     on(traefik, ("NetworkPolicy", "dns"), "/spec/egress/0/to", Value::Null, "out to any address");
     on(traefik, redis, "/spec/volumeClaimTemplates", Value::Null, "Redis has no volume");
     on(traefik, redis, "container/livenessProbe", Value::Null, "Redis has no livenessProbe");
 
-    on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1session-cookie-name", json!("route"), "not told session-cookie-name");
-    on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1affinity", Value::Null, "not told affinity");
+    on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1session-cookie-name", json!("route"), "lacks session-cookie-name");
+    on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1affinity", Value::Null, "lacks affinity");
     on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1proxy-read-timeout", json!("20"), "not above the heartbeat");
-    on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1enable-access-log", Value::Null, "not told enable-access-log");
-    on(nginx, ("Ingress", "frontend"), "/metadata/annotations/nginx.ingress.kubernetes.io~1ssl-redirect", json!("true"), "not told ssl-redirect: false");
-    on(nginx, ("Ingress", "bff"), "/spec/ingressClassName", json!("haproxy"), "no front door that is known");
+    on(nginx, ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1enable-access-log", Value::Null, "lacks enable-access-log");
+    on(nginx, ("Ingress", "frontend"), "/metadata/annotations/nginx.ingress.kubernetes.io~1ssl-redirect", json!("true"), "lacks ssl-redirect: false");
+    on(nginx, ("Ingress", "bff"), "/spec/ingressClassName", json!("haproxy"), "unsupported class");
     on(nginx, ("Ingress", "bff"), "/spec/rules/0/http/paths/2", Value::Null, "has the routes");
     on(nginx, ("Ingress", "bff"), "/spec/rules/0/http/paths/7/pathType", json!("Exact"), "refuses \"/openapi.json\"");
     on(nginx, ("Ingress", "frontend"), "/spec/rules/0/http/paths/0/backend/service/port/name", json!("admin"), "nothing listens behind /");
     on(nginx, ("NetworkPolicy", "front-door"), "/spec/podSelector/matchExpressions/0/values", json!(["bff"]), "frontend does not take");
-    on(traefik, ("Service", "bff"), "/metadata/annotations", Value::Null, "Traefik is not told");
-    on(traefik, ("Service", "bff"), "/metadata/annotations/traefik.ingress.kubernetes.io~1service.sticky.cookie.path", json!("/"), "does not know sticky.cookie.path");
+    on(traefik, ("Service", "bff"), "/metadata/annotations", Value::Null, "Traefik lacks");
+    on(traefik, ("Service", "bff"), "/metadata/annotations/traefik.ingress.kubernetes.io~1service.sticky.cookie.path", json!("/"), "rejects sticky.cookie.path");
     on(traefik, ("Ingress", "carillon"), "/metadata/annotations/traefik.ingress.kubernetes.io~1router.entrypoints", json!("websecure"), "does not come in by web");
     on(gateway, ("HTTPRoute", "bff"), "/spec/rules/0/sessionPersistence", json!({ "type": "Cookie" }), "unknown field `sessionPersistence`");
     on(gateway, ("HTTPRoute", "bff"), "/spec/rules/0/timeouts/request", json!("15s"), "streams are ended");
@@ -159,9 +159,9 @@ fn breaks() -> Vec<Break> {
     on(gateway, ("EnvoyProxy", "carillon"), "/spec/provider/kubernetes/envoyService/externalTrafficPolicy", json!("Cluster"), "addresses of nodes");
     on("traefik tls-traefik", ("Ingress", "carillon"), "/spec/tls", Value::Null, "does not come in by web");
     on("traefik tls-traefik", ("Ingress", "carillon"), "/spec/rules/0/host", Value::Null, "no certificate for its host");
-    on("traefik tls-traefik", ("Service", "bff"), "/metadata/annotations/traefik.ingress.kubernetes.io~1service.sticky.cookie.secure", Value::Null, "not told service.sticky.cookie.secure");
+    on("traefik tls-traefik", ("Service", "bff"), "/metadata/annotations/traefik.ingress.kubernetes.io~1service.sticky.cookie.secure", Value::Null, "lacks service.sticky.cookie.secure");
     on("ingress-nginx tls-ingress-nginx", ("Ingress", "frontend"), "/spec/tls/0/hosts/0", json!("other.example.com"), "no certificate for its host");
-    on("ingress-nginx tls-ingress-nginx", ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1session-cookie-secure", Value::Null, "not told session-cookie-secure");
+    on("ingress-nginx tls-ingress-nginx", ("Ingress", "bff"), "/metadata/annotations/nginx.ingress.kubernetes.io~1session-cookie-secure", Value::Null, "lacks session-cookie-secure");
     let tls = "gateway-api tls-gateway-api";
     on(tls, ("HTTPRoute", "bff"), "/spec/parentRefs/0/sectionName", json!("http"), "reached by plain HTTP");
     on(tls, ("HTTPRoute", "redirect"), "/spec/rules/0/filters/0/requestRedirect/scheme", json!("http"), "not sent to HTTPS");

@@ -11,7 +11,7 @@ fn a_deployment_makes_a_password_for_each_user_of_redis_and_shows_it_to_nobody()
     let bench = Bench::new();
     let before = files(&bench.path("k8s"));
     let first = bench.deploy(&[]);
-    assert_eq!(first.code, 0, "{}", first.said);
+    assert_eq!(first.code, 0, "{}", first.printed);
     let users = ["redis", "redis-producer", "redis-bff"];
     let secrets = users.map(|name| bench.read(&format!("secret-{name}")));
     let passwords = secrets.each_ref().map(|secret| secret.trim_end().rsplit_once("password: ").unwrap().1);
@@ -60,16 +60,20 @@ fn a_deployment_makes_a_password_for_each_user_of_redis_and_shows_it_to_nobody()
     );
 
     let again = bench.deploy(&[]);
-    assert_eq!(again.code, 0, "{}", again.said);
+    assert_eq!(again.code, 0, "{}", again.printed);
     assert_eq!(users.map(|name| bench.read(&format!("secret-{name}"))), secrets, "a password was replaced");
     assert!(!again.called("kubectl create"), "{:?}", again.calls);
     assert_eq!(files(&bench.path("k8s")), before, "a tracked file was changed");
 
     for outcome in [&first, &again] {
-        let shown = format!("{}{}", outcome.said, outcome.calls.join("\n"));
+        let shown = format!("{}{}", outcome.printed, outcome.calls.join("\n"));
         assert!(!passwords.iter().any(|password| shown.contains(password)), "{shown}");
-        assert!(outcome.said.contains("port-forward service/frontend 8080:8080"), "{}", outcome.said);
-        assert!(outcome.said.contains("kubectl delete namespace realtime-microservices"), "{}", outcome.said);
+        assert!(outcome.printed.contains("port-forward service/frontend 8080:8080"), "{}", outcome.printed);
+        assert!(
+            outcome.printed.contains("kubectl delete namespace realtime-microservices"),
+            "{}",
+            outcome.printed
+        );
     }
     for (path, bytes) in files(&bench.path(".generated")) {
         let text = String::from_utf8_lossy(&bytes);
@@ -99,10 +103,10 @@ fn a_deployment_stops_at_the_first_command_that_fails() {
         "kubectl get --filename".to_owned(),
         format!("{IN_NAMESPACE} get deployments.apps"),
     ] {
-        let Outcome { code, said, calls } = Bench::new().run(DEPLOY, &[REGISTRY], &[("FAIL", &fail)]);
+        let Outcome { code, printed, calls } = Bench::new().run(DEPLOY, &[REGISTRY], &[("FAIL", &fail)]);
         assert_ne!(code, 0, "{fail}");
         assert!(calls.last().unwrap().starts_with(&fail), "{fail}: {calls:?}");
-        assert!(!said.contains(RUNS), "{fail}: {said}");
+        assert!(!printed.contains(RUNS), "{fail}: {printed}");
     }
 }
 
@@ -129,30 +133,34 @@ fn a_cluster_that_cannot_run_it_is_seen_before_anything_is_applied() {
     let host = ["--component", "tls-traefik", "--host", "chat.example.org"];
     bench.deploy(&host).refused("create secret tls carillon-tls");
     std::fs::write(bench.path("secret-carillon-tls"), "").unwrap();
-    let Outcome { code, said, .. } = bench.deploy(&host);
-    assert_eq!(code, 0, "{said}");
-    assert!(bench.read(".generated/application.yaml").contains("host: chat.example.org"), "{said}");
+    let Outcome { code, printed, .. } = bench.deploy(&host);
+    assert_eq!(code, 0, "{printed}");
+    assert!(bench.read(".generated/application.yaml").contains("host: chat.example.org"), "{printed}");
 }
 
 #[test]
 fn a_namespace_that_somebody_made_brings_no_warning_and_one_that_goes_is_waited_for() {
     let remembered = "kubectl apply set-last-applied --create-annotation --filename k8s/base/namespace.yaml";
     let outcome = Bench::with(&[("phase", "Active")]).deploy(&[]);
-    assert!(outcome.code == 0 && outcome.called(remembered), "{}", outcome.said);
+    assert!(outcome.code == 0 && outcome.called(remembered), "{}", outcome.printed);
     assert!(!Bench::new().deploy(&[]).called(remembered), "there is no namespace to write it to");
     let outcome = Bench::with(&[("phase", "Terminating")]).deploy(&[]);
-    assert!(outcome.called("kubectl wait --for=delete namespace/realtime-microservices"), "{}", outcome.said);
+    assert!(
+        outcome.called("kubectl wait --for=delete namespace/realtime-microservices"),
+        "{}",
+        outcome.printed
+    );
 }
 
 #[test]
 fn a_redis_elsewhere_needs_no_password_of_ours() {
     let bench = Bench::with(&[("rendered", ELSEWHERE), ("secret-external-redis", "")]);
     let outcome = bench.run(DEPLOY, &[REGISTRY, "1.0"], &[("OVERLAY", "external-redis")]);
-    assert_eq!(outcome.code, 0, "{}", outcome.said);
+    assert_eq!(outcome.code, 0, "{}", outcome.printed);
     assert!(!outcome.called("kubectl create"), "{:?}", outcome.calls);
 }
 
-/// A pod has its Secrets since its start, so one that was lost and made again is none that Redis knows.
+/// A pod reads its Secrets when it starts: after a lost one was made again, Redis still has the old password.
 #[test]
 fn a_secret_that_has_changed_starts_the_pods_that_use_it_anew() {
     let bench = Bench::new();
@@ -180,9 +188,9 @@ fn what_does_not_come_up_is_shown_with_its_pods_and_events() {
     for workload in ["statefulset.apps/redis", "deployment.apps/bff"] {
         let fail = format!("{IN_NAMESPACE} rollout status {workload}");
         let outcome = Bench::new().run(DEPLOY, &[REGISTRY], &[("FAIL", &fail)]);
-        assert_eq!(outcome.code, 7, "{}", outcome.said);
-        assert!(outcome.said.contains(&format!("{workload} does not come up")), "{}", outcome.said);
-        assert!(!outcome.said.contains(RUNS), "{}", outcome.said);
+        assert_eq!(outcome.code, 7, "{}", outcome.printed);
+        assert!(outcome.printed.contains(&format!("{workload} is not ready")), "{}", outcome.printed);
+        assert!(!outcome.printed.contains(RUNS), "{}", outcome.printed);
         for asked in ["get pods --output wide", "get events --sort-by=.lastTimestamp"] {
             assert!(outcome.called(&format!("{IN_NAMESPACE} {asked}")), "{asked}: {:?}", outcome.calls);
         }
@@ -198,7 +206,7 @@ fn a_gateway_that_nobody_reaches_is_not_called_running() {
         bench.run(DEPLOY, &["--overlay=gateway-api", REGISTRY, "1.0"], env)
     };
     let outcome = run(&[], &[]);
-    assert!(outcome.code == 0 && outcome.said.contains("get gateway carillon"), "{}", outcome.said);
+    assert!(outcome.code == 0 && outcome.printed.contains("get gateway carillon"), "{}", outcome.printed);
     let programmed = format!("{IN_NAMESPACE} wait --for=condition=Programmed gateway/carillon");
     assert!(outcome.called(&programmed), "{:?}", outcome.calls);
     for (more, env) in [
@@ -208,8 +216,8 @@ fn a_gateway_that_nobody_reaches_is_not_called_running() {
         (&[("conditions", "Accepted=True ResolvedRefs=False ")], &[]),
     ] {
         let outcome = run(more, env);
-        assert_eq!(outcome.code, 1, "{more:?}: {}", outcome.said);
-        assert!(!outcome.said.contains(RUNS), "{more:?}: {}", outcome.said);
+        assert_eq!(outcome.code, 1, "{more:?}: {}", outcome.printed);
+        assert!(!outcome.printed.contains(RUNS), "{more:?}: {}", outcome.printed);
     }
 }
 
@@ -219,7 +227,7 @@ fn what_another_overlay_left_is_removed_when_the_new_one_runs() {
         "{OBJECTS}ingress.networking.k8s.io/bff\nnetworkpolicy.networking.k8s.io/to-external-redis\n"
     );
     let outcome = Bench::with(&[("left", &left)]).deploy(&[]);
-    assert_eq!(outcome.code, 0, "{}", outcome.said);
+    assert_eq!(outcome.code, 0, "{}", outcome.printed);
     let removed = "delete ingress.networking.k8s.io/bff networkpolicy.networking.k8s.io/to-external-redis";
     assert_eq!(outcome.calls.last().unwrap(), &format!("{IN_NAMESPACE} {removed}"));
     assert!(
@@ -252,12 +260,12 @@ fn what_is_deployed_are_the_images_of_the_registry_and_nothing_else_is_changed()
         let components: Vec<_> = words.map(|word| format!("--component={word}")).collect();
         let mut args: Vec<_> = components.iter().map(String::as_str).collect();
         args.extend([&overlay, "registry.test:5000", "007"]);
-        // The stand-in renders nothing that the script must look for; the folder is rendered for real below.
+        // The stand-in renders as little as the script checks; the folder is rendered for real below.
         if plain.find("StatefulSet", "redis").is_none() {
             std::fs::write(bench.path("rendered"), ELSEWHERE).unwrap();
         }
-        let Outcome { code, said, .. } = bench.run(DEPLOY, &args, &[]);
-        assert_eq!(code, 0, "{name}: {said}");
+        let Outcome { code, printed, .. } = bench.run(DEPLOY, &args, &[]);
+        assert_eq!(code, 0, "{name}: {printed}");
         let _ = std::fs::remove_file(bench.path("rendered"));
         let mut rendered = render::folder(bench.folder.path(), ".generated");
         for object in &mut rendered.objects {

@@ -12,7 +12,7 @@ const COOKIE: &str = "REALTIMESERVERID";
 const NGINX: &str = "nginx.ingress.kubernetes.io/";
 /// In front of every annotation of Traefik.
 const TRAEFIK: &str = "traefik.ingress.kubernetes.io/";
-/// What Traefik 3.0 knows of a cookie. With a word more, a version that does not know it gives up the Service.
+/// The options of a cookie that Traefik 3.0 supports. An unsupported one makes it drop the Service.
 const TRAEFIK_COOKIE: [&str; 6] = ["", ".name", ".secure", ".httponly", ".samesite", ".maxage"];
 /// What stands for the host of the certificate until the deploy script puts another one there.
 const HOST: &str = "carillon.example.com";
@@ -115,7 +115,7 @@ fn ingress_faults(cluster: &Cluster) -> Vec<String> {
         let found = match text(&ingress["spec"]["ingressClassName"]) {
             "nginx" => nginx_faults(ingress, has_tls),
             "traefik" => traefik_faults(ingress, cluster.find("Service", "bff"), has_tls),
-            class => vec![format!("'{class}' is no front door that is known here")],
+            class => vec![format!("unsupported class '{class}'")],
         };
         faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", id(ingress))));
         let hosts: Vec<_> = list(&ingress["spec"]["rules"]).map(|rule| &rule["host"]).collect();
@@ -135,13 +135,13 @@ fn traefik_faults(ingress: &Value, service: Option<&Value>, has_tls: bool) -> Ve
     wanted.extend(has_tls.then_some((".secure", "true")));
     for (key, value) in wanted {
         if sticky[format!("{TRAEFIK}service.sticky.cookie{key}")] != value {
-            faults.push(format!("Traefik is not told service.sticky.cookie{key}: {value}"));
+            faults.push(format!("Traefik lacks service.sticky.cookie{key}: {value}"));
         }
     }
     let cookie = format!("{TRAEFIK}service.sticky.cookie");
     let words = sticky.as_object().into_iter().flatten().filter_map(|(key, _)| key.strip_prefix(&cookie));
     let unknown = words.filter(|word| !TRAEFIK_COOKIE.contains(word));
-    faults.extend(unknown.map(|word| format!("Traefik 3.0 does not know sticky.cookie{word}")));
+    faults.extend(unknown.map(|word| format!("Traefik 3.0 rejects sticky.cookie{word}")));
     let annotations = &ingress["metadata"]["annotations"];
     let entry = if has_tls { "websecure" } else { "web" };
     let tls = if has_tls { json!("true") } else { Value::Null };
@@ -179,7 +179,7 @@ fn nginx_faults(ingress: &Value, has_tls: bool) -> Vec<String> {
     }
     for (key, value) in wanted {
         if annotations[format!("{NGINX}{key}")] != value {
-            faults.push(format!("ingress-nginx is not told {key}: {value}"));
+            faults.push(format!("ingress-nginx lacks {key}: {value}"));
         }
     }
     let paths = list(&ingress["spec"]["rules"]).flat_map(|rule| list(&rule["http"]["paths"]));

@@ -127,11 +127,11 @@ fn replica_faults(cluster: &Cluster, bff: &Value) -> impl Iterator<Item = String
         (spread.contains(&"kubernetes.io/hostname"), "bff: replicas do not spread over nodes"),
         (
             cluster.config("bff")["TRUSTED_PROXY_HOPS"] == "1",
-            "bff: whoever comes through the front door counts as one client",
+            "bff: all clients of the front door count as one client",
         ),
         (
             cluster.config("bff")["TRUSTED_PROXIES"].is_null(),
-            "bff: whoever is on such a network may say whose requests he hands on",
+            "bff: clients on such a network can forge addresses",
         ),
     ])
 }

@@ -52,7 +52,7 @@ impl Started {
         started
     }
 
-    /// What redis-cli says to a user's command; without a user, to whoever gives no name.
+    /// What redis-cli prints for a command of a user; without a name, of the user `default`.
     fn cli(&self, user: Option<&str>, args: &[&str]) -> (bool, String) {
         let passwords = BTreeMap::from(PASSWORDS.map(|(user, _, password)| (user, password)));
         let mut command = Command::new("redis-cli");
@@ -61,8 +61,8 @@ impl Started {
             command.args(["--user", user]).env("REDISCLI_AUTH", passwords[user]);
         }
         let output = command.args(args).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).trim().to_owned())
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&printed).trim().to_owned())
     }
 }
 
@@ -77,8 +77,8 @@ async fn redis_starts_with_its_passwords_and_shows_them_to_nobody() {
         ("proto-max-bulk-len", &ARGUMENT_MAX_BYTES.to_string()),
         ("save", ""),
     ] {
-        let (_, said) = redis.cli(Some("operator"), &["config", "get", name]);
-        assert_eq!(said.lines().nth(1).unwrap_or_default(), value, "{name}");
+        let (_, printed) = redis.cli(Some("operator"), &["config", "get", name]);
+        assert_eq!(printed.lines().nth(1).unwrap_or_default(), value, "{name}");
     }
     let words = std::fs::read(format!("/proc/{}/cmdline", redis.process.pid())).unwrap();
     let shown = format!("{}{}", String::from_utf8_lossy(&words), redis.process.stdout().join("\n"));
@@ -91,12 +91,12 @@ async fn redis_starts_with_its_passwords_and_shows_them_to_nobody() {
 async fn a_user_of_redis_may_do_what_it_has_to_and_no_more() {
     let redis = Started::new(&render::overlay("traefik")).await;
     let refused = |user: Option<&str>, command: &str, why: &str| {
-        let (passed, said) = redis.cli(user, &command.split(' ').collect::<Vec<_>>());
-        assert!(!passed && said.contains(why), "{user:?}, {command}: {said}");
+        let (passed, printed) = redis.cli(user, &command.split(' ').collect::<Vec<_>>());
+        assert!(!passed && printed.contains(why), "{user:?}, {command}: {printed}");
     };
     let taken = |user: &str, command: &str| {
-        let (passed, said) = redis.cli(Some(user), &command.split(' ').collect::<Vec<_>>());
-        assert!(passed, "{user}, {command}: {said}");
+        let (passed, printed) = redis.cli(Some(user), &command.split(' ').collect::<Vec<_>>());
+        assert!(passed, "{user}, {command}: {printed}");
     };
     refused(None, "ping", "NOAUTH");
     taken("producer", "LPUSH Notification-List hello");
@@ -139,8 +139,8 @@ fn redis_does_not_start_with_a_password_that_would_be_something_else_in_a_url() 
         command.arg(&start).env("PATH", "/usr/bin:/bin");
         let env = PASSWORDS.map(|(_, variable, password)| (variable, password));
         let output = command.envs(env).env("BFF_PASSWORD", wrong).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(64), "{wrong:?}: {said}");
-        assert!(said.contains("BFF_PASSWORD must be letters"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}: {printed}");
+        assert!(printed.contains("BFF_PASSWORD must be letters"), "{printed}");
     }
 }

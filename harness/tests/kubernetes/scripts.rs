@@ -8,12 +8,13 @@ use crate::bench::{BUILD, Bench, DEPLOY, Outcome, REGISTRY};
 use crate::render::{self, root};
 
 const START: &str = "k8s/base/redis/start.sh";
+const TEST: &str = "scripts/test-kubernetes";
 
 #[test]
 fn shellcheck_has_nothing_to_say() {
     need("shellcheck", "shellcheck");
     let output =
-        Command::new("shellcheck").args([BUILD, DEPLOY, START]).current_dir(root()).output().unwrap();
+        Command::new("shellcheck").args([BUILD, DEPLOY, START, TEST]).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -30,40 +31,40 @@ fn wrong_arguments_are_told_how_it_is_used_and_nothing_is_done() {
             &[REGISTRY, "no tag"],
         ];
         for args in wrong {
-            let Outcome { code, said, calls } = bench.run(script, args, &[]);
-            assert_eq!(code, 2, "{script} {args:?}: {said}");
+            let Outcome { code, printed, calls } = bench.run(script, args, &[]);
+            assert_eq!(code, 2, "{script} {args:?}: {printed}");
             assert!(
-                said.contains("usage: ") || said.contains("'no tag' is no tag"),
-                "{script} {args:?}: {said}"
+                printed.contains("usage: ") || printed.contains("'no tag' is no tag"),
+                "{script} {args:?}: {printed}"
             );
             assert_eq!(calls, [""; 0], "{script} {args:?}");
         }
         // A commit that does not name what is there is no tag.
-        let Outcome { code, said, calls } =
+        let Outcome { code, printed, calls } =
             bench.run(script, &[REGISTRY], &[("CHANGES", " M bff/src/lib.rs")]);
-        assert_eq!((code, calls.len()), (2, 1), "{said}");
-        assert!(said.contains("uncommitted changes"), "{said}");
+        assert_eq!((code, calls.len()), (2, 1), "{printed}");
+        assert!(printed.contains("uncommitted changes"), "{printed}");
     }
     for (option, known) in [("overlay", render::overlays()), ("component", render::components())] {
-        let Outcome { code, said, calls } = bench.deploy(&[&format!("--{option}"), "haproxy"]);
-        assert_eq!((code, calls.len()), (2, 0), "{said}");
+        let Outcome { code, printed, calls } = bench.deploy(&[&format!("--{option}"), "haproxy"]);
+        assert_eq!((code, calls.len()), (2, 0), "{printed}");
         let start = format!("there is no {option} 'haproxy': take one of ");
-        let (_, names) = said.trim_end().rsplit_once(&start).unwrap();
+        let (_, names) = printed.trim_end().rsplit_once(&start).unwrap();
         let mut names: Vec<_> = names.split(' ').collect();
         names.sort_unstable();
         assert_eq!(names, known);
     }
     for host in ["a/b", "no", "-a.example.org", "a..b"] {
-        let Outcome { code, said, calls } = bench.deploy(&["--host", host]);
-        assert_eq!((code, calls.len()), (2, 0), "{host}: {said}");
+        let Outcome { code, printed, calls } = bench.deploy(&["--host", host]);
+        assert_eq!((code, calls.len()), (2, 0), "{host}: {printed}");
     }
 }
 
 #[test]
 fn images_are_built_and_pushed_one_by_one_until_one_fails() {
     let bench = Bench::new();
-    let Outcome { code, said, calls } = bench.run(BUILD, &["registry.test/team/"], &[]);
-    assert_eq!(code, 0, "{said}");
+    let Outcome { code, printed, calls } = bench.run(BUILD, &["registry.test/team/"], &[]);
+    assert_eq!(code, 0, "{printed}");
     let mut wanted = ["git status --porcelain", "git rev-parse --short=12 HEAD", "git rev-parse HEAD"]
         .map(str::to_owned)
         .to_vec();
@@ -77,7 +78,7 @@ fn images_are_built_and_pushed_one_by_one_until_one_fails() {
         ));
     }
     assert_eq!(calls, wanted);
-    assert!(said.contains(&format!("{DEPLOY} {REGISTRY} 0123456789ab")), "{said}");
+    assert!(printed.contains(&format!("{DEPLOY} {REGISTRY} 0123456789ab")), "{printed}");
 
     for fail in ["docker build --target producer", "docker push registry.test/team/bff"] {
         // Uncommitted changes are no matter to a tag that was given.
@@ -89,12 +90,16 @@ fn images_are_built_and_pushed_one_by_one_until_one_fails() {
 }
 
 #[test]
-fn a_tag_that_was_pushed_again_is_deployed_by_its_digest_or_said_to_change_nothing() {
-    let note = "No pod was started anew";
+fn a_tag_that_was_pushed_again_is_deployed_by_its_digest_or_a_warning_is_printed() {
+    let note = "No pod was restarted";
     let bench = Bench::new();
-    assert!(!bench.deploy(&[]).said.contains(note), "the generations have changed");
+    assert!(!bench.deploy(&[]).printed.contains(note), "the generations have changed");
     let again = bench.deploy(&[]);
-    assert!(again.said.contains(note) && again.said.contains("1.0 was pushed again"), "{}", again.said);
+    assert!(
+        again.printed.contains(note) && again.printed.contains("1.0 was pushed again"),
+        "{}",
+        again.printed
+    );
 
     std::fs::write(bench.path("digests"), "").unwrap();
     assert_eq!(bench.run(BUILD, &[REGISTRY, "1.0"], &[]).code, 0);
@@ -105,14 +110,14 @@ fn a_tag_that_was_pushed_again_is_deployed_by_its_digest_or_said_to_change_nothi
         ["producer", "bff", "frontend"].map(|name| format!("{REGISTRY}/{name}@{digest}\n")).concat();
     std::fs::write(bench.path("digests"), format!("other.test/bff@sha256:11\n{digests}")).unwrap();
     let built = bench.run(BUILD, &[REGISTRY, "1.0"], &[]);
-    assert!(built.code == 0 && built.said.contains(".images/1.0"), "{}", built.said);
+    assert!(built.code == 0 && built.printed.contains(".images/1.0"), "{}", built.printed);
     let deployed = bench.deploy(&[]);
-    assert!(deployed.said.contains("by the digests in .images/1.0"), "{}", deployed.said);
-    assert!(!deployed.said.contains(note), "{}", deployed.said);
+    assert!(deployed.printed.contains("by the digests in .images/1.0"), "{}", deployed.printed);
+    assert!(!deployed.printed.contains(note), "{}", deployed.printed);
     let file = bench.read(".generated/kustomization.yaml");
     assert_eq!(file.matches(&format!("  digest: {digest}\n")).count(), 3, "{file}");
     assert!(!file.contains("newTag"), "{file}");
-    // The digests of one registry are none of another.
+    // The digests of one registry do not count for another.
     bench.run(DEPLOY, &["elsewhere.test", "1.0"], &[]);
     assert!(bench.read(".generated/kustomization.yaml").contains("newTag: \"1.0\""));
 }

@@ -41,7 +41,7 @@ pub(crate) fn faults(cluster: &Cluster) -> Vec<String> {
     let unlabelled =
         cluster.objects.iter().filter(|object| object["metadata"]["labels"][PART_OF.0] != PART_OF.1);
     faults.extend(
-        unlabelled.map(|object| format!("{}: it would stay when it is no longer wanted", id(object))),
+        unlabelled.map(|object| format!("{}: without its label it would never be deleted", id(object))),
     );
     for budget in cluster.all("PodDisruptionBudget") {
         if cluster.selected(&budget["spec"]["selector"]).count() != 1 || budget["spec"]["maxUnavailable"] != 1
@@ -242,7 +242,7 @@ fn redis_faults(cluster: &Cluster) -> Vec<String> {
         let password = &variable("REDIS_PASSWORD")["valueFrom"]["secretKeyRef"]["name"];
         let url = format!("redis://{name}:$(REDIS_PASSWORD)@redis:6379");
         if variable("REDIS_URL")["value"] != url || *password != format!("redis-{name}") {
-            faults.push(format!("{name} is no user of its own in Redis"));
+            faults.push(format!("{name} shares a user of Redis"));
         }
     }
     faults

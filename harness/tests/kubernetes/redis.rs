@@ -27,6 +27,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 struct Started {
     process: Process,
     port: u16,
+    command: Vec<String>,
     _folder: TempDir,
 }
 
@@ -44,12 +45,21 @@ impl Started {
         let command: Vec<_> = list(&container["command"])
             .map(|word| text(word).replace("/etc/redis", &folder.path().to_string_lossy()))
             .collect();
-        let args: Vec<_> = command[1..].iter().map(String::as_str).collect();
-        let env = PASSWORDS.map(|(_, variable, password)| (variable, password));
-        let started = Self { process: Process::spawn(&command[0], &args, &env), port, _folder: folder };
-        let up = async || started.cli(Some("operator"), &["ping"]) == (true, "PONG".to_owned());
-        eventually("Redis answers the probe", Duration::from_secs(20), up).await;
+        let started = Self { process: spawn(&command), port, command, _folder: folder };
+        started.until_ready().await;
         started
+    }
+
+    async fn until_ready(&self) {
+        let up = async || self.cli(Some("operator"), &["ping"]) == (true, "PONG".to_owned());
+        eventually("Redis answers the probe", Duration::from_secs(20), up).await;
+    }
+
+    /// Kills it with SIGKILL, and starts it anew with what it had on disk.
+    async fn start_again(&mut self) {
+        self.process.kill();
+        self.process = spawn(&self.command);
+        self.until_ready().await;
     }
 
     /// What redis-cli prints for a command of a user; without a name, of the user `default`.
@@ -64,6 +74,11 @@ impl Started {
         let printed = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&printed).trim().to_owned())
     }
+}
+
+fn spawn(command: &[String]) -> Process {
+    let args: Vec<_> = command[1..].iter().map(String::as_str).collect();
+    Process::spawn(&command[0], &args, &PASSWORDS.map(|(_, variable, password)| (variable, password)))
 }
 
 #[tokio::test]
@@ -99,6 +114,7 @@ async fn a_user_of_redis_may_do_what_it_has_to_and_no_more() {
         assert!(passed, "{user}, {command}: {printed}");
     };
     refused(None, "ping", "NOAUTH");
+    refused(None, "AUTH default x", "WRONGPASS");
     taken("producer", "LPUSH Notification-List hello");
     taken("producer", "PUBLISH Notification-Channel x");
     taken("bff", "LLEN Notification-List");
@@ -113,6 +129,22 @@ async fn a_user_of_redis_may_do_what_it_has_to_and_no_more() {
             refused(Some(user), command, "NOPERM");
         }
     }
+}
+
+/// The append-only file has the writes of a script as a transaction, and Redis loads it with the rights of the user
+/// `default`. Without any, each transaction in it would be refused, and what was acknowledged would be lost.
+#[tokio::test]
+async fn what_a_script_has_written_is_there_after_a_restart() {
+    let mut redis = Started::new(&render::overlay("traefik")).await;
+    let script =
+        "redis.call('HSET', KEYS[1], 'a', '1') redis.call('HSET', KEYS[1], 'b', '2') return 'written'";
+    let key = "{Notification-List}:test";
+    let (passed, printed) = redis.cli(Some("bff"), &["EVAL", script, "1", key]);
+    assert!(passed && printed == "written", "{printed}");
+    // The file is synchronised once a second; a process that is killed has written it.
+    redis.start_again().await;
+    let (_, printed) = redis.cli(Some("bff"), &["HLEN", key]);
+    assert_eq!(printed, "2");
 }
 
 /// An entry has at most 64 KiB, and a script that claims one copies it. What is far longer is refused while it

@@ -1,6 +1,10 @@
 #!/bin/sh
-# Starts Redis with its three users; the user `default`, which needs no name, is off. The passwords come
-# from the environment and reach Redis by standard input: an argument would be in the list of processes.
+# Starts Redis with its three users. The passwords come from the environment and reach Redis by standard
+# input: an argument would be in the list of processes.
+#
+# Nobody can sign in as the user `default`: it is off and has no password. It keeps all its rights, since Redis
+# loads the append-only file with them. Without them it refuses the transactions in that file, and loses
+# what it had acknowledged.
 set -eu
 
 folder=${0%/*}
@@ -26,7 +30,7 @@ check BFF_PASSWORD "${BFF_PASSWORD:-}"
 producer=$(rights producer)
 bff=$(rights bff)
 exec redis-server "$folder/redis.conf" - <<END
-user default off
+user default off ~* &* +@all
 user operator on >$REDISCLI_AUTH ~* &* +@all
 user producer on >$PRODUCER_PASSWORD $producer
 user bff on >$BFF_PASSWORD $bff

@@ -85,7 +85,9 @@ USER 65532:65532
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
   CMD ["wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8080/"]
-ENTRYPOINT ["caddy"]
+# The cookie of the front door is a keyed hash of a replica's address. A door without a COOKIE_SECRET makes one
+# at each start: readers are cut when it stops anyway, and several doors for the same browsers need the same.
+ENTRYPOINT ["sh", "-c", "COOKIE_SECRET=${COOKIE_SECRET:-$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \\n')} exec caddy \"$@\"", "caddy"]
 CMD ["run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
 ARG VERSION=dev
 ARG REVISION=unknown

@@ -34,11 +34,23 @@ try {
         $Tag = Invoke-Program 'git' @('rev-parse', '--short=12', 'HEAD')
     }
     $revision = Invoke-Program 'git' @('rev-parse', 'HEAD')
+    # What the registry calls each image by its content: the deploy script takes these digests.
+    New-Item '.images' -ItemType Directory -Force | Out-Null
+    if (Test-Path ".images/$Tag") { Remove-Item ".images/$Tag" }
+    $images = @()
     foreach ($name in 'producer', 'bff', 'frontend') {
         $image = "$registry/${name}:$Tag"
         Write-Output "==> $image"
         Invoke-Program 'docker' @('build', '--target', $name, '--build-arg', "VERSION=$Tag", '--build-arg', "REVISION=$revision", '--tag', $image, '.')
         Invoke-Program 'docker' @('push', $image)
+        $digests = Invoke-Program 'docker' @('image', 'inspect', '--format', '{{range .RepoDigests}}{{println .}}{{end}}', $image)
+        foreach ($line in $digests) {
+            if ($line -and $line.StartsWith("$registry/$name@sha256:")) { $images += "$image@$($line.Split('@')[1])" }
+        }
+    }
+    if ($images.Count -eq 3) {
+        Set-Content ".images/$Tag" $images -Encoding ascii
+        Write-Output "Their digests are in .images/$Tag."
     }
     Write-Output "Pushed. Next:"
     Write-Output "  scripts/deploy-application.ps1 -DockerRegistryUrl $registry -Tag $Tag"

@@ -36,10 +36,24 @@ command -v docker >/dev/null || fail "docker is not installed"
 
 revision=$(git rev-parse HEAD 2>/dev/null) || revision=unknown
 
+# What the registry calls each image by its content. The deploy script takes these digests, so that a tag that
+# is pushed again is deployed again.
+mkdir -p .images
+digests=.images/$tag
+rm -f "$digests"
+images=()
 for name in producer bff frontend; do
   image=$registry/$name:$tag
   printf '\n==> %s\n' "$image"
   docker build --target "$name" --build-arg "VERSION=$tag" --build-arg "REVISION=$revision" --tag "$image" .
   docker push "$image"
+  found=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image")
+  while IFS= read -r line; do
+    if [[ $line == "$registry/$name@sha256:"* ]]; then images+=("$image@${line#*@}"); fi
+  done <<<"$found"
 done
+if ((${#images[@]} == 3)); then
+  printf '%s\n' "${images[@]}" >"$digests"
+  printf '\nTheir digests are in %s.' "$digests"
+fi
 printf '\nPushed. Next:\n  scripts/deploy-application.sh %s %s\n' "$registry" "$tag"

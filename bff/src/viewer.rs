@@ -38,4 +38,5 @@ async fn headers(request: Request, next: Next) -> Response {
 
 /// Nothing from elsewhere, and only what the viewer needs. The same stands in frontend/Caddyfile.
 const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
-    img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    img-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";

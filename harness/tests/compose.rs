@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::MetadataCommand;
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 const TARGETS: [&str; 3] = ["producer", "bff", "frontend"];
 /// The one port that is published, on the loopback address unless asked otherwise.
@@ -157,20 +160,85 @@ fn only_the_front_door_is_published_and_redis_is_out_of_its_reach() {
     assert_eq!(yaml("docker-compose.yml")["networks"]["redis"]["internal"], true);
 }
 
+/// `redis.conf` and the users of the start are tested where Kubernetes is, on a real server.
 #[test]
-fn redis_keeps_what_it_has_accepted() {
-    let redis = &services()["redis"];
-    let words: Vec<_> =
-        redis["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
-    for (option, value) in [
-        ("--appendonly", "yes"),
-        ("--dir", "/data"),
-        ("--maxmemory-policy", "noeviction"),
-        ("--stream-node-max-bytes", "512"),
-    ] {
-        assert!(words.chunks(2).any(|pair| pair == [option, value]), "{option} {value}");
+fn redis_starts_as_in_kubernetes_and_each_program_is_a_user_of_its_own() {
+    let services = services();
+    let redis = &services["redis"];
+    assert_eq!(redis["volumes"], json!(["redis:/data", "./k8s/base/redis:/etc/redis:ro"]));
+    assert_eq!(redis["entrypoint"], json!(["sh", "/etc/redis/start.sh"]));
+    assert!(redis["command"].is_null(), "an option here would not hold in Kubernetes");
+    assert_eq!(redis["healthcheck"]["test"], json!(["CMD", "redis-cli", "--user", "operator", "-e", "ping"]));
+    let start = read("k8s/base/redis/start.sh");
+    let checked: Vec<_> =
+        start.lines().filter_map(|line| line.strip_prefix("check ")?.split(' ').next()).collect();
+    let given: BTreeSet<_> = redis["environment"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(given, checked.into_iter().collect(), "the passwords that the start needs");
+    for (name, password) in [("producer", "PRODUCER_PASSWORD"), ("bff", "BFF_PASSWORD")] {
+        let known = redis["environment"][password].as_str().unwrap();
+        assert_eq!(services[name]["environment"]["REDIS_URL"], format!("redis://{name}:{known}@redis:6379"));
     }
-    assert_eq!(redis["volumes"], json!(["redis:/data"]));
+}
+
+/// Options that give rights to anybody are on only where the door is on the loopback address.
+#[test]
+fn what_anybody_may_do_is_off_where_other_machines_come_in() {
+    let services = services();
+    let environment = &services["bff"]["environment"];
+    for name in ["ALLOW_PUBLISH", "ALLOW_ANONYMOUS_MESSAGES", "API_KEY", "JWT_SECRET"] {
+        assert_eq!(environment[name], format!("${{{name}:-}}"), "{name} is off");
+    }
+    assert!(environment["DEMO_SIGN_IN"].is_null(), "demo sign-in is off");
+    assert_eq!(environment["BIND"], DOOR.replace(":${PORT:-8080}:8080", ""), "the address of the door");
+    let passed_on = environment.as_object().unwrap().iter().filter(|(_, value)| value.is_null());
+    assert_eq!(passed_on.map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ALLOW_JOBS", "PEOPLE_SEND"]);
+
+    let words: Vec<String> = serde_json::from_value(services["bff"]["entrypoint"].clone()).unwrap();
+    let words: Vec<_> = words.iter().map(|word| word.replace("$$", "$")).collect();
+    let bin = stand_in("bff", "#!/bin/sh\necho \"jobs=${ALLOW_JOBS-} people=${PEOPLE_SEND-}\"\n");
+    let start = |env: &[(&str, &str)]| run(&words, &[], &bin, env);
+    for bind in ["127.0.0.1", "127.0.0.2", "localhost", "::1", "[::1]"] {
+        assert_eq!(start(&[("BIND", bind)]), "jobs=1 people=1", "{bind}");
+    }
+    assert_eq!(start(&[("BIND", "127.0.0.1"), ("ALLOW_JOBS", ""), ("PEOPLE_SEND", "0")]), "jobs= people=0");
+    for bind in ["0.0.0.0", "::", "192.0.2.1", ""] {
+        assert_eq!(start(&[("BIND", bind)]), "jobs= people=", "{bind}");
+        assert_eq!(start(&[("BIND", bind), ("ALLOW_JOBS", "1")]), "jobs=1 people=", "{bind}");
+    }
+}
+
+/// A folder with a program that prints its environment.
+fn stand_in(name: &str, text: &str) -> TempDir {
+    let bin = tempfile::tempdir().unwrap();
+    let path = bin.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    bin
+}
+
+/// What an entry point prints in an environment of its own.
+fn run(words: &[String], arguments: &[&str], bin: &TempDir, env: &[(&str, &str)]) -> String {
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(arguments).env_clear().env("PATH", path).envs(env.iter().copied());
+    String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_front_door_makes_a_key_for_its_cookie_where_none_is_given() {
+    let frontend = stages().pop().unwrap();
+    let line = frontend.lines.iter().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
+    let words: Vec<String> = serde_json::from_str(line).unwrap();
+    let bin = stand_in("caddy", "#!/bin/sh\necho \"$COOKIE_SECRET $*\"\n");
+    let start = |secret| run(&words, &["run", "--config", "a b"], &bin, &[("COOKIE_SECRET", secret)]);
+    let made = start("");
+    let (secret, arguments) = made.split_once(' ').unwrap();
+    assert!(secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+    assert_eq!(arguments, "run --config a b");
+    assert_ne!(start(""), made, "each start makes another");
+    assert_eq!(start("given"), "given run --config a b");
+    let services = services();
+    assert_eq!(services["frontend"]["environment"]["COOKIE_SECRET"], "${COOKIE_SECRET:-}");
 }
 
 #[test]
@@ -184,8 +252,13 @@ fn each_starts_when_what_it_needs_is_healthy_and_has_time_to_end() {
     let grace = bff["stop_grace_period"].as_str().unwrap().trim_end_matches('s').parse::<u32>().unwrap();
     assert!(grace > 10, "a replica ends within ten seconds");
     assert_eq!(bff["healthcheck"]["test"], json!(["CMD", "bff", "check"]));
-    let proxies = bff["environment"]["TRUSTED_PROXIES"].as_str().unwrap();
-    assert!(proxies.contains("172.16.0.0/12"), "whoever comes through the front door counts as one client");
+    let hops = &bff["environment"]["TRUSTED_PROXY_HOPS"];
+    assert_eq!(hops, "${TRUSTED_PROXY_HOPS:-1}", "all clients of the front door count as one");
+    assert!(
+        bff["environment"]["TRUSTED_PROXIES"].is_null(),
+        "a client on such a network can forge its address"
+    );
+    assert_eq!(services["frontend"]["environment"]["TRUSTED_PROXIES"], "${TRUSTED_PROXIES:-}");
 }
 
 #[test]

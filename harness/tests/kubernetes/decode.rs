@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, id, text};
+use crate::{envoy, gateway};
 
 /// Where every object but the namespace itself lives.
 const NAMESPACE: &str = "realtime-microservices";
@@ -39,6 +40,10 @@ fn decode(object: &Value) -> Vec<String> {
         ("networking.k8s.io/v1", "Ingress") => round_trip::<Ingress>(object),
         ("gateway.networking.k8s.io/v1", "Gateway") => round_trip::<Custom<gateway::Gateway>>(object),
         ("gateway.networking.k8s.io/v1", "HTTPRoute") => round_trip::<Custom<gateway::HttpRoute>>(object),
+        ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy") => {
+            round_trip::<Custom<envoy::BackendTrafficPolicy>>(object)
+        }
+        ("gateway.envoyproxy.io/v1alpha1", "EnvoyProxy") => round_trip::<Custom<envoy::EnvoyProxy>>(object),
         (version, kind) => vec![format!("{version} has no {kind} here")],
     }
 }
@@ -87,130 +92,4 @@ struct Custom<Spec> {
     kind: String,
     metadata: Value,
     spec: Spec,
-}
-
-/// The Gateway API 1.6, experimental channel, as far as it is used here.
-mod gateway {
-    use serde::{Deserialize, Serialize};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    pub(super) struct Gateway {
-        gateway_class_name: String,
-        listeners: Vec<Listener>,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Listener {
-        name: String,
-        protocol: Protocol,
-        port: u16,
-        allowed_routes: AllowedRoutes,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "UPPERCASE")]
-    enum Protocol {
-        Http,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct AllowedRoutes {
-        namespaces: RouteNamespaces,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct RouteNamespaces {
-        from: FromNamespaces,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    enum FromNamespaces {
-        Same,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    pub(super) struct HttpRoute {
-        parent_refs: Vec<ParentRef>,
-        rules: Vec<Rule>,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct ParentRef {
-        name: String,
-        section_name: String,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Rule {
-        matches: Vec<Match>,
-        backend_refs: Vec<BackendRef>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        session_persistence: Option<SessionPersistence>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        timeouts: Option<Timeouts>,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Match {
-        path: PathMatch,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct PathMatch {
-        r#type: PathMatchType,
-        value: String,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    enum PathMatchType {
-        Exact,
-        PathPrefix,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct BackendRef {
-        name: String,
-        port: u16,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct SessionPersistence {
-        session_name: String,
-        r#type: SessionPersistenceType,
-        cookie_config: CookieConfig,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    enum SessionPersistenceType {
-        Cookie,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct CookieConfig {
-        lifetime_type: LifetimeType,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    enum LifetimeType {
-        Session,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Timeouts {
-        request: String,
-        backend_request: String,
-    }
 }

@@ -2,10 +2,14 @@
 //! rendered overlay, and `broken` breaks each of them on purpose.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod bench;
 mod broken;
 mod cluster;
 mod decode;
+mod deploy;
 mod doors;
+mod envoy;
+mod gateway;
 mod pods;
 mod redis;
 mod render;
@@ -23,9 +27,13 @@ fn faults(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
-fn every_overlay_keeps_its_promises() {
-    for name in render::overlays() {
-        let cluster = render::overlay(&name);
+fn every_overlay_and_component_keeps_its_promises() {
+    let variants = render::variants();
+    for component in render::components() {
+        let used = variants.keys().any(|name| name.split(' ').skip(1).any(|word| word == component));
+        assert!(used, "no variant has the component {component}");
+    }
+    for (name, cluster) in variants {
         assert!(cluster.objects.len() > 15, "{name}: {} objects", cluster.objects.len());
         assert_eq!(faults(&cluster), [""; 0], "{name}");
     }

@@ -126,8 +126,12 @@ fn replica_faults(cluster: &Cluster, bff: &Value) -> impl Iterator<Item = String
         (least >= 3 && most > least, "bff: fewer than three replicas, or no room for more"),
         (spread.contains(&"kubernetes.io/hostname"), "bff: replicas do not spread over nodes"),
         (
-            text(&cluster.config("bff")["TRUSTED_PROXIES"]).contains("10.0.0.0/8"),
-            "bff: whoever comes through the ingress counts as one client",
+            cluster.config("bff")["TRUSTED_PROXY_HOPS"] == "1",
+            "bff: all clients of the front door count as one client",
+        ),
+        (
+            cluster.config("bff")["TRUSTED_PROXIES"].is_null(),
+            "bff: clients on such a network can forge addresses",
         ),
     ])
 }

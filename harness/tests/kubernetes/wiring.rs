@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, containers, id, labels, list, matches, pod, port, ports, text};
 use crate::render::root;
 
-/// Secrets that no manifest makes: the first by the deploy script, the others by whoever wants them.
-const SECRETS: [(&str, &str); 7] = [
+/// Secrets that no manifest makes: the first three by the deploy script, the others by whoever wants them.
+const SECRETS: [(&str, &str); 9] = [
     ("redis", "password"),
+    ("redis-producer", "password"),
+    ("redis-bff", "password"),
     ("bff", "API_KEY"),
     ("bff", "WEBHOOK_SECRET"),
     ("bff", "APIAUTH_SECRET"),
@@ -17,6 +19,8 @@ const SECRETS: [(&str, &str); 7] = [
 ];
 /// What Redis listens on.
 const REDIS_PORT: u64 = 6379;
+/// The label by which the deploy script finds what another overlay has left.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "carillon");
 
 /// What names something else names something that is there.
 pub(crate) fn faults(cluster: &Cluster) -> Vec<String> {
@@ -34,6 +38,11 @@ pub(crate) fn faults(cluster: &Cluster) -> Vec<String> {
         faults.extend(reference_faults(cluster, workload).into_iter().map(|fault| format!("{id}: {fault}")));
     }
     faults.extend(cluster.all("Service").flat_map(|service| service_faults(cluster, service)));
+    let unlabelled =
+        cluster.objects.iter().filter(|object| object["metadata"]["labels"][PART_OF.0] != PART_OF.1);
+    faults.extend(
+        unlabelled.map(|object| format!("{}: without its label it would never be deleted", id(object))),
+    );
     for budget in cluster.all("PodDisruptionBudget") {
         if cluster.selected(&budget["spec"]["selector"]).count() != 1 || budget["spec"]["maxUnavailable"] != 1
         {
@@ -46,10 +55,13 @@ pub(crate) fn faults(cluster: &Cluster) -> Vec<String> {
             faults.push(format!("{}: there is nothing for it to scale", id(scaler)));
         }
     }
-    if cluster.find("PodDisruptionBudget", "bff").is_none()
-        || cluster.find("HorizontalPodAutoscaler", "bff").is_none()
-    {
-        faults.push("bff: no disruption budget or no autoscaler".to_owned());
+    if cluster.find("HorizontalPodAutoscaler", "bff").is_none() {
+        faults.push("bff: no autoscaler".to_owned());
+    }
+    for name in ["bff", "frontend"] {
+        if cluster.find("PodDisruptionBudget", name).is_none() {
+            faults.push(format!("{name}: the emptying of a node may take all pods at once"));
+        }
     }
     faults.extend(policy_faults(cluster));
     faults.extend(redis_faults(cluster));
@@ -133,9 +145,9 @@ fn policy_faults(cluster: &Cluster) -> Vec<String> {
             .iter()
             .flat_map(|rule| list(&rule["from"]))
             .chain(egress.iter().flat_map(|rule| list(&rule["to"])));
-        let lost = peers.filter(|peer| {
-            !peer["podSelector"].is_null() && cluster.selected(&peer["podSelector"]).count() == 0
-        });
+        // Pods of another namespace are not ours to find.
+        let ours = peers.filter(|peer| !peer["podSelector"].is_null() && peer["namespaceSelector"].is_null());
+        let lost = ours.filter(|peer| cluster.selected(&peer["podSelector"]).count() == 0);
         if selected.is_empty() || lost.count() > 0 {
             faults.push(format!("{}: it names pods that are not there", id(policy)));
         }
@@ -145,9 +157,16 @@ fn policy_faults(cluster: &Cluster) -> Vec<String> {
                 .any(|workload| entry["port"].as_u64().is_some_and(|port| ports(workload).contains(&port)))
         });
         faults.extend(shut.map(|entry| format!("{}: nobody there listens on {}", id(policy), entry["port"])));
+        // A Redis elsewhere may be anywhere; nothing else is.
+        if text(&policy["metadata"]["name"]) != "to-external-redis"
+            && egress.iter().any(|rule| list(&rule["to"]).count() == 0)
+        {
+            faults.push(format!("{}: it lets pods out to any address", id(policy)));
+        }
         // What is sent inside must also be taken there.
         for rule in egress.iter().filter(|rule| !rule["to"].is_null()) {
-            for workload in list(&rule["to"]).flat_map(|peer| cluster.selected(&peer["podSelector"])) {
+            let ours = list(&rule["to"]).filter(|peer| peer["namespaceSelector"].is_null());
+            for workload in ours.flat_map(|peer| cluster.selected(&peer["podSelector"])) {
                 for port in list(&rule["ports"]).filter_map(|entry| entry["port"].as_u64()) {
                     let refused = selected.iter().filter(|from| !takes(cluster, workload, from, port));
                     faults.extend(refused.map(|from| format!("{} refuses {}", id(workload), id(from))));
@@ -193,7 +212,13 @@ fn redis_faults(cluster: &Cluster) -> Vec<String> {
     }
     let config = text(&cluster.config("redis")["redis.conf"]);
     let lines: BTreeSet<_> = config.lines().collect();
-    for line in ["appendonly yes", "maxmemory-policy noeviction", "stream-node-max-bytes 512", "dir /data"] {
+    for line in [
+        "appendonly yes",
+        "maxmemory-policy noeviction",
+        "stream-node-max-bytes 512",
+        "proto-max-bulk-len 1mb",
+        "dir /data",
+    ] {
         if !lines.contains(line) {
             faults.push(format!("redis.conf lacks '{line}'"));
         }
@@ -201,11 +226,25 @@ fn redis_faults(cluster: &Cluster) -> Vec<String> {
     if list(&redis["spec"]["volumeClaimTemplates"]).count() != 1 {
         faults.push("Redis has no volume".to_owned());
     }
+    if redis["spec"]["podManagementPolicy"] != "Parallel" {
+        faults.push("a Redis that failed once stays so".to_owned());
+    }
     faults.extend(["startupProbe", "livenessProbe", "readinessProbe"].iter().flat_map(|probe| {
-        let lacking = containers(redis)
-            .filter(|container| container[*probe]["exec"]["command"] != json!(["redis-cli", "-e", "ping"]));
+        let ping = json!(["redis-cli", "--user", "operator", "-e", "ping"]);
+        let lacking = containers(redis).filter(move |container| container[*probe]["exec"]["command"] != ping);
         lacking.map(move |_| format!("Redis has no {probe}"))
     }));
+    for (client, name) in clients.iter().zip(["producer", "bff"]) {
+        let variables: Vec<_> = containers(client).flat_map(|container| list(&container["env"])).collect();
+        let variable = |wanted: &str| {
+            variables.iter().find(|variable| variable["name"] == wanted).map_or(&Value::Null, |found| *found)
+        };
+        let password = &variable("REDIS_PASSWORD")["valueFrom"]["secretKeyRef"]["name"];
+        let url = format!("redis://{name}:$(REDIS_PASSWORD)@redis:6379");
+        if variable("REDIS_URL")["value"] != url || *password != format!("redis-{name}") {
+            faults.push(format!("{name} shares a user of Redis"));
+        }
+    }
     faults
 }
 
@@ -239,7 +278,9 @@ fn option_faults(cluster: &Cluster) -> Vec<String> {
                 _ => source.contains(&format!("    pub {}: ", variable.to_lowercase())),
             };
             // What the programs' libraries read, and what only stands in another variable.
-            let is_other = ["LOG", "REDIS_PASSWORD", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].contains(&variable);
+            let is_other =
+                ["LOG", "REDIS_PASSWORD", "TRUSTED_PROXY_HOPS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"]
+                    .contains(&variable);
             if !is_option && !is_other {
                 faults.push(format!("{name} has no option {variable}"));
             }

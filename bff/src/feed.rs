@@ -1,25 +1,28 @@
 //! One ordered stream of frames a reader, whatever the transport: from history while it is behind,
 //! from the hub while it is live.
 
+mod output;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use bytes::Bytes;
-use carillon_broker::{Broker, BrokerError, FanOut, Gap, Kind, MessageRef};
+use carillon_broker::{Broker, BrokerError, FanOut, Gap};
 use carillon_protocol::received::Gap as GapFrame;
 use carillon_protocol::{Audience, Backoff, CloseCode, Cursor, Resume, ServerMessage};
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
-use crate::frame::{Frame, event_of};
-use crate::hub::{Direct, Hub, ReaderId, Take};
+use crate::frame::Frame;
+use crate::hub::{Hub, ReaderId, Take};
 use crate::limits::Place;
 use crate::metrics;
 use crate::pages::{Pages, SharedPage};
 use crate::reply::Refusal;
 use crate::topics::{TopicPlaces, Topics};
+
+pub use output::Output;
 
 /// The longest pause after a read of history that failed.
 const RETRY_CAP_MS: u64 = 1_000;
@@ -76,79 +79,6 @@ pub struct Joined {
     pub cursor: Cursor,
     /// Whether everything after its cursor follows.
     pub resume: Resume,
-}
-
-/// Frames to write, in order.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// Gaps first, as JSON texts.
-    pub gaps: Vec<Utf8Bytes>,
-    /// What follows.
-    pub frames: Vec<Arc<Frame>>,
-    /// What was missed of a topic: these stand before the reader's place, and are framed by it.
-    pub missed: Vec<Utf8Bytes>,
-    /// What is for this connection alone, with the cursor to frame it by.
-    pub direct: Option<(Vec<Direct>, Cursor)>,
-    /// Close with this code; nothing follows.
-    pub close: Option<CloseCode>,
-    /// The page that the frames are of, which counts until they are written.
-    _page: Option<SharedPage>,
-}
-
-impl Output {
-    fn is_empty(&self) -> bool {
-        self.gaps.is_empty()
-            && self.frames.is_empty()
-            && self.missed.is_empty()
-            && self.direct.is_none()
-            && self.close.is_none()
-    }
-
-    fn close(code: CloseCode) -> Self {
-        Self { close: Some(code), ..Self::default() }
-    }
-
-    /// The words beside the close code.
-    pub fn close_reason(&self) -> &'static str {
-        match self.close {
-            Some(CloseCode::REFUSED) => "the token was revoked",
-            Some(CloseCode::SLOW) => "too much waited for this connection; resume from your cursor",
-            Some(CloseCode::INTERNAL) => "history cannot be read here; resume from your cursor",
-            _ => "",
-        }
-    }
-
-    /// All frames as they go out on `/ws`.
-    pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
-        let frames = self.frames.iter().map(|frame| frame.text.clone());
-        self.others().chain(frames).chain(self.directs())
-    }
-
-    /// All frames as they go out on `/sse`.
-    pub fn events(&self) -> impl Iterator<Item = Bytes> {
-        let frames = self.frames.iter().map(|frame| frame.event());
-        let event = |text: Utf8Bytes| event_of(&text);
-        self.others().map(event).chain(frames).chain(self.directs().map(event))
-    }
-
-    /// How many notifications there are.
-    pub fn notifications(&self) -> usize {
-        let of_frames = self.frames.iter().filter(|frame| frame.kind == Kind::Notification).count();
-        of_frames + self.missed.len()
-    }
-
-    /// Messages of one user to another.
-    pub fn messages(&self) -> impl Iterator<Item = &Arc<MessageRef>> {
-        self.frames.iter().filter_map(|frame| frame.message.as_ref())
-    }
-
-    fn others(&self) -> impl Iterator<Item = Utf8Bytes> {
-        self.gaps.iter().chain(&self.missed).cloned()
-    }
-
-    fn directs(&self) -> impl Iterator<Item = Utf8Bytes> {
-        self.direct.iter().flat_map(|(direct, cursor)| direct.iter().map(|one| one.frame(cursor)))
-    }
 }
 
 impl Feeds {

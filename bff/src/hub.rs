@@ -7,6 +7,7 @@
 
 mod audiences;
 mod direct;
+mod received;
 mod refill;
 mod ring;
 mod values;
@@ -19,17 +20,11 @@ use carillon_protocol::{Audience, CloseCode, Cursor, Position};
 use tokio::sync::Notify;
 
 use crate::frame::Frame;
-use crate::metrics;
 use direct::Mailbox;
 pub use direct::{Credential, Direct, connection_id};
 pub use refill::Refill;
 use ring::{Ring, frames_after, highest_floor};
 pub use values::{Value, Whom};
-
-/// Frames in one ring at most.
-const RING_MAX_FRAMES: usize = 1_024;
-/// Bytes of frames in all rings of a replica at most; the ring that was written to longest ago gives first.
-const RINGS_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Names a reader of this hub: drawn by whoever adds it, so that nobody can guess a connection's id.
 pub type ReaderId = u64;
@@ -296,162 +291,12 @@ impl State {
         let rings: Vec<&Ring> = audiences.iter().filter_map(|audience| self.rings.get(audience)).collect();
         Some(highest_floor(&rings)?.max(self.heard))
     }
-
-    /// Nothing is received any more. What the rings have stays: after a short loss of the connection most have missed
-    /// nothing.
-    fn lose(&mut self) {
-        self.refills_due.clear();
-        for ring in self.rings.values_mut() {
-            ring.kept_floor = ring.floor.take().or(ring.kept_floor);
-            ring.refill = None;
-        }
-        metrics::fanout_lost();
-    }
-
-    /// Forgets what a ring has, and has its readers go back to before what was missed.
-    fn lose_ring(&mut self, audience: &Audience) {
-        let Some(mut ring) = self.rings.remove(audience) else { return };
-        let front = ring.front();
-        if let Some(heard) = ring.heard {
-            self.rewind(&ring, heard);
-        }
-        self.bytes -= ring.clear();
-        (ring.floor, ring.kept_floor, ring.heard) = (None, None, None);
-        self.update_front(audience, front, None);
-        self.rings.insert(audience.clone(), ring);
-        metrics::fanout_hole();
-    }
-
-    fn subscribed(&mut self, audiences: &[(Audience, Option<Position>)], tail: &Cursor) {
-        self.enter_epoch(&tail.epoch);
-        for (audience, last) in audiences {
-            let Some(ring) = self.rings.get_mut(audience) else { continue };
-            let last = last.unwrap_or_default();
-            // One that is received already stays as it is: its readers need not go back to history.
-            if ring.floor.is_none() {
-                match (ring.kept_floor.take(), ring.heard) {
-                    (Some(floor), Some(heard)) if last <= heard => ring.floor = Some(floor),
-                    (Some(floor), Some(heard)) => {
-                        (ring.floor, ring.heard) = (Some(tail.position), Some(last));
-                        ring.refill = Some(floor);
-                        self.refills_due.insert(audience.clone(), heard);
-                    }
-                    _ => (ring.floor, ring.heard) = (Some(tail.position), Some(last)),
-                }
-            }
-            ring.notify();
-        }
-    }
-
-    /// Positions of another epoch compare with nothing that is held: all rings start anew. What is
-    /// still heard goes on being heard, so they start from zero, and readers of the old epoch are behind.
-    fn enter_epoch(&mut self, epoch: &str) {
-        if *self.epoch == *epoch {
-            return;
-        }
-        self.epoch = epoch.into();
-        self.heard = Position::ZERO;
-        self.fronts.clear();
-        self.refills_due.clear();
-        self.bytes = 0;
-        for ring in self.rings.values_mut() {
-            ring.clear();
-            (ring.kept_floor, ring.refill) = (None, None);
-            (ring.floor, ring.heard) = (ring.floor.map(|_| Position::ZERO), None);
-            ring.notify();
-        }
-    }
-
-    /// Takes in how far the sequence has come.
-    fn heard(&mut self, fanout: &Fanout) {
-        self.enter_epoch(&fanout.epoch);
-        if let Some(last) = fanout.entries.last() {
-            self.heard = self.heard.max(last.position);
-        }
-    }
-
-    fn fanout(&mut self, fanout: &Fanout) {
-        self.heard(fanout);
-        // Nothing counts before the confirmation: it may be left over from a subscription that has ended,
-        // with a hole behind it. The tail of the confirmation is no earlier, and history has it.
-        if self.rings.get(&fanout.audience).is_none_or(|ring| ring.floor.is_none()) {
-            return;
-        }
-        let Some(mut ring) = self.rings.remove(&fanout.audience) else { return };
-        let front = ring.front();
-        for stored in &fanout.entries {
-            if ring.heard.is_some_and(|heard| stored.position <= heard) {
-                continue;
-            }
-            if let Some(heard) = ring.heard.filter(|heard| stored.prev > *heard) {
-                self.hole(&mut ring, &fanout.audience, heard, stored.prev);
-            }
-            ring.heard = Some(stored.position);
-            if let Some(frame) = Frame::encode(&fanout.epoch, &fanout.claimed_by, stored) {
-                self.bytes += frame.text.len();
-                ring.frames.push_back(Arc::new(frame));
-            }
-        }
-        ring.notify();
-        self.update_front(&fanout.audience, front, ring.front());
-        self.rings.insert(fanout.audience.clone(), ring);
-        self.shrink(&fanout.audience);
-    }
-
-    /// Something between `heard` and `prev` was published and not heard. A reader that stands later,
-    /// by what it got from other audiences, goes back: it sees some twice rather than one never.
-    fn hole(&mut self, ring: &mut Ring, audience: &Audience, heard: Position, prev: Position) {
-        tracing::warn!(?audience, %heard, %prev, "fan-out skipped something; its readers turn to history");
-        metrics::fanout_hole();
-        self.bytes -= ring.clear();
-        ring.floor = Some(prev);
-        ring.refill = None;
-        self.rewind(ring, heard);
-    }
-
-    /// Has the readers of a ring go back to a position.
-    fn rewind(&mut self, ring: &Ring, to: Position) {
-        for id in ring.readers.keys() {
-            if let Some(reader) = self.readers.get_mut(id).filter(|reader| reader.epoch == self.epoch) {
-                reader.rewind = Some(reader.rewind.map_or(to, |rewind| rewind.min(to)));
-            }
-        }
-    }
-
-    /// Brings the rings back within their bounds.
-    fn shrink(&mut self, written: &Audience) {
-        while self.rings.get(written).is_some_and(|ring| ring.frames.len() > RING_MAX_FRAMES) {
-            self.evict(written);
-        }
-        while self.bytes > RINGS_MAX_BYTES {
-            let Some(oldest) = self.fronts.first_key_value().map(|(_, audience)| audience.clone()) else {
-                break;
-            };
-            self.evict(&oldest);
-        }
-    }
-
-    /// Gives up the oldest frame of a ring.
-    fn evict(&mut self, audience: &Audience) {
-        let Some(ring) = self.rings.get_mut(audience) else { return };
-        let Some(frame) = ring.frames.pop_front() else { return };
-        ring.gave_up(frame.position);
-        let front = ring.front();
-        self.bytes -= frame.text.len();
-        self.update_front(audience, Some(frame.position), front);
-    }
-
-    /// Takes in that the oldest frame of a ring is another one.
-    fn update_front(&mut self, audience: &Audience, before: Option<Position>, after: Option<Position>) {
-        if before != after {
-            before.and_then(|before| self.fronts.remove(&before));
-            after.and_then(|after| self.fronts.insert(after, audience.clone()));
-        }
-    }
 }
 
 #[cfg(test)]
 mod direct_tests;
+#[cfg(test)]
+mod refill_tests;
 #[cfg(test)]
 #[path = "hub_tests.rs"]
 mod tests;

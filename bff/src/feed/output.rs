@@ -1,0 +1,83 @@
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use carillon_broker::{Kind, MessageRef};
+use carillon_protocol::{CloseCode, Cursor};
+
+use crate::frame::{Frame, event_of};
+use crate::hub::Direct;
+use crate::pages::SharedPage;
+
+/// Frames to write, in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Gaps first, as JSON texts.
+    pub gaps: Vec<Utf8Bytes>,
+    /// What follows.
+    pub frames: Vec<Arc<Frame>>,
+    /// What was missed of a topic: these stand before the reader's place, and are framed by it.
+    pub missed: Vec<Utf8Bytes>,
+    /// What is for this connection alone, with the cursor to frame it by.
+    pub direct: Option<(Vec<Direct>, Cursor)>,
+    /// Close with this code; nothing follows.
+    pub close: Option<CloseCode>,
+    /// The page that the frames are of, which counts until they are written.
+    pub(super) _page: Option<SharedPage>,
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.gaps.is_empty()
+            && self.frames.is_empty()
+            && self.missed.is_empty()
+            && self.direct.is_none()
+            && self.close.is_none()
+    }
+
+    pub(super) fn close(code: CloseCode) -> Self {
+        Self { close: Some(code), ..Self::default() }
+    }
+
+    /// The words beside the close code.
+    pub fn close_reason(&self) -> &'static str {
+        match self.close {
+            Some(CloseCode::REFUSED) => "the token was revoked",
+            Some(CloseCode::SLOW) => "too much waited for this connection; resume from your cursor",
+            Some(CloseCode::INTERNAL) => "history cannot be read here; resume from your cursor",
+            _ => "",
+        }
+    }
+
+    /// All frames as they go out on `/ws`.
+    pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
+        let frames = self.frames.iter().map(|frame| frame.text.clone());
+        self.others().chain(frames).chain(self.directs())
+    }
+
+    /// All frames as they go out on `/sse`.
+    pub fn events(&self) -> impl Iterator<Item = Bytes> {
+        let frames = self.frames.iter().map(|frame| frame.event());
+        let event = |text: Utf8Bytes| event_of(&text);
+        self.others().map(event).chain(frames).chain(self.directs().map(event))
+    }
+
+    /// How many notifications there are.
+    pub fn notifications(&self) -> usize {
+        let of_frames = self.frames.iter().filter(|frame| frame.kind == Kind::Notification).count();
+        of_frames + self.missed.len()
+    }
+
+    /// Messages of one user to another.
+    pub fn messages(&self) -> impl Iterator<Item = &Arc<MessageRef>> {
+        self.frames.iter().filter_map(|frame| frame.message.as_ref())
+    }
+
+    fn others(&self) -> impl Iterator<Item = Utf8Bytes> {
+        self.gaps.iter().chain(&self.missed).cloned()
+    }
+
+    fn directs(&self) -> impl Iterator<Item = Utf8Bytes> {
+        self.direct.iter().flat_map(|(direct, cursor)| direct.iter().map(|one| one.frame(cursor)))
+    }
+}

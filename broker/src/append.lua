@@ -4,8 +4,8 @@
 -- ARGV  1 fresh epoch id and clock  2 prefix of the other keys  3 prefix of the channels  4 who appends
 --       5 'all', or 'own' where nothing is kept or published  6 retention; a script's own arguments follow
 
--- The format of a fan-out message, which is its first word, and of an entry in history. A reader that does not know it
--- reads history, or steps over the entry.
+-- The format of an entry in history; a reader that does not know it steps over the entry. In a fan-out message this format
+-- is a head of two words, as in releases before formats had numbers; a head of a later format has more.
 local FORMAT = '1'
 
 local prefix, channels, appender, publishes = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == 'all'
@@ -31,7 +31,7 @@ local function gather(audience, kind, position, prev, raw)
   -- A replica subscribes to one channel for all connections of its run: their names less the last dash and what follows.
   local channel = channels .. 'fanout:' .. (string.match(audience, '^(connection:.+)%-[^-]*$') or audience)
   if message_for ~= channel then publish() end
-  if not message then message, message_for = { FORMAT, ' ', epoch, ' ', appender, '\n' }, channel end
+  if not message then message, message_for = { epoch, ' ', appender, '\n' }, channel end
   for _, part in ipairs({ position, ' ', prev, ' ', kind, ' ', #raw, '\n', raw }) do message[#message + 1] = part end
 end
 

@@ -1,18 +1,16 @@
-//! The form of a fan-out message, as append.lua writes it: a line with the format, the epoch and the claimer, then
-//! for each entry a line with its position, the one before it, its kind and its length, and its bytes.
+//! The form of a fan-out message, as append.lua writes it: a line with the epoch and the claimer, then for each entry a
+//! line with its position, the one before it, its kind and its length, and its bytes. A first line of two words is the
+//! first format. A later one puts its number in front, so that whoever knows only the first finds a word too many.
 
 use carillon_protocol::Audience;
 
 use crate::{Fanout, Kind, Stored};
 
-/// The format that this version writes and reads.
-const FORMAT: &str = "1";
-
 pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
     let (head, mut rest) = line(payload)?;
     let mut words = head.split(' ');
-    let (format, epoch, claimed_by) = (words.next()?, words.next()?, words.next()?);
-    if format != FORMAT || words.next().is_some() {
+    let (epoch, claimed_by) = (words.next()?, words.next()?);
+    if words.next().is_some() {
         return None;
     }
     let mut entries = Vec::new();
@@ -42,7 +40,7 @@ mod tests {
 
     #[test]
     fn entries_are_cut_out_by_their_length_and_not_by_what_they_hold() {
-        let payload = b"1 e1 bff-2\n5-0 0-0 notification 3\na\nb5-1 5-0 status 1\nc";
+        let payload = b"e1 bff-2\n5-0 0-0 notification 3\na\nb5-1 5-0 status 1\nc";
         let fanout = decode_fanout(Audience::Everyone, payload).unwrap();
         let found: Vec<_> = fanout
             .entries
@@ -59,8 +57,7 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_later_version_keeps_its_place() {
-        let fanout =
-            decode_fanout(Audience::Everyone, b"1 e b\n5-0 0-0 smell 1\na5-1 5-0 read 2\n{}").unwrap();
+        let fanout = decode_fanout(Audience::Everyone, b"e b\n5-0 0-0 smell 1\na5-1 5-0 read 2\n{}").unwrap();
         let kinds: Vec<_> = fanout.entries.iter().map(|entry| entry.kind).collect();
         assert_eq!(kinds, [Kind::Unknown, Kind::Read]);
     }
@@ -69,16 +66,14 @@ mod tests {
     fn what_is_cut_short_is_nothing() {
         for payload in [
             "",
-            "1 e1\n",
-            "1 e1 b\n",
-            "1 e1 b\n5-0 0-0 notification 9\nabc",
-            "1 e1 b\n5-0 0-0 3\nabc",
-            "1 e1 b\nx 0-0 notification 1\na",
-            "1 e1 b\n5-0 0-0 notification 99999999999999999999\na",
-            // The release before this one, and one after it.
-            "e1 b\n5-0 0-0 notification 1\na",
+            "e1\n",
+            "e1 b\n",
+            "e1 b\n5-0 0-0 notification 9\nabc",
+            "e1 b\n5-0 0-0 3\nabc",
+            "e1 b\nx 0-0 notification 1\na",
+            "e1 b\n5-0 0-0 notification 99999999999999999999\na",
+            // A later format.
             "2 e1 b\n5-0 0-0 notification 1\na",
-            "1 e1 b more\n5-0 0-0 notification 1\na",
         ] {
             assert_eq!(decode_fanout(Audience::Everyone, payload.as_bytes()), None, "{payload}");
         }

@@ -144,7 +144,7 @@ async fn a_hole(world: &World, reader: &Reader) {
         world.redis.run(&[&["XADD", history, position][..], &fields].concat());
     }
     world.redis.run(&["HSET", "{Notification-List}:sequence", "last", &second]);
-    let payload = format!("1 {} bff-9\n{second} {first} notification 1\nx", tail.epoch);
+    let payload = format!("{} bff-9\n{second} {first} notification 1\nx", tail.epoch);
     world.redis.run(&["PUBLISH", "{Notification-List}:fanout:everyone", &payload]);
     let ids = reader.wait_for(4).await.into_iter().map(|one| one.id).collect::<Vec<_>>();
     assert_eq!(ids[2..], [first, second], "the one that was never heard comes from history");

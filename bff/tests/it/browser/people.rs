@@ -1,7 +1,9 @@
+use carillon_harness::eventually;
 use serde_json::json;
 
 use super::page::{Page, State};
 use super::stage::Stage;
+use crate::world::DEADLINE;
 
 pub(super) async fn sign_in(page: &Page, user: &str) {
     page.until("signing in is offered", |state| state.sign_in).await;
@@ -41,7 +43,8 @@ async fn until_unread(page: &Page, unread: usize) {
 async fn nobody_is_asked_to_sign_in_where_the_service_signs_nobody_in() {
     let stage = Stage::new().await;
     let answered = r#"return performance.getEntriesByType("resource").some((one) => one.name.endsWith("/api/demo") && one.responseEnd > 0)"#;
-    while stage.page.run(answered, json!([])).await != json!(true) {}
+    let is_answered = async || stage.page.run(answered, json!([])).await == json!(true);
+    eventually("the viewer knows whether anybody may sign in", DEADLINE, is_answered).await;
     stage.page.until_still().await;
     let state = stage.page.state().await;
     assert!(!state.sign_in && state.who.is_none(), "{state:?}");

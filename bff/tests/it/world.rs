@@ -69,6 +69,17 @@ impl Bff {
     }
 
     pub(crate) fn spawn_at(name: &str, listen: SocketAddr, redis_url: &str, args: &[&str]) -> Self {
+        Self::spawn_program(env!("CARGO_BIN_EXE_bff"), name, listen, redis_url, args)
+    }
+
+    /// [`Bff::spawn_at`] for the program of another release.
+    pub(crate) fn spawn_program(
+        program: &str,
+        name: &str,
+        listen: SocketAddr,
+        redis_url: &str,
+        args: &[&str],
+    ) -> Self {
         let admin: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
         let env = [
             ("REDIS_URL", redis_url),
@@ -76,7 +87,7 @@ impl Bff {
             ("LISTEN", &listen.to_string()),
             ("ADMIN_LISTEN", &admin.to_string()),
         ];
-        let process = Process::spawn(env!("CARGO_BIN_EXE_bff"), args, &env);
+        let process = Process::spawn(program, args, &env);
         Self { name: name.to_owned(), process, listen, admin }
     }
 
@@ -86,6 +97,10 @@ impl Bff {
 
     pub(crate) fn http(&self, path: &str) -> String {
         format!("http://{}{path}", self.listen)
+    }
+
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen
     }
 
     pub(crate) fn port(&self) -> u16 {

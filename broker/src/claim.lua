@@ -5,9 +5,13 @@
 -- only to route, and stores and publishes the entry's own bytes, since cjson turns [] into {} and
 -- rounds 9007199254740993. What it cannot route goes to the dead list and stops nothing.
 --
--- KEYS  1 sequence  2 list  3 ids:a  4 ids:b
+-- KEYS  1 sequence  2 list  3 ids:a  4 ids:b  5 the mode of the replicas that run now
 -- ARGV  7 entries and 8 bytes of a batch  9 bytes of an entry  10 milliseconds that ids are kept
 --       11 ids in one set  12 bytes of a name
+
+-- A replica that fans out otherwise than those that run would take what their readers then never see.
+local mode = redis.call('GET', KEYS[5])
+if mode and mode ~= ARGV[5] then return { err = 'MODE replicas with FANOUT=' .. mode .. ' run here' } end
 
 local list = KEYS[2]
 local max_entries, max_bytes, max_entry_bytes = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])

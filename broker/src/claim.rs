@@ -134,7 +134,7 @@ impl Engine {
     async fn claim(&self, replica: &str, fan_out: FanOut) -> Result<Batch, BrokerError> {
         let names = self.names();
         let mut call = self.appending(&CLAIM, replica, fan_out);
-        call.key(names.list()).key(names.ids("a")).key(names.ids("b"));
+        call.key(names.list()).key(names.ids("a")).key(names.ids("b")).key(names.fanout_mode());
         call.arg(BATCH_MAX_ENTRIES).arg(BATCH_MAX_BYTES).arg(ENTRY_MAX_BYTES);
         call.arg(IDS_KEEP_MS).arg(IDS_MAX / 2).arg(NAME_MAX_BYTES);
         type Answer = (String, u64, u64, Vec<String>, Vec<Vec<u8>>, Vec<String>);

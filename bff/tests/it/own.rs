@@ -1,7 +1,7 @@
 use carillon_harness::Reader;
 use carillon_protocol::Resume;
 
-use crate::world::{Bff, World, entry};
+use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test]
 async fn in_own_mode_only_the_winner_s_readers_see_a_notification_and_nothing_is_kept() {
@@ -19,10 +19,7 @@ async fn in_own_mode_only_the_winner_s_readers_see_a_notification_and_nothing_is
     while readers.iter().filter(|reader| reader.count() > 0).count() < 2 || pushed < 200 {
         world.push((pushed..pushed + 10).map(entry)).await;
         pushed += 10;
-        carillon_harness::eventually("each is seen by one", crate::world::DEADLINE, async || {
-            all().await == pushed
-        })
-        .await;
+        carillon_harness::eventually("each is seen by one", DEADLINE, async || all().await == pushed).await;
     }
     for (reader, bff) in readers.iter().zip(&bffs) {
         assert!(reader.received().iter().all(|one| one.claimed_by == bff.name));
@@ -31,4 +28,17 @@ async fn in_own_mode_only_the_winner_s_readers_see_a_notification_and_nothing_is
     let late =
         Reader::connect(&format!("{}?since={}", bffs[0].ws(), world.broker.tail().await.unwrap())).await;
     assert_eq!(late.record().welcomes[0].resume, Resume::None, "live only, without resume");
+}
+
+#[tokio::test]
+async fn a_replica_whose_fan_out_differs_from_that_of_the_others_ends_and_says_why() {
+    let world = World::new();
+    let all = world.bff("bff-1").await;
+    let mut own = Bff::spawn("bff-2", &world.redis.url(), &["--fanout", "own"]);
+    assert_eq!(own.process.wait_exit(DEADLINE).await, 1);
+    let last = own.process.stderr().pop().unwrap();
+    assert!(last.contains("replicas with FANOUT=all run on this Redis"), "{last}");
+    let reader = Reader::connect(&all.ws()).await;
+    world.push((0..20).map(entry)).await;
+    reader.wait_for(20).await;
 }

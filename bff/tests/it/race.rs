@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carillon_broker::Broker;
-use carillon_harness::{Reader, ReaderOptions, Received, eventually};
-use tokio::time::Instant;
+use carillon_harness::{Reader, ReaderOptions, Received};
 
-use crate::world::{Bff, DEADLINE, World, entry, in_process};
+use crate::world::{Bff, World, entry, in_process, until_claimed};
 
 const BFFS: usize = 5;
 const PRODUCERS: usize = 4;
@@ -115,11 +113,6 @@ async fn a_killed_replica_and_killed_subscriptions_change_nothing_of_that() {
 }
 
 /// How long it takes until the list is empty, on a clock that only waiting moves: a poll would take up to a second.
-async fn until_claimed(broker: &Broker) -> Duration {
-    let start = Instant::now();
-    eventually("all are claimed", DEADLINE, async || broker.waiting().await.unwrap() == 0).await;
-    start.elapsed()
-}
 
 #[tokio::test(start_paused = true)]
 async fn one_wake_up_empties_the_list_and_so_does_a_connection_that_is_back() {

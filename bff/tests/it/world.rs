@@ -166,6 +166,13 @@ impl Bff {
     }
 }
 
+/// Waits until nothing is left in the list, and returns how long that took.
+pub(crate) async fn until_claimed(broker: &Broker) -> Duration {
+    let start = Instant::now();
+    eventually("all are claimed", DEADLINE, async || broker.waiting().await.unwrap() == 0).await;
+    start.elapsed()
+}
+
 /// A notification for everyone.
 pub(crate) fn entry(id: impl std::fmt::Display) -> String {
     format!(r#"{{"id":"{id}","title":"t","body":"b"}}"#)

@@ -78,7 +78,11 @@ async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
         () = listening => panic!("a listener never ends"),
         () = test => {}
     }
-    // Its mode still stands.
+    // Its mode still stands, and so a claim of the other mode takes nothing.
+    broker.push(&[b"for all".to_vec()]).await.unwrap();
+    let taken = broker.claim("bff", FanOut::Own).await;
+    assert!(taken.as_ref().is_err_and(|error| error.to_string().contains("FANOUT=all")), "{taken:?}");
+    assert_eq!(broker.waiting().await.unwrap(), 1);
     let other = std::sync::Mutex::new(None);
     let note = |event| {
         if let Event::OtherMode(mode) = event {

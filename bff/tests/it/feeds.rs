@@ -12,7 +12,7 @@ use carillon_bff::refill::Refiller;
 use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::received::Delivered;
-use carillon_protocol::{Audience, Cursor, Position, Resume, ServerMessage};
+use carillon_protocol::{Audience, CloseCode, Cursor, Position, Resume, ServerMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -216,6 +216,24 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
     assert!(tokio::time::timeout(Duration::from_secs(1), feed.next()).await.is_err());
     let asked = asked.load(Ordering::SeqCst);
     assert!((3..100).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
+    let (broker, faults) = Broker::memory(Arc::new(now_ms));
+    let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let since = Some(broker.tail().await.unwrap());
+    let (mut feed, _) = feeds.join(reader([Audience::Everyone], since)).await.unwrap();
+    // Whatever makes the reader read, Redis refuses it, and goes on to do so.
+    faults.run(&["DEL", "{Notification-List}:sequence"]);
+    faults.run(&["SET", "{Notification-List}:sequence", "not a hash"]);
+    let tail = Cursor { epoch: "other".into(), position: Position::ZERO };
+    hub.subscribed(&[(Audience::Everyone, None)], &tail);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(feed.next().await.close, Some(CloseCode::INTERNAL));
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(10)..Duration::from_secs(120)).contains(&took), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,11 +24,11 @@ async fn welcome(socket: &mut Socket) -> Welcome {
 /// The code of the error that comes before the end, and that of the end.
 async fn refused(mut socket: Socket) -> (Option<String>, Option<CloseCode>) {
     let (texts, code) = socket.until_closed().await;
-    let errors = texts.iter().filter_map(|text| match ServerMessage::parse(text).unwrap() {
+    let mut errors = texts.iter().filter_map(|text| match ServerMessage::parse(text).unwrap() {
         ServerMessage::Error(refused) => Some(refused.code),
         _ => None,
     });
-    (errors.last(), code)
+    (errors.next_back(), code)
 }
 
 fn to_topic(topic: &str, id: &str) -> String {

@@ -8,6 +8,7 @@ mod compose;
 mod contract;
 mod corpus;
 mod cors;
+mod cost;
 mod crowd;
 mod dead;
 mod door;

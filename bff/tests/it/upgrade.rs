@@ -8,7 +8,7 @@ use carillon_harness::{Reader, ReaderOptions, free_port};
 use crate::world::{Bff, World, entry};
 
 /// Where scripts/test-upgrade puts the program of the last release.
-const LAST_RELEASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/upgrade/bff");
+pub(crate) const LAST_RELEASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/upgrade/bff");
 /// Entries that are pushed while one of the two replicas stands still.
 const ENTRIES: usize = 30;
 

@@ -99,6 +99,10 @@ use values::Values;
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What a replica has to show again and again to be ready, it has to show this often: a loop that is stuck or dead
+/// cannot say that it is.
+const LATCH_LASTS: Duration = Duration::from_secs(10);
+
 /// What makes one replica different from another.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -172,7 +176,8 @@ impl Replica {
         subscriptions.add(Audience::Connection(run.clone()));
         let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
         let wake = Arc::new(Notify::new());
-        let (received, writes) = (readiness.latch("the fan-out"), readiness.latch("writes"));
+        let lasting = |name| readiness.latch_for(name, LATCH_LASTS);
+        let (received, writes) = (lasting("the fan-out"), lasting("writes"));
         let revocations = Arc::<Revocations>::default();
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
@@ -211,7 +216,7 @@ impl Replica {
             replica: Arc::clone(&replica),
             fan_out,
             wake,
-            claims: readiness.latch("claims"),
+            claims: lasting("claims"),
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 

@@ -78,8 +78,11 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     };
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
-    let draining = readiness.clone();
-    let probes = admin(readiness, move || recorder.render());
+    let (draining, observed) = (readiness.clone(), readiness.clone());
+    let probes = admin(readiness, move || {
+        metrics::observe(&observed);
+        recorder.render()
+    });
     // The probes answer until the last reader is let go.
     let (patience, stop) = (Patience::default(), tasks.stop());
     let probes =

@@ -3,6 +3,7 @@
 
 use carillon_broker::Batch;
 use carillon_protocol::{CloseCode, GapReason, Status};
+use carillon_service::{Readiness, log_lines_dropped};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// Name and meaning of each.
@@ -81,9 +82,14 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
     ("carillon_beats_failed_total", "times that Redis could not be told who is online"),
     ("carillon_limits_reached_total", "clients that reached a limit, by limit"),
+    ("carillon_log_lines_dropped_total", "lines of the log that were dropped, since stderr took none"),
+    (READY, "1 while a condition of being ready holds, else 0, by latch"),
 ];
 
 const WAITING: &str = "carillon_entries_waiting";
+const READY: &str = "carillon_ready";
+/// What can go down as well as up.
+const GAUGES: [&str; 2] = [WAITING, READY];
 
 /// How a reader is connected.
 #[derive(Clone, Copy, Debug)]
@@ -157,11 +163,19 @@ impl Limit {
 /// Gives the recorder its help texts.
 pub fn describe() {
     for &(name, meaning) in ALL {
-        if name == WAITING {
+        if GAUGES.contains(&name) {
             describe_gauge!(name, meaning);
         } else {
             describe_counter!(name, meaning);
         }
+    }
+}
+
+/// Looks at what the process itself knows. It is called before all metrics are shown.
+pub fn observe(readiness: &Readiness) {
+    counter!("carillon_log_lines_dropped_total").absolute(log_lines_dropped());
+    for (latch, holds) in readiness.conditions() {
+        gauge!(READY, "latch" => latch).set(f64::from(u8::from(holds)));
     }
 }
 

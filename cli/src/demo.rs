@@ -14,7 +14,7 @@ use carillon_bff::{
     Settings, metrics, now_ms, serve, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
-use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, stop_on_signals};
+use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, report, stop_on_signals};
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
@@ -94,8 +94,11 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         "front door",
         serve(ports.door, door, Patience::default(), connections_max, tasks.stop().clone(), held.clone()),
     );
-    let draining = readiness.clone();
-    let probes = admin(readiness, move || recorder.render());
+    let (draining, observed) = (readiness.clone(), readiness.clone());
+    let probes = admin(readiness, move || {
+        metrics::observe(&observed);
+        recorder.render()
+    });
     let stop = tasks.stop().clone();
     let probes = serve(ports.admin, probes, Patience::default(), PLAIN_CONNECTIONS_MAX, stop, held);
     tasks.spawn("admin port", probes);
@@ -207,7 +210,7 @@ fn say(banner: &Banner) {
 
 fn farewell(readers: usize) {
     if readers > 0 {
-        eprintln!("letting {readers} readers go one by one; another Ctrl-C ends at once");
+        report(&format!("letting {readers} readers go one by one; another Ctrl-C ends at once"));
     }
 }
 

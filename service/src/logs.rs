@@ -1,12 +1,17 @@
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
+
+use crate::stderr::{Stderr, report};
 
 /// What is logged when nobody says otherwise.
 const DEFAULT_FILTER: &str = "info";
 
 /// Logs to stderr, filtered by `LOG`, else `RUST_LOG`, else `info`. Colours only on a terminal. A
-/// filter that cannot be read is reported and taken for the default; a second call does nothing.
+/// filter that cannot be read is reported and taken for the default; a second call does nothing. Nobody who
+/// logs waits for stderr: see [`report`].
 pub fn init_logs() {
     init_logs_at(DEFAULT_FILTER);
 }
@@ -16,12 +21,31 @@ pub fn init_logs_at(default: &str) {
     let (filter, fault) = filter(variable("LOG").or_else(|| variable("RUST_LOG")).as_deref(), default);
     let installed = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Stderr)
+        // It would be written by `eprintln!`, which panics where stderr is broken.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
+    if installed.is_ok() {
+        // The hook of the standard library waits until stderr takes what it says.
+        std::panic::set_hook(Box::new(|panic| report(&panic_words(panic))));
+    }
     if let (Ok(()), Some(fault)) = (installed, fault) {
         tracing::warn!("{fault}");
     }
+}
+
+fn panic_words(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("without a name").to_owned();
+    let words = panic.payload_as_str().unwrap_or("without words");
+    let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    format!("thread '{thread}' panicked{place}: {words}{backtrace}")
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the crate that reads the environment")]

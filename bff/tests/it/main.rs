@@ -33,6 +33,7 @@ mod slow;
 mod speaking;
 mod sse;
 mod sticky;
+mod supervision;
 mod upstream;
 mod viewer;
 mod world;

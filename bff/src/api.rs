@@ -46,6 +46,7 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Res
     let limit = limit(&parts)?;
     let since = since(&parts);
     let caller = app.caller(&parts).await?;
+    app.limits.page(caller.network)?;
     let mut permit = app.page_permit(&caller).await?;
     let audiences = caller.audiences();
     let page = match query(&parts, "before") {

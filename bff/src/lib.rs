@@ -72,7 +72,7 @@ use tokio_util::task::TaskTracker;
 pub use config::{Config, FanOutOption, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
-pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};
+pub use server::{Patience, PlaceOptions, serve};
 pub use storage::StorageOptions;
 pub use upstream::{Upstream, UpstreamOptions};
 pub use viewer::viewer;
@@ -102,6 +102,9 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// What a replica has to show again and again to be ready, it has to show this often: a loop that is stuck or dead
 /// cannot say that it is.
 const LATCH_LASTS: Duration = Duration::from_secs(10);
+
+/// A replica that has had no place for a connection for so long is not ready.
+const ROOM_LASTS: Duration = Duration::from_secs(5);
 
 /// What makes one replica different from another.
 #[derive(Clone, Debug)]
@@ -136,7 +139,7 @@ pub struct Settings {
 pub struct Replica {
     router: Router,
     patience: Patience,
-    connections_max: usize,
+    places: PlaceOptions,
     stop: CancellationToken,
     readers: TaskTracker,
 }
@@ -167,7 +170,8 @@ impl Replica {
             patience,
             presence,
         } = settings;
-        let connections_max = limits.readers_max.saturating_add(PLAIN_CONNECTIONS_MAX);
+        let places =
+            PlaceOptions { room: Some(readiness.latch_for("connections", ROOM_LASTS)), ..limits.places() };
         // What may fail comes before the loops, which would be missed.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
@@ -238,12 +242,13 @@ impl Replica {
             readers: readers.clone(),
         };
         tasks.spawn("presence", roll.run(tasks.stop().clone()));
+        let limits = Limits::new(limits);
         let app = App::new(Shared {
             replica,
             broker: broker.clone(),
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
-            limits: Limits::new(limits),
+            limits: Arc::clone(&limits),
             identities,
             signing,
             revocations,
@@ -258,8 +263,8 @@ impl Replica {
             readers: readers.clone(),
             run,
         });
-        let router = router(app, demo, patience, viewer);
-        Ok(Self { router, patience, connections_max, stop: tasks.stop().clone(), readers })
+        let router = router(app, limits, demo, patience, viewer);
+        Ok(Self { router, patience, places, stop: tasks.stop().clone(), readers })
     }
 
     /// The routes of this replica, for a front door in the same process.
@@ -279,11 +284,17 @@ impl Replica {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        serve(listener, self.router, self.patience, self.connections_max, self.stop, self.readers).await
+        serve(listener, self.router, self.patience, self.places, self.stop, self.readers).await
     }
 }
 
-fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Router>) -> Router {
+fn router(
+    app: App,
+    limits: Arc<Limits>,
+    demo: Option<DemoKey>,
+    patience: Patience,
+    viewer: Option<Router>,
+) -> Router {
     let cors = cors::cors(&app.identities.origins);
     let routes = Router::new()
         .route("/api/notifications", get(api::list).post(api::publish))
@@ -304,6 +315,7 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .merge(demo::router(demo))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
+        .layer(from_fn_with_state(limits, limits::in_bounds))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .route("/notify/ws", get(notify::upgrade))

@@ -82,6 +82,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
     ("carillon_beats_failed_total", "times that Redis could not be told who is online"),
     ("carillon_limits_reached_total", "clients that reached a limit, by limit"),
+    (
+        "carillon_addresses_unknown_total",
+        "requests behind a proxy that is not known here, or that does not say for whom it asks",
+    ),
     ("carillon_log_lines_dropped_total", "lines of the log that were dropped, since stderr took none"),
     (READY, "1 while a condition of being ready holds, else 0, by latch"),
 ];
@@ -116,17 +120,22 @@ impl Transport {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
     Connections,
+    ConnectionsPerAddress,
+    RequestsPerAddress,
     Readers,
     ReadersPerUser,
     ReadersPerAddress,
     PublishesPerKey,
     PublishesPerUser,
     RequestTime,
+    BodyBytes,
     Unread,
     MessageBytes,
+    UnfinishedBytes,
     Messages,
     Topics,
     HistoryReads,
+    HistoryRate,
     DistinctTopics,
     Subscriptions,
     SubscriptionsPerAddress,
@@ -139,17 +148,22 @@ impl Limit {
     fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::RequestsPerAddress => "requests_per_address",
             Self::Readers => "readers",
             Self::ReadersPerUser => "readers_per_user",
             Self::ReadersPerAddress => "readers_per_address",
             Self::PublishesPerKey => "publishes_per_key",
             Self::PublishesPerUser => "publishes_per_user",
             Self::RequestTime => "request_time",
+            Self::BodyBytes => "body_bytes",
             Self::Unread => "unread",
             Self::MessageBytes => "message_bytes",
+            Self::UnfinishedBytes => "unfinished_bytes",
             Self::Messages => "messages",
             Self::Topics => "topics",
             Self::HistoryReads => "history_reads",
+            Self::HistoryRate => "history_rate",
             Self::DistinctTopics => "distinct_topics",
             Self::Subscriptions => "subscriptions",
             Self::SubscriptionsPerAddress => "subscriptions_per_address",
@@ -347,6 +361,10 @@ pub(crate) fn trace_dropped() {
 
 pub(crate) fn limit_reached(limit: Limit) {
     counter!("carillon_limits_reached_total", "limit" => limit.as_str()).increment(1);
+}
+
+pub(crate) fn address_unknown() {
+    counter!("carillon_addresses_unknown_total").increment(1);
 }
 
 pub(crate) fn beat_failed() {

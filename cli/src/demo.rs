@@ -10,8 +10,8 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, PLAIN_CONNECTIONS_MAX, Patience, PresenceOptions, Publishing, Replica, STOP_DEADLINE,
-    Settings, metrics, now_ms, serve, viewer,
+    LimitOptions, Patience, PlaceOptions, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings,
+    metrics, now_ms, serve, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, report, stop_on_signals};
@@ -87,12 +87,12 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         readers.push(replica.readers());
         tasks.spawn("a replica's port", replica.serve(listener));
     }
-    let connections_max = readers.len() * LimitOptions::default().readers_max + PLAIN_CONNECTIONS_MAX;
+    let places = PlaceOptions::for_readers(readers.len() * LimitOptions::default().readers_max);
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
     tasks.spawn(
         "front door",
-        serve(ports.door, door, Patience::default(), connections_max, tasks.stop().clone(), held.clone()),
+        serve(ports.door, door, Patience::default(), places, tasks.stop().clone(), held.clone()),
     );
     let (draining, observed) = (readiness.clone(), readiness.clone());
     let probes = admin(readiness, move || {
@@ -100,7 +100,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         recorder.render()
     });
     let stop = tasks.stop().clone();
-    let probes = serve(ports.admin, probes, Patience::default(), PLAIN_CONNECTIONS_MAX, stop, held);
+    let probes = serve(ports.admin, probes, Patience::default(), PlaceOptions::for_readers(0), stop, held);
     tasks.spawn("admin port", probes);
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;

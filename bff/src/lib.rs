@@ -4,6 +4,7 @@
 mod api;
 mod app;
 mod asker;
+mod body;
 mod budget;
 mod config;
 mod contract;
@@ -59,7 +60,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
@@ -258,6 +259,8 @@ impl Replica {
             upstream,
             memory,
             page_budget: Budget::new(api::PAGES_MAX_BYTES),
+            unfinished: Budget::new(ws::UNFINISHED_MAX_BYTES),
+            body_budget: Budget::new(body::BODIES_MAX_BYTES),
             clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),
@@ -316,22 +319,34 @@ fn router(
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
         .layer(from_fn_with_state(limits, limits::in_bounds))
+        .route("/api", any(nothing_here))
+        .route("/api/{*path}", any(nothing_here))
+        .layer(from_fn(reply::private))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .route("/notify/ws", get(notify::upgrade))
+        .method_not_allowed_fallback(wrong_method)
         .with_state(app)
         .merge(contract::router());
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),
-        None => routes.fallback(async || {
-            let detail = "this replica serves /ws, /sse and /api/notifications, and the viewer where it is given --static-dir";
-            Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
-        }),
+        None => routes.fallback(nothing_here),
     };
     match cors {
         Some(cors) => routes.layer(cors),
         None => routes,
     }
+}
+
+async fn nothing_here() -> Refusal {
+    let detail =
+        "this replica serves /ws, /sse and what /docs shows, and the viewer where it is given --static-dir";
+    Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
+}
+
+async fn wrong_method() -> Refusal {
+    let detail = "Allow names the methods that are known here, and /docs what they do";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong method", detail)
 }
 
 /// Milliseconds since 1970 by this machine's clock.

@@ -30,7 +30,8 @@ use tower::ServiceExt;
 
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
-pub use places::{CONNECTIONS_PER_ADDRESS_MAX, PLAIN_CONNECTIONS_MAX, PlaceOptions};
+pub(crate) use places::CONNECTIONS_PER_ADDRESS_MAX;
+pub use places::PlaceOptions;
 use places::{Over, Phase, Place, Places};
 use refused::Told;
 use stream::{Answer, Placed};
@@ -232,6 +233,6 @@ fn set_options(stream: &TcpStream, unread: Duration) {
 
 /// Whether a connection ended since its peer took nothing.
 fn is_unread(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     source.is_some_and(|error| error.kind() == ErrorKind::TimedOut)
 }

@@ -15,9 +15,9 @@ use crate::limits::network;
 use crate::metrics::{self, Limit};
 
 /// Connections that are open beside those of readers: requests, and what waits for the next one.
-pub const PLAIN_CONNECTIONS_MAX: usize = 1_024;
+const PLAIN_CONNECTIONS_MAX: usize = 1_024;
 /// Those of one address.
-pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
 /// A connection that has asked before may wait this long until it has asked again. Proxies keep theirs for up to
 /// two minutes; if this side closed first, it could be just when one sends what it cannot send twice.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);

@@ -23,6 +23,7 @@ mod outage;
 mod own;
 mod pages;
 mod people;
+mod port;
 mod presence;
 mod profiles;
 mod race;

@@ -4,8 +4,9 @@ use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Write, pipe};
 use std::process::Stdio;
 
-use carillon_harness::{Reader, eventually};
+use carillon_harness::{DialOptions, Reader, Socket, eventually};
 
+use crate::people::{PEOPLE, signed_in, token};
 use crate::world::{Bff, DEADLINE, World, entry};
 
 /// An unreadable entry is a line at WARN. So many are more than a pipe holds, and more than may wait.
@@ -54,6 +55,33 @@ async fn a_fault_at_the_start_ends_the_process_also_when_it_cannot_be_said() {
     let listen = format!("127.0.0.1:{}", running.port()).parse().unwrap();
     let mut bff = Bff::spawn_at_with_stderr("bff-2", listen, &world.redis.url(), writer);
     assert_eq!(bff.process.wait_exit(DEADLINE).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_log_has_a_secret_in_it_however_much_is_logged() {
+    let world = World::new();
+    let bff =
+        Bff::spawn_with_env("bff-1", &world.redis.url(), &PEOPLE, &[("LOG", "trace,tungstenite=trace")]);
+    bff.until_ready().await;
+    let (ann, ben) = (token("ann"), token("ben"));
+    let mut socket = Socket::open(&signed_in(&bff, "cem"), &DialOptions::default()).await.unwrap();
+    socket.text().await;
+    socket.send(&format!(r#"{{"type":"token","token":"{ann}"}}"#)).await;
+    let headers = vec![("sec-websocket-protocol".to_owned(), "carillon".to_owned())];
+    let dial = DialOptions { headers, ..DialOptions::default() };
+    let mut socket = Socket::open(&bff.ws(), &dial).await.unwrap();
+    socket.send(&format!(r#"{{"type":"hello","token":"{ben}"}}"#)).await;
+    socket.text().await;
+    let url = bff.http(&format!("/api/notifications?token={ann}"));
+    assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
+    world.push([entry("the last")]).await;
+    assert!(socket.text().await.contains("the last"));
+    let lines = bff.process.stderr();
+    assert!(lines.iter().any(|line| line.contains("TRACE") || line.contains("DEBUG")), "{lines:?}");
+    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+    for secret in [signature(&ann), signature(&ben)] {
+        assert!(lines.iter().all(|line| !line.contains(&secret)), "{lines:#?}");
+    }
 }
 
 /// A pipe that a thread keeps full until its reader is dropped.

@@ -73,6 +73,14 @@ impl Bff {
         Self::spawn_by(name, listen, redis_url, |program, env| Process::spawn(program, args, env))
     }
 
+    /// One with more variables.
+    pub(crate) fn spawn_with_env(name: &str, redis_url: &str, args: &[&str], more: &[(&str, &str)]) -> Self {
+        let listen = (Ipv4Addr::LOCALHOST, free_port()).into();
+        Self::spawn_by(name, listen, redis_url, |program, env| {
+            Process::spawn(program, args, &[env, more].concat())
+        })
+    }
+
     /// One that prints to `stderr`.
     pub(crate) fn spawn_with_stderr(name: &str, redis_url: &str, stderr: impl Into<Stdio>) -> Self {
         let listen = (Ipv4Addr::LOCALHOST, free_port()).into();

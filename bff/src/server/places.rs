@@ -327,7 +327,8 @@ mod tests {
         busy.set(Phase::Reader);
         let _last = places.take(at(5)).unwrap();
         drop((new, newer, busy));
-        assert_eq!((places.table().plain, places.table().open.len()), (1, 1));
+        let table = places.table();
+        assert_eq!((table.plain, table.open.len()), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]

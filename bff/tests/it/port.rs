@@ -7,13 +7,16 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::get;
 use carillon_bff::{Patience, PlaceOptions, serve};
+use carillon_protocol::Problem;
 use carillon_service::Tasks;
+use reqwest::{Client, RequestBuilder, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::limits::{PROXIES, all, bff, connect, until_counted};
+use crate::people::KEY;
 use crate::world::{DEADLINE, World};
 
 /// Whether a connection is answered, and not left waiting.
@@ -56,9 +59,11 @@ async fn who_has_nothing_to_do_makes_room_for_who_asks() {
     assert!(is_answered(&mut third, GET).await, "the one that is idle makes room, a socket needs none");
     assert!(!all(&mut idle).await.contains("HTTP/1.1"), "it is closed, and hears no more");
     socket.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.unwrap();
-    let mut pong = [0; 2];
-    timeout(DEADLINE, socket.read_exact(&mut pong)).await.unwrap().unwrap();
-    assert_eq!(pong, [0x8a, 0]);
+    let mut heard = vec![];
+    while !heard.ends_with(&[0x8a, 0]) {
+        let read = timeout(DEADLINE, socket.read_buf(&mut heard)).await.expect("a pong").unwrap();
+        assert!(read > 0, "the socket is served");
+    }
 }
 
 #[tokio::test]
@@ -171,4 +176,49 @@ async fn what_nothing_can_verify_and_who_has_no_key_is_refused_before_the_body()
         let answer = String::from_utf8_lossy(&heard[..length]);
         assert!(answer.starts_with("HTTP/1.1 401 "), "{path}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
+    let world = World::new();
+    let bff = bff(&world, &["--api-key", KEY]).await;
+    let http = Client::new();
+    let ask = |method: &str, path: &str| http.request(method.parse().unwrap(), bff.http(path));
+    let json = |request: RequestBuilder| request.header(header::CONTENT_TYPE, "application/json");
+    let key = |request: RequestBuilder| request.bearer_auth(KEY);
+    let long = "x".repeat(70_000);
+    for (request, status) in [
+        (ask("GET", "/api/nowhere"), 404),
+        (ask("GET", "/api"), 404),
+        (ask("GET", "/nowhere"), 404),
+        (ask("DELETE", "/api/notifications"), 405),
+        (ask("POST", "/ws"), 405),
+        (ask("GET", "/ws"), 426),
+        (ask("GET", "/api/notifications?limit=x"), 400),
+        (ask("GET", "/api/users/%ff/state"), 400),
+        (ask("GET", "/api/jobs/nobody"), 404),
+        (json(ask("POST", "/api/notifications")), 401),
+        (key(ask("POST", "/api/notifications")), 415),
+        (key(json(ask("POST", "/api/notifications"))).body("{"), 400),
+        (key(json(ask("POST", "/api/notifications"))).body(long.clone()), 413),
+        (key(ask("POST", "/api/users/ann/raw")).body(long), 413),
+        (key(json(ask("PUT", "/api/users/ann/state"))).body("[]"), 400),
+    ] {
+        let request = request.build().unwrap();
+        let what = format!("{} {}", request.method(), request.url());
+        let answer = http.execute(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{what}");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json", "{what}");
+        assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store", "{what}");
+        assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{what}");
+        assert_eq!(answer.headers().contains_key(header::ALLOW), status == 405, "{what}");
+        let problem: Problem = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        assert_eq!(problem.status, status, "{what}");
+    }
+    let good = ask("GET", "/api/notifications").send().await.unwrap();
+    assert_eq!(
+        (good.status().as_u16(), &good.headers()[header::CACHE_CONTROL]),
+        (200, &"no-store".parse().unwrap())
+    );
+    assert_eq!(good.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
 }

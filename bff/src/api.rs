@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -46,6 +45,7 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Res
     let limit = limit(&parts)?;
     let since = since(&parts);
     let caller = app.caller(&parts).await?;
+    app.limits.page(caller.network)?;
     let mut permit = app.page_permit(&caller).await?;
     let audiences = caller.audiences();
     let page = match query(&parts, "before") {
@@ -228,7 +228,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     app.allow_origin(&parts)?;
     app.needs_key(&parts)?;
     require_json(&parts, "send a revocation as application/json")?;
-    let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
     let Body { user, token } =
         serde_json::from_slice(&body).map_err(|error| fault(format!("{error}; send user or token")))?;
@@ -249,8 +249,11 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     let (parts, body) = request.into_parts();
     let is_signed = is_signed(&parts.headers) && !app.has_key(&parts);
     let sender = if is_signed { None } else { app.publisher(&parts).await? };
+    if is_signed {
+        app.can_verify(&parts)?;
+    }
     require_json(&parts, "send a notification as application/json")?;
-    let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     if !is_signed && sender.is_none() {
         app.application(&parts, body.len())?;
     }

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use carillon_broker::Broker;
 use carillon_protocol::limits::HEARTBEAT_MS;
 use carillon_protocol::{Cursor, Welcome};
@@ -51,6 +50,10 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     /// What pages of history over HTTP are taken from.
     pub(crate) page_budget: Arc<Budget>,
+    /// What messages of readers that are not finished yet are taken from.
+    pub(crate) unfinished: Arc<Budget>,
+    /// What bodies of requests are taken from.
+    pub(crate) body_budget: Arc<Budget>,
     /// Milliseconds since 1970.
     pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.
@@ -78,7 +81,7 @@ impl App {
     pub(crate) async fn attach(&self, caller: &Caller, reader: Reader) -> Result<(Feed, Joined), Refusal> {
         if self.stop.is_cancelled() {
             let detail = "connect again: another replica takes over";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is going away", detail));
+            return Err(Refusal::elsewhere("this replica is going away", detail));
         }
         let place = self.limits.admit(caller.user(), caller.network)?;
         let topics = self.feeds.take_topics(&reader)?;

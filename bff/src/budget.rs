@@ -91,6 +91,17 @@ impl Budget {
 }
 
 impl Permit {
+    /// Takes as many more as make it this many; `false` when there are not so many.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return true;
+        }
+        let Some(mut taken) = self.budget.try_take(more, self.network) else { return false };
+        self.bytes += std::mem::take(&mut taken.bytes);
+        true
+    }
+
     /// Gives back what is more than `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let back = self.bytes.saturating_sub(bytes);
@@ -136,6 +147,7 @@ mod tests {
         let mut first = budget.try_take(7, one).unwrap();
         assert!(budget.try_take(4, one).is_none(), "its share is 10");
         assert!(budget.try_take(10, two).is_some());
+        assert!(!first.grow_to(11) && first.grow_to(8));
         first.shrink(6);
         let second = budget.try_take(4, one).unwrap();
         let unknown: Vec<_> = (0..7).map(|_| budget.try_take(1_000, None).unwrap()).collect();

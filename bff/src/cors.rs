@@ -26,9 +26,12 @@ pub(crate) fn cors(origins: &Origins) -> Option<CorsLayer> {
     };
     let headers = [
         header::AUTHORIZATION,
+        header::CACHE_CONTROL,
         header::CONTENT_TYPE,
         HeaderName::from_static("carillon-session"),
         HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("x-requested-with"),
     ];
     let methods = [Method::GET, Method::POST, Method::PUT];
     let exposed = [header::LOCATION, header::RETRY_AFTER];

@@ -15,8 +15,6 @@ use crate::metrics;
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// A claim is made this often even if the list is empty: it shows that one would succeed.
 const PROBE_EVERY: Duration = Duration::from_secs(4);
-/// A replica whose last claim that succeeded was this long ago is not ready.
-const FAILING_AFTER: Duration = Duration::from_secs(10);
 /// The longest pause after a claim that failed.
 const RETRY_CAP_MS: u64 = 1_000;
 /// A replica that took nothing lately waits up to this long before it looks at the list: one wakes before the others, and
@@ -33,7 +31,7 @@ pub(crate) struct Dispatch {
     pub(crate) fan_out: FanOut,
     /// Notified by wake-ups and reconnects; what comes while a claim runs coalesces into one more.
     pub(crate) wake: Arc<Notify>,
-    /// Set while claims succeed.
+    /// Set at each claim that succeeds.
     pub(crate) claims: Latch,
 }
 
@@ -69,7 +67,6 @@ impl Dispatch {
                     Duration::from_millis(wait_ms)
                 }
             };
-            self.claims.set(succeeded.is_some_and(|at| at.elapsed() < FAILING_AFTER));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -95,6 +92,7 @@ impl Dispatch {
         metrics::claim_begun();
         let batch = self.broker.claim(&self.replica, self.fan_out).await?;
         *succeeded = Some(Instant::now());
+        self.claims.set(true);
         if batch.taken() > 0 {
             *took = *succeeded;
         }
@@ -177,7 +175,7 @@ mod tests {
             replica: "bff-1".into(),
             fan_out: FanOut::All,
             wake: Arc::default(),
-            claims: readiness.latch("claims"),
+            claims: readiness.latch_for("claims", Duration::from_secs(10)),
         }
     }
 

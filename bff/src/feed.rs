@@ -7,12 +7,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::Utf8Bytes;
 use carillon_broker::{Broker, BrokerError, FanOut, Gap};
 use carillon_protocol::received::Gap as GapFrame;
 use carillon_protocol::{Audience, Backoff, CloseCode, Cursor, Resume, ServerMessage};
 use ipnet::IpNet;
 use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::frame::Frame;
 use crate::hub::{Hub, ReaderId, Take};

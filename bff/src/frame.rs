@@ -1,9 +1,9 @@
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use carillon_broker::{Kind, MessageRef, Stored};
 use carillon_protocol::{Audience, Cursor, Entry, Position, kind_frame, notification_frame};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// One entry, encoded once a replica and shared by all its readers: nothing in it is a reader's own.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 //! whose reports reach them wherever they are by then. Who does the work is in `worker`.
 
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -68,10 +67,11 @@ pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Re
     let (parts, body) = request.into_parts();
     let caller = app.owner(&parts).await?;
     require_json(&parts, "send a job as application/json")?;
-    let body = to_bytes(body, BODY_MAX_BYTES).await.map_err(|_| {
+    let too_large = || {
         let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
-    })?;
+    };
+    let body = app.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
     let asked: Asked =
         serde_json::from_slice(&body).map_err(|error| invalid(FieldError::new("", error.to_string())))?;
     let new = new_job(asked, &caller).map_err(invalid)?;

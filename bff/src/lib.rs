@@ -4,6 +4,7 @@
 mod api;
 mod app;
 mod asker;
+mod body;
 mod budget;
 mod config;
 mod contract;
@@ -59,7 +60,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
@@ -72,7 +73,7 @@ use tokio_util::task::TaskTracker;
 pub use config::{Config, FanOutOption, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
-pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};
+pub use server::{Patience, PlaceOptions, serve};
 pub use storage::StorageOptions;
 pub use upstream::{Upstream, UpstreamOptions};
 pub use viewer::viewer;
@@ -98,6 +99,13 @@ use values::Values;
 
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a replica has to show again and again to be ready, it has to show this often: a loop that is stuck or dead
+/// cannot say that it is.
+const LATCH_LASTS: Duration = Duration::from_secs(10);
+
+/// A replica that has had no place for a connection for so long is not ready.
+const ROOM_LASTS: Duration = Duration::from_secs(5);
 
 /// What makes one replica different from another.
 #[derive(Clone, Debug)]
@@ -132,7 +140,7 @@ pub struct Settings {
 pub struct Replica {
     router: Router,
     patience: Patience,
-    connections_max: usize,
+    places: PlaceOptions,
     stop: CancellationToken,
     readers: TaskTracker,
 }
@@ -163,7 +171,8 @@ impl Replica {
             patience,
             presence,
         } = settings;
-        let connections_max = limits.readers_max.saturating_add(PLAIN_CONNECTIONS_MAX);
+        let places =
+            PlaceOptions { room: Some(readiness.latch_for("connections", ROOM_LASTS)), ..limits.places() };
         // What may fail comes before the loops, which would be missed.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
@@ -172,7 +181,8 @@ impl Replica {
         subscriptions.add(Audience::Connection(run.clone()));
         let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
         let wake = Arc::new(Notify::new());
-        let (received, writes) = (readiness.latch("the fan-out"), readiness.latch("writes"));
+        let lasting = |name| readiness.latch_for(name, LATCH_LASTS);
+        let (received, writes) = (lasting("the fan-out"), lasting("writes"));
         let revocations = Arc::<Revocations>::default();
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
@@ -211,7 +221,7 @@ impl Replica {
             replica: Arc::clone(&replica),
             fan_out,
             wake,
-            claims: readiness.latch("claims"),
+            claims: lasting("claims"),
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 
@@ -233,12 +243,13 @@ impl Replica {
             readers: readers.clone(),
         };
         tasks.spawn("presence", roll.run(tasks.stop().clone()));
+        let limits = Limits::new(limits);
         let app = App::new(Shared {
             replica,
             broker: broker.clone(),
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
-            limits: Limits::new(limits),
+            limits: Arc::clone(&limits),
             identities,
             signing,
             revocations,
@@ -248,13 +259,15 @@ impl Replica {
             upstream,
             memory,
             page_budget: Budget::new(api::PAGES_MAX_BYTES),
+            unfinished: Budget::new(ws::UNFINISHED_MAX_BYTES),
+            body_budget: Budget::new(body::BODIES_MAX_BYTES),
             clock: Arc::new(now_ms),
             stop: tasks.stop().clone(),
             readers: readers.clone(),
             run,
         });
-        let router = router(app, demo, patience, viewer);
-        Ok(Self { router, patience, connections_max, stop: tasks.stop().clone(), readers })
+        let router = router(app, limits, demo, patience, viewer);
+        Ok(Self { router, patience, places, stop: tasks.stop().clone(), readers })
     }
 
     /// The routes of this replica, for a front door in the same process.
@@ -274,11 +287,17 @@ impl Replica {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        serve(listener, self.router, self.patience, self.connections_max, self.stop, self.readers).await
+        serve(listener, self.router, self.patience, self.places, self.stop, self.readers).await
     }
 }
 
-fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Router>) -> Router {
+fn router(
+    app: App,
+    limits: Arc<Limits>,
+    demo: Option<DemoKey>,
+    patience: Patience,
+    viewer: Option<Router>,
+) -> Router {
     let cors = cors::cors(&app.identities.origins);
     let routes = Router::new()
         .route("/api/notifications", get(api::list).post(api::publish))
@@ -299,22 +318,35 @@ fn router(app: App, demo: Option<DemoKey>, patience: Patience, viewer: Option<Ro
         .merge(demo::router(demo))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::in_time))
+        .layer(from_fn_with_state(limits, limits::in_bounds))
+        .route("/api", any(nothing_here))
+        .route("/api/{*path}", any(nothing_here))
+        .layer(from_fn(reply::private))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::stream))
         .route("/notify/ws", get(notify::upgrade))
+        .method_not_allowed_fallback(wrong_method)
         .with_state(app)
         .merge(contract::router());
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),
-        None => routes.fallback(async || {
-            let detail = "this replica serves /ws, /sse and /api/notifications, and the viewer where it is given --static-dir";
-            Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
-        }),
+        None => routes.fallback(nothing_here),
     };
     match cors {
         Some(cors) => routes.layer(cors),
         None => routes,
     }
+}
+
+async fn nothing_here() -> Refusal {
+    let detail =
+        "this replica serves /ws, /sse and what /docs shows, and the viewer where it is given --static-dir";
+    Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
+}
+
+async fn wrong_method() -> Refusal {
+    let detail = "Allow names the methods that are known here, and /docs what they do";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong method", detail)
 }
 
 /// Milliseconds since 1970 by this machine's clock.

@@ -3,24 +3,30 @@
 
 mod address;
 mod rate;
+mod requests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use clap::Args;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::Instant;
 
 use crate::metrics::{self, Limit};
 use crate::reader::Caller;
 use crate::reply::Refusal;
-use address::{client, network};
+use crate::server::{CONNECTIONS_PER_ADDRESS_MAX, PlaceOptions};
+pub(crate) use address::network;
+use address::{Client, client};
 use rate::{Buckets, Rate};
+use requests::Requests;
+pub(crate) use requests::in_bounds;
 
 /// A client that has as many readers as it may is asked to wait for so many seconds: one of them has to leave.
 const READER_RETRY_SECONDS: u64 = 5;
@@ -40,6 +46,15 @@ pub struct LimitOptions {
     /// Readers from one address on this replica; an IPv6 address counts by its /64
     #[arg(long, env, default_value_t = 1_000)]
     pub readers_per_address_max: usize,
+    /// Connections of one address that are no reader's, and requests from it that are answered at the same time
+    #[arg(long, env, default_value_t = CONNECTIONS_PER_ADDRESS_MAX)]
+    pub connections_per_address_max: usize,
+    /// Pages of history per second for one address, in the long run
+    #[arg(long, env, default_value = "10")]
+    pub pages_per_address: NonZeroU32,
+    /// Pages of history for one address in a row
+    #[arg(long, env, default_value = "100")]
+    pub page_burst_per_address: NonZeroU32,
     /// Publishes per second with one API key, in the long run; each 4,096 bytes count as one more
     #[arg(long, env, default_value = "1000")]
     pub publishes_per_key: NonZeroU32,
@@ -55,6 +70,10 @@ pub struct LimitOptions {
     /// Networks of proxies whose X-Forwarded-For is believed, like 10.0.0.0/8, separated by commas
     #[arg(long, env, value_delimiter = ',', value_parser = address::parse_network)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Where only proxies reach this replica: which address from the right of X-Forwarded-For is the client's; 1 where
+    /// one proxy is before it
+    #[arg(long, env)]
+    pub trusted_proxy_hops: Option<NonZeroUsize>,
 }
 
 impl Default for LimitOptions {
@@ -65,12 +84,30 @@ impl Default for LimitOptions {
             readers_max: 10_000,
             readers_per_user_max: 100,
             readers_per_address_max: 1_000,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            pages_per_address: number(10),
+            page_burst_per_address: number(100),
             publishes_per_key: number(1_000),
             publish_burst_per_key: number(5_000),
             publishes_per_user: number(10),
             publish_burst_per_user: number(100),
             trusted_proxies: Vec::new(),
+            trusted_proxy_hops: None,
         }
+    }
+}
+
+impl LimitOptions {
+    /// The connections that a port for so many readers holds.
+    pub(crate) fn places(&self) -> PlaceOptions {
+        let mut options = PlaceOptions::for_readers(self.readers_max);
+        options.plain_per_address_max = self.connections_per_address_max;
+        options.shared.extend(&self.trusted_proxies);
+        if self.trusted_proxy_hops.is_some() {
+            // Every peer is a proxy: its clients are told apart by request.
+            options.shared.extend([IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]);
+        }
+        options
     }
 }
 
@@ -92,6 +129,9 @@ pub(crate) struct Limits {
     options: LimitOptions,
     readers: Mutex<Readers>,
     publishes: Mutex<Buckets<Publisher>>,
+    pages: Mutex<Buckets<IpNet>>,
+    /// Those that are answered now.
+    requests: Arc<Requests>,
 }
 
 #[derive(Default)]
@@ -110,12 +150,27 @@ pub(crate) struct Place {
 
 impl Limits {
     pub(crate) fn new(options: LimitOptions) -> Arc<Self> {
-        Arc::new(Self { options, readers: Mutex::default(), publishes: Mutex::default() })
+        Arc::new(Self {
+            options,
+            readers: Mutex::default(),
+            publishes: Mutex::default(),
+            pages: Mutex::default(),
+            requests: Arc::default(),
+        })
     }
 
-    /// What the client that makes this request is counted by; `None` where it cannot be told apart.
+    /// What the client that makes this request is counted by; `None` for programs of this machine, which are not counted.
+    /// All clients whose address is not known are counted as one.
     pub(crate) fn network(&self, parts: &Parts) -> Option<IpNet> {
-        client(parts, &self.options.trusted_proxies).map(network)
+        match self.client(parts) {
+            Client::At(address) => Some(network(address)),
+            Client::Unknown => Some(Ipv4Net::default().into()),
+            Client::Local => None,
+        }
+    }
+
+    fn client(&self, parts: &Parts) -> Client {
+        client(parts, &self.options.trusted_proxies, self.options.trusted_proxy_hops)
     }
 
     /// Takes a place for a reader.
@@ -161,6 +216,19 @@ impl Limits {
         publisher.map_or(Ok(()), |publisher| self.publish(&publisher, bytes))
     }
 
+    /// Counts a page of history: reading one costs Redis more than asking for it costs the client.
+    pub(crate) fn page(&self, network: Option<IpNet>) -> Result<(), Refusal> {
+        let Some(network) = network else { return Ok(()) };
+        let rate = Rate::new(self.options.pages_per_address, self.options.page_burst_per_address);
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.take(&network, 1, rate, Instant::now()).map_err(|wait| {
+            metrics::limit_reached(Limit::HistoryRate);
+            let seconds = whole_seconds(wait);
+            let detail = format!("one address may read {rate}; try again in {seconds} s");
+            Refusal::too_many("too many pages of history", detail, seconds)
+        })
+    }
+
     /// Counts one publish of so many bytes.
     pub(crate) fn publish(&self, publisher: &Publisher, bytes: usize) -> Result<(), Refusal> {
         let options = &self.options;
@@ -177,8 +245,7 @@ impl Limits {
         let cost = u32::try_from(1 + bytes / BYTES_PER_PUBLISH).unwrap_or(u32::MAX);
         publishes.take(publisher, cost, rate, Instant::now()).map_err(|wait| {
             metrics::limit_reached(limit);
-            // Rounded up: whoever comes back then is let through.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let seconds = whole_seconds(wait);
             let detail = format!(
                 "at most {rate}, where each {BYTES_PER_PUBLISH} bytes count as one more; try again in {seconds} s"
             );
@@ -189,6 +256,11 @@ impl Limits {
     fn readers(&self) -> MutexGuard<'_, Readers> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Rounded up: whoever comes back then is let through.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 fn count<K: Hash + Eq + std::borrow::Borrow<Q>, Q: Hash + Eq + ?Sized>(

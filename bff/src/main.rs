@@ -7,8 +7,8 @@ use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    Config, PLAIN_CONNECTIONS_MAX, Patience, Replica, STOP_DEADLINE, Settings, Upstream, metrics,
-    raise_open_files, serve,
+    Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, raise_open_files,
+    serve,
 };
 use carillon_broker::Broker;
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
@@ -78,19 +78,35 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     };
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
-    let draining = readiness.clone();
-    let probes = admin(readiness, move || recorder.render());
+    let (draining, observed) = (readiness.clone(), readiness.clone());
+    let probes = admin(readiness, move || {
+        metrics::observe(&observed);
+        recorder.render()
+    });
     // The probes answer until the last reader is let go.
     let (patience, stop) = (Patience::default(), tasks.stop());
-    let probes =
-        serve(admin_listener, probes, patience, PLAIN_CONNECTIONS_MAX, stop.clone(), replica.readers());
+    let probes = serve(
+        admin_listener,
+        probes,
+        patience,
+        PlaceOptions::for_readers(0),
+        stop.clone(),
+        replica.readers(),
+    );
     tasks.spawn("admin port", probes);
     if let Some(at) = config.profiles.listen() {
         let listener = bind("profiles", at, "--pprof-port").await?;
         let profiles = profiles(&config.profiles);
         tasks.spawn(
             "profiles' port",
-            serve(listener, profiles, patience, PLAIN_CONNECTIONS_MAX, stop.clone(), replica.readers()),
+            serve(
+                listener,
+                profiles,
+                patience,
+                PlaceOptions::for_readers(0),
+                stop.clone(),
+                replica.readers(),
+            ),
         );
     }
     tasks.spawn("readers' port", replica.serve(listener));

@@ -1,9 +1,14 @@
 //! Every metric of a replica: its name, what it counts, and the one function that moves it. A test
 //! reads [`ALL`] and fails for a name that nothing ever moved.
 
+mod limit;
+
 use carillon_broker::Batch;
 use carillon_protocol::{CloseCode, GapReason, Status};
+use carillon_service::{Readiness, log_lines_dropped};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+pub(crate) use limit::Limit;
 
 /// Name and meaning of each.
 pub const ALL: &[(&str, &str)] = &[
@@ -81,9 +86,18 @@ pub const ALL: &[(&str, &str)] = &[
     ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
     ("carillon_beats_failed_total", "times that Redis could not be told who is online"),
     ("carillon_limits_reached_total", "clients that reached a limit, by limit"),
+    (
+        "carillon_addresses_unknown_total",
+        "requests behind a proxy that is not known here, or that does not say for whom it asks",
+    ),
+    ("carillon_log_lines_dropped_total", "lines of the log that were dropped, since stderr took none"),
+    (READY, "1 while a condition of being ready holds, else 0, by latch"),
 ];
 
 const WAITING: &str = "carillon_entries_waiting";
+const READY: &str = "carillon_ready";
+/// What can go down as well as up.
+const GAUGES: [&str; 2] = [WAITING, READY];
 
 /// How a reader is connected.
 #[derive(Clone, Copy, Debug)]
@@ -106,62 +120,22 @@ impl Transport {
     }
 }
 
-/// What a client may not have more of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    Connections,
-    Readers,
-    ReadersPerUser,
-    ReadersPerAddress,
-    PublishesPerKey,
-    PublishesPerUser,
-    RequestTime,
-    Unread,
-    MessageBytes,
-    Messages,
-    Topics,
-    HistoryReads,
-    DistinctTopics,
-    Subscriptions,
-    SubscriptionsPerAddress,
-    PageBytes,
-    StoredBytes,
-    RedisMemory,
-}
-
-impl Limit {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::Readers => "readers",
-            Self::ReadersPerUser => "readers_per_user",
-            Self::ReadersPerAddress => "readers_per_address",
-            Self::PublishesPerKey => "publishes_per_key",
-            Self::PublishesPerUser => "publishes_per_user",
-            Self::RequestTime => "request_time",
-            Self::Unread => "unread",
-            Self::MessageBytes => "message_bytes",
-            Self::Messages => "messages",
-            Self::Topics => "topics",
-            Self::HistoryReads => "history_reads",
-            Self::DistinctTopics => "distinct_topics",
-            Self::Subscriptions => "subscriptions",
-            Self::SubscriptionsPerAddress => "subscriptions_per_address",
-            Self::PageBytes => "page_bytes",
-            Self::StoredBytes => "stored_bytes",
-            Self::RedisMemory => "redis_memory",
-        }
-    }
-}
-
 /// Gives the recorder its help texts.
 pub fn describe() {
     for &(name, meaning) in ALL {
-        if name == WAITING {
+        if GAUGES.contains(&name) {
             describe_gauge!(name, meaning);
         } else {
             describe_counter!(name, meaning);
         }
+    }
+}
+
+/// Looks at what the process itself knows. It is called before all metrics are shown.
+pub fn observe(readiness: &Readiness) {
+    counter!("carillon_log_lines_dropped_total").absolute(log_lines_dropped());
+    for (latch, holds) in readiness.conditions() {
+        gauge!(READY, "latch" => latch).set(f64::from(u8::from(holds)));
     }
 }
 
@@ -333,6 +307,10 @@ pub(crate) fn trace_dropped() {
 
 pub(crate) fn limit_reached(limit: Limit) {
     counter!("carillon_limits_reached_total", "limit" => limit.as_str()).increment(1);
+}
+
+pub(crate) fn address_unknown() {
+    counter!("carillon_addresses_unknown_total").increment(1);
 }
 
 pub(crate) fn beat_failed() {

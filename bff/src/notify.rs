@@ -1,13 +1,13 @@
 //! `GET /notify/ws`: the socket of go-bridget's notify, for the clients that it has. Its frames have a `kind`:
 //! `connect` first, then `state`, and what is said to the user as it was published. Nothing else is sent.
 
-use axum::extract::ws::Utf8Bytes;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use carillon_protocol::Audience;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::app::App;
 use crate::feed::Output;
@@ -31,7 +31,7 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "sign in first", detail));
     };
     let identity = app.identity(&token).await?;
-    let upgrade = upgrade_of(&mut parts).await?;
+    let upgrade = upgrade_of(&mut parts)?;
     let connect = json!({ "kind": "connect", "userID": identity.user }).to_string();
     let user = Audience::User(identity.user.clone());
     let caller = Caller::user_alone(identity, app.limits.network(&parts));

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use carillon_broker::BrokerError;
 use carillon_protocol::{FieldError, Problem};
@@ -21,11 +23,23 @@ pub(crate) struct Refusal {
     detail: String,
     errors: Vec<FieldError>,
     retry_after_s: Option<u64>,
+    /// Whether another replica would do it.
+    elsewhere: bool,
 }
+
+/// The cookie by which a front door leads a client to the replica that it had.
+const FORGET_REPLICA: &str = "REALTIMESERVERID=; Max-Age=0; Path=/";
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+        Self {
+            status,
+            title,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_s: None,
+            elsewhere: false,
+        }
     }
 
     /// A 400 that names each field that is wrong.
@@ -60,6 +74,12 @@ impl Refusal {
         Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, title, detail) }
     }
 
+    /// A 503 of a replica that goes away. The client is to forget it: a front door that leads clients by a cookie would
+    /// bring this one back here.
+    pub(crate) fn elsewhere(title: &'static str, detail: impl Into<String>) -> Self {
+        Self { elsewhere: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail) }
+    }
+
     /// How long the client is asked to wait, where it is.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
@@ -75,6 +95,25 @@ impl Refusal {
         metrics::reader_refused(self.status.as_u16());
         self.into_response()
     }
+}
+
+/// Marks answers that are for whoever asked alone: most are, and no cache can tell which. A rejection of the framework,
+/// which is a text, becomes a refusal as others are.
+pub(crate) async fn private(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_text = kind.is_some_and(|kind| kind.starts_with(b"text/plain"));
+    let mut response = match response.status() {
+        status if is_text && (status.is_client_error() || status.is_server_error()) => {
+            let words = status.canonical_reason().unwrap_or("refused");
+            Refusal::new(status, words, "the request cannot be read: see /docs").into_response()
+        }
+        _ => response,
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 impl From<BrokerError> for Refusal {
@@ -101,13 +140,18 @@ impl From<BrokerError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let retry_after = self.retry_after();
-        let Self { status, title, detail, errors, .. } = self;
+        let Self { status, title, detail, errors, elsewhere, .. } = self;
         let problem = Problem { status: status.as_u16(), title: title.to_owned(), detail, errors };
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, wait.as_secs().into());
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if elsewhere {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(FORGET_REPLICA));
         }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3: a token that was sent and is not good is told apart from none.

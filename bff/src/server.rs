@@ -1,45 +1,53 @@
 //! The port: takes connections, hands their requests to a router, and gives up on peers that neither ask nor take.
 
-mod placed;
+mod places;
+mod refused;
+mod stream;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::Listener;
 use carillon_service::parse_duration;
 use clap::Args;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
-use placed::Placed;
+pub(crate) use places::CONNECTIONS_PER_ADDRESS_MAX;
+pub use places::PlaceOptions;
+use places::{Over, Phase, Place, Places};
+use refused::Told;
+use stream::{Answer, Placed};
 
-/// Connections that are open beside those of readers: requests, and what waits for the next one.
-pub const PLAIN_CONNECTIONS_MAX: usize = 1_024;
 /// After the stop, readers have this long to be let go.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
 /// And what is then still open has this long before it is cut.
 const CUT_AFTER: Duration = Duration::from_secs(1);
-/// A connection that has asked before may wait this long until it has asked again. Proxies keep theirs for up to
-/// two minutes; if this side closed first, it could be just when one sends what it cannot send twice.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
+/// The head of a request has at most this many bytes. A longer one is a 431.
+const HEAD_MAX_BYTES: usize = 32 * 1024;
+/// A port shows this often that it takes connections.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// Where the system gives no connection, it is asked again after this.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// A wait that something else ends.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a peer is waited for.
 #[derive(Args, Clone, Copy, Debug)]
@@ -59,27 +67,55 @@ impl Default for Patience {
 }
 
 /// Serves a router until `stop`, and then until the last of `readers` is let go, but not for ever. New
-/// connections are taken, and refused readably, until then. While `connections_max` are open, WebSockets
-/// included, the next one waits in the kernel.
+/// connections are taken, and refused readably, until then. For one that has no place, the oldest that has nothing to do
+/// is closed, or it is told.
 ///
 /// # Errors
 /// None: it is a task of the service as others are.
 pub async fn serve(
-    mut listener: TcpListener,
+    listener: TcpListener,
     router: Router,
     patience: Patience,
-    connections_max: usize,
+    options: PlaceOptions,
     stop: CancellationToken,
     readers: TaskTracker,
 ) -> anyhow::Result<()> {
-    let connections = TaskTracker::new();
-    let drained = CancellationToken::new();
-    let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+    let (connections, drained, told) = (TaskTracker::new(), CancellationToken::new(), Told::new());
+    let room = options.room.clone();
+    let places = Places::new(options);
     let taking = async {
-        while let Some(place) = take_place(&places).await {
-            let (stream, peer) = Listener::accept(&mut listener).await;
-            let router = router.clone();
-            connections.spawn(connection(stream, place, peer, router, patience, drained.clone()));
+        let mut failing = false;
+        let mut show = tokio::time::interval(ROOM_EVERY);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = show.tick() => {
+                    if !failing && places.has_room() {
+                        room.iter().for_each(|room| room.set(true));
+                    }
+                    failing = false;
+                    continue;
+                }
+            };
+            match accepted {
+                Ok((stream, peer)) => match places.take(peer.ip()) {
+                    Ok(place) => {
+                        let router = router.clone();
+                        connections.spawn(connection(stream, place, peer, router, patience, drained.clone()));
+                    }
+                    Err(why) => {
+                        told.tell(stream, why).map(|telling| connections.spawn(telling));
+                    }
+                },
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(%error, "the system gives no connection");
+                    }
+                    failing = true;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
         }
     };
     let draining = async {
@@ -98,39 +134,48 @@ pub async fn serve(
     Ok(())
 }
 
-/// A place for a connection, once there is one. The semaphore is never closed.
-async fn take_place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        return Some(place);
-    }
-    metrics::limit_reached(Limit::Connections);
-    Arc::clone(places).acquire_owned().await.ok()
+/// Whether the fault is of a peer that is gone already.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+    )
 }
 
 /// Serves one connection until it ends or becomes a WebSocket.
 async fn connection(
     stream: TcpStream,
-    place: OwnedSemaphorePermit,
+    place: Place,
     peer: SocketAddr,
     router: Router,
     patience: Patience,
     drained: CancellationToken,
 ) {
     set_options(&stream, patience.unread_timeout);
-    let asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&asked);
+    let place = Arc::new(place);
+    let of_requests = Arc::clone(&place);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        asks.store(true, Ordering::Relaxed);
+        let place = Arc::clone(&of_requests);
+        place.set(Phase::Busy);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+        let answering = router.clone().oneshot(request);
+        async move { answering.await.map(|response| placed(response, place)) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-    let mut serving =
-        pin!(http.serve_connection(TokioIo::new(Placed::new(stream, place)), service).with_upgrades());
-    let mut first = pin!(tokio::time::sleep(patience.request_timeout));
-    let (mut in_time, mut draining) = (false, false);
+    http.max_buf_size(HEAD_MAX_BYTES);
+    let placed = Placed::new(stream, Arc::clone(&place));
+    let mut serving = pin!(http.serve_connection(TokioIo::new(placed), service).with_upgrades());
+    let mut draining = false;
     loop {
+        let until = match place.deadline(patience.request_timeout) {
+            Ok(until) => until.unwrap_or_else(|| Instant::now() + FAR),
+            Err(over) => {
+                if over == Over::Slow {
+                    metrics::limit_reached(Limit::RequestTime);
+                }
+                return;
+            }
+        };
         tokio::select! {
             served = serving.as_mut() => {
                 if served.is_err_and(|error| is_unread(&error)) {
@@ -138,19 +183,28 @@ async fn connection(
                 }
                 return;
             }
-            () = first.as_mut(), if !in_time => {
-                in_time = asked.load(Ordering::Relaxed);
-                if !in_time {
-                    metrics::limit_reached(Limit::RequestTime);
-                    return;
-                }
-            }
+            () = place.changed() => {}
+            () = sleep_until(until) => {}
             () = drained.cancelled(), if !draining => {
                 draining = true;
                 serving.as_mut().graceful_shutdown();
             }
         }
     }
+}
+
+/// Notes what the connection becomes by an answer: a reader's, which has bounds of its own, or one that waits again when
+/// the answer is written.
+fn placed(response: Response, place: Arc<Place>) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        place.set(Phase::Reader);
+        return response;
+    }
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes() == b"text/event-stream") {
+        place.set(Phase::Reader);
+    }
+    response.map(|body| Body::new(Answer::new(body, place)))
 }
 
 /// Gives up on a request whose body, or whose answer, takes too long.
@@ -179,6 +233,6 @@ fn set_options(stream: &TcpStream, unread: Duration) {
 
 /// Whether a connection ended since its peer took nothing.
 fn is_unread(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     source.is_some_and(|error| error.kind() == ErrorKind::TimedOut)
 }

@@ -66,6 +66,15 @@ pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
 }
 
 impl App {
+    /// Refuses a signed request that nothing here can verify, before its body is read.
+    pub(crate) fn can_verify(&self, parts: &Parts) -> Result<(), Refusal> {
+        match has_webhook(&parts.headers) {
+            true if self.signing.webhooks.is_none() => Err(off("webhooks", "WEBHOOK_SECRET")),
+            false if self.signing.api_auth.is_none() => Err(off("APIAuth", "APIAUTH_SECRET")),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the signature of a request that claims to have one. A bad one is refused, also where anybody
     /// may publish: whoever signed meant to be checked. A good one counts against what signers may publish.
     pub(crate) fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Verified, Refusal> {

@@ -3,7 +3,7 @@
 
 mod wire;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
@@ -16,14 +16,17 @@ pub use wire::{
 };
 
 use crate::app::App;
+use crate::asker::{Asker, who_asks};
 use crate::identity::{cookie, filled};
 use crate::notify::unprefixed;
 use crate::reply::Refusal;
 
 /// In front of the name of a method.
 const SERVICE: &str = "/twirp/notify.NotifyService/";
-/// Longest request body, in bytes: JSON may write one byte as six.
-const BODY_MAX_BYTES: usize = 8 * RAW_MAX_BYTES;
+/// Longest request that publishes, in bytes: the message, and what is around it.
+const PUBLISH_MAX_BYTES: usize = RAW_MAX_BYTES + 4 * 1_024;
+/// Longest request that names a user or a token, in bytes.
+const NAME_MAX_BYTES: usize = 16 * 1_024;
 
 /// `/twirp/…`: everything there is answered as Twirp answers.
 pub(crate) async fn call(State(app): State<App>, request: Request) -> Response {
@@ -43,7 +46,17 @@ async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpE
         let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         return Err(nowhere(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
     };
-    let body = to_bytes(body, BODY_MAX_BYTES).await.map_err(|_| too_large())?;
+    // Whoever may not is refused before anything of it is held. Whom `Auth` is about is told by its body.
+    match name {
+        "Publish" => {
+            app.allow_origin(parts)?;
+            app.may_publish(parts)?;
+        }
+        "State" => app.may_ask(parts).await?,
+        _ => {}
+    }
+    let max_bytes = if name == "Publish" { PUBLISH_MAX_BYTES } else { NAME_MAX_BYTES };
+    let body = app.read(parts, body, max_bytes, || too_large(max_bytes)).await?;
     Ok(match name {
         "Auth" => encoding.respond(&app.auth(parts, &encoding.read(&body)?).await?),
         "Publish" => {
@@ -59,6 +72,14 @@ async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpE
 }
 
 impl App {
+    /// Refuses who says nothing of who it is.
+    async fn may_ask(&self, parts: &Parts) -> Result<(), Refusal> {
+        match self.asker(parts).await? {
+            Asker::Key | Asker::User(_) => Ok(()),
+            Asker::Anybody => Err(who_asks()),
+        }
+    }
+
     /// Whom the token of a request speaks for. It needs no key: the token is what is asked about.
     async fn auth(&self, parts: &Parts, request: &AuthRequest) -> Result<AuthResponse, Refusal> {
         self.allow_origin(parts)?;
@@ -72,7 +93,7 @@ impl App {
     }
 }
 
-fn too_large() -> Refusal {
-    let detail = format!("a request has at most {BODY_MAX_BYTES} bytes");
+fn too_large(max_bytes: usize) -> Refusal {
+    let detail = format!("such a request has at most {max_bytes} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
 }

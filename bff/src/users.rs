@@ -1,7 +1,6 @@
 //! `/api/users/{user}`: what other programs keep for a user and say to a user, for those without a Redis client.
 
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -70,7 +69,7 @@ pub(crate) async fn set_state(
     app.may_publish(&parts)?;
     named(&user)?;
     require_json(&parts, "send the fields of the state as application/json")?;
-    let body = to_bytes(body, STATE_BODY_MAX_BYTES).await.map_err(|_| too_large())?;
+    let body = app.read(&parts, body, STATE_BODY_MAX_BYTES, too_large).await?;
     app.application(&parts, body.len())?;
     let state = fields(&body)?;
     if state.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>() > STATE_MAX_BYTES {
@@ -87,7 +86,9 @@ pub(crate) async fn raw(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, RAW_MAX_BYTES).await.map_err(|_| too_much())?;
+    app.allow_origin(&parts)?;
+    app.may_publish(&parts)?;
+    let body = app.read(&parts, body, RAW_MAX_BYTES, too_much).await?;
     app.say_to(&parts, &user, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,19 +1,19 @@
 mod command;
+mod counted;
 mod hello;
+mod upgrade;
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::{FromRequestParts, Request, State};
-use axum::http::StatusCode;
-use axum::http::request::Parts;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use carillon_protocol::limits::{ENTRY_MAX_BYTES, SILENCE_MS};
 use carillon_protocol::received::Goodbye;
 use carillon_protocol::{CloseCode, ServerMessage};
-use futures_util::{FutureExt, SinkExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use crate::app::App;
 use crate::budget::Permit;
@@ -24,9 +24,11 @@ use crate::reader::{Caller, since};
 use crate::reply::Refusal;
 use crate::visit::{Happened, Visit};
 use command::Allowance;
-pub(crate) use hello::{SUBPROTOCOL, secret};
+use counted::Fault;
+pub(crate) use hello::secret;
+pub(crate) use upgrade::{Upgrade, WebSocket, upgrade_of};
 
-/// What a socket reads at once. axum's default of 128 KiB is allocated for every socket.
+/// What a socket reads at once. The library's default of 128 KiB is allocated for every socket.
 const READ_BUFFER_BYTES: usize = 1_024;
 /// Frames are gathered up to here before they are written.
 const WRITE_BUFFER_BYTES: usize = 1_024;
@@ -36,8 +38,8 @@ const WRITE_BUFFER_MAX_BYTES: usize = 8 * ENTRY_MAX_BYTES;
 const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
 /// The longest message from a client. A longer one is closed with a code that says so.
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
-/// What is read of a message at all: beyond it the connection is cut, with the rest of it unread.
-const MESSAGE_READ_MAX_BYTES: usize = 4 * MESSAGE_MAX_BYTES;
+/// Bytes of messages that are not finished, of all sockets, at most.
+pub(crate) const UNFINISHED_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// A socket that takes nothing for this long is closed as slow.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A close frame that cannot be written in this time is not sent, nor its answer waited for any longer.
@@ -54,24 +56,10 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
         return hello::upgrade(app, parts).await;
     }
     let caller = app.caller(&parts).await?;
-    let upgrade = upgrade_of(&mut parts).await?;
+    let upgrade = upgrade_of(&mut parts)?;
     let (feed, welcome) = app.join(&caller, since(&parts)).await?;
     let welcome = ServerMessage::Welcome(welcome).to_json();
     Ok(accept(upgrade, app, caller, feed, Dialect::Frames, welcome))
-}
-
-/// The upgrade that a request asks for; 426 where it asks for none.
-pub(crate) async fn upgrade_of(parts: &mut Parts) -> Result<WebSocketUpgrade, Refusal> {
-    let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await.map_err(|rejection| {
-        Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", rejection.body_text())
-    })?;
-    Ok(upgrade
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_MAX_BYTES)
-        .max_message_size(MESSAGE_READ_MAX_BYTES)
-        .max_frame_size(MESSAGE_READ_MAX_BYTES))
 }
 
 /// What a socket says and understands.
@@ -94,16 +82,16 @@ impl Dialect {
 
 /// Serves a reader on the socket that comes of an upgrade, and sends `first` before all else.
 pub(crate) fn accept(
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     app: App,
     caller: Caller,
     feed: Feed,
     dialect: Dialect,
     first: String,
 ) -> Response {
-    let readers = app.readers.clone();
-    upgrade.on_upgrade(move |socket| {
-        readers.track_future(Socket::new(socket, app, caller, feed, dialect).serve(first))
+    let (readers, unfinished, network) = (app.readers.clone(), app.unfinished.clone(), caller.network);
+    upgrade.serve(&readers, &unfinished, network, move |socket| {
+        Socket::new(socket, app, caller, feed, dialect).serve(first)
     })
 }
 
@@ -150,7 +138,7 @@ impl Socket {
                 Some(happened) => self.take(happened).await,
                 None if Instant::now() >= self.silent_at() => {
                     // What came while this task was held up counts.
-                    match self.socket.recv().now_or_never() {
+                    match self.socket.next().now_or_never() {
                         Some(message) => self.hear(message).await,
                         None => return End::Close(CloseCode::SILENT, "nothing was received for 60 s"),
                     }
@@ -172,7 +160,7 @@ impl Socket {
     async fn step(&mut self) -> Result<(), End> {
         let silent_at = self.silent_at();
         tokio::select! {
-            message = self.socket.recv() => self.hear(message).await,
+            message = self.socket.next() => self.hear(message).await,
             happened = self.visit.next() => self.take(happened).await,
             () = tokio::time::sleep_until(silent_at) => Ok(()),
         }
@@ -196,16 +184,11 @@ impl Socket {
         }
     }
 
-    async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    async fn hear(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
         self.heard = Instant::now();
         let message = match message {
             None => return Err(End::Gone),
-            Some(Err(error)) => {
-                if is_too_long(error) {
-                    metrics::limit_reached(Limit::MessageBytes);
-                }
-                return Err(End::Gone);
-            }
+            Some(Err(error)) => return Err(ended_by(&error)),
             Some(Ok(Message::Close(_))) => {
                 // tungstenite has queued the answer; a flush sends it.
                 let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
@@ -216,13 +199,9 @@ impl Socket {
         // Pings too, and what this dialect does not listen to: each costs a wake-up, and a ping its answer.
         self.spend().await?;
         match message {
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(()),
             Message::Text(_) | Message::Binary(_) if self.dialect == Dialect::Notify => Ok(()),
             Message::Binary(_) => Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts")),
-            Message::Text(text) if text.len() > MESSAGE_MAX_BYTES => {
-                metrics::limit_reached(Limit::MessageBytes);
-                Err(End::Close(CloseCode::TOO_LARGE, "a message has at most 64 KiB"))
-            }
             Message::Text(text) => self.hear_text(&text).await,
         }
     }
@@ -287,23 +266,39 @@ fn length(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
+        Message::Close(_) | Message::Frame(_) => 0,
     }
 }
 
 /// Sends the close frame and waits for its answer, so that the peer sees the code rather than a cut.
 async fn close(socket: &mut WebSocket, code: CloseCode, reason: &'static str) {
     metrics::closed(code);
-    let frame = CloseFrame { code: code.0, reason: Utf8Bytes::from_static(reason) };
+    let frame = CloseFrame { code: code.0.into(), reason: Utf8Bytes::from_static(reason) };
     let closing = async {
         socket.send(Message::Close(Some(frame))).await?;
-        while let Some(Ok(_)) = socket.recv().await {}
-        Ok::<_, axum::Error>(())
+        while let Some(Ok(_)) = socket.next().await {}
+        // Where reading ended with a fault, the answer stands behind what is not read.
+        socket.get_mut().drain(CLOSE_TIMEOUT).await;
+        Ok::<_, tungstenite::Error>(())
     };
     let _ = timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// Whether reading ended since a message is longer than is read at all.
-fn is_too_long(error: axum::Error) -> bool {
-    matches!(error.into_inner().downcast_ref(), Some(tungstenite::Error::Capacity(_)))
+/// What an error of reading means for a socket.
+fn ended_by(error: &tungstenite::Error) -> End {
+    match Fault::of(error) {
+        Some(Fault::TooLong) => {
+            metrics::limit_reached(Limit::MessageBytes);
+            End::Close(CloseCode::TOO_LARGE, "a message has at most 64 KiB")
+        }
+        Some(Fault::NoRoom) => {
+            metrics::limit_reached(Limit::UnfinishedBytes);
+            End::Close(CloseCode::TRY_LATER, "too many messages are unfinished here")
+        }
+        Some(Fault::TooMany) => {
+            metrics::limit_reached(Limit::Messages);
+            End::Close(CloseCode::LIMIT, "too many fragments")
+        }
+        None => End::Gone,
+    }
 }

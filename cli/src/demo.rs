@@ -10,11 +10,11 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, PLAIN_CONNECTIONS_MAX, Patience, PresenceOptions, Publishing, Replica, STOP_DEADLINE,
-    Settings, metrics, now_ms, serve, viewer,
+    LimitOptions, Patience, PlaceOptions, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings,
+    metrics, now_ms, serve, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
-use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, stop_on_signals};
+use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, report, stop_on_signals};
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
@@ -87,17 +87,20 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         readers.push(replica.readers());
         tasks.spawn("a replica's port", replica.serve(listener));
     }
-    let connections_max = readers.len() * LimitOptions::default().readers_max + PLAIN_CONNECTIONS_MAX;
+    let places = PlaceOptions::for_readers(readers.len() * LimitOptions::default().readers_max);
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
     tasks.spawn(
         "front door",
-        serve(ports.door, door, Patience::default(), connections_max, tasks.stop().clone(), held.clone()),
+        serve(ports.door, door, Patience::default(), places, tasks.stop().clone(), held.clone()),
     );
-    let draining = readiness.clone();
-    let probes = admin(readiness, move || recorder.render());
+    let (draining, observed) = (readiness.clone(), readiness.clone());
+    let probes = admin(readiness, move || {
+        metrics::observe(&observed);
+        recorder.render()
+    });
     let stop = tasks.stop().clone();
-    let probes = serve(ports.admin, probes, Patience::default(), PLAIN_CONNECTIONS_MAX, stop, held);
+    let probes = serve(ports.admin, probes, Patience::default(), PlaceOptions::for_readers(0), stop, held);
     tasks.spawn("admin port", probes);
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;
@@ -207,7 +210,7 @@ fn say(banner: &Banner) {
 
 fn farewell(readers: usize) {
     if readers > 0 {
-        eprintln!("letting {readers} readers go one by one; another Ctrl-C ends at once");
+        report(&format!("letting {readers} readers go one by one; another Ctrl-C ends at once"));
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use carillon_protocol::{Audience, Backoff, FieldError, Notification, Problem, Severity};
-use carillon_service::init_logs_at;
+use carillon_service::{init_logs_at, report};
 use clap::Args;
 
 use crate::address::Address;
@@ -99,7 +99,7 @@ async fn post(http: &Http, url: &Address, json: &str) -> anyhow::Result<String> 
         if backoff.attempt() == TRIES_MAX {
             return Err(error.context(format!("given up after {TRIES_MAX} tries")));
         }
-        eprintln!("{error}; again in {pause_ms} ms");
+        report(&format!("{error}; again in {pause_ms} ms"));
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 }

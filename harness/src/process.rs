@@ -48,7 +48,7 @@ impl Process {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start(program, args, env, Leash::spawn)
+        Self::start(program, args, env, Stdio::piped(), Leash::spawn)
     }
 
     /// [`Process::spawn`] for a program that starts others: they are killed with it.
@@ -57,13 +57,28 @@ impl Process {
     /// As [`Process::spawn`].
     #[must_use]
     pub fn spawn_family(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start(program, args, env, Leash::spawn_family)
+        Self::start(program, args, env, Stdio::piped(), Leash::spawn_family)
+    }
+
+    /// [`Process::spawn`] with a standard error that the test chooses; what is printed there is not kept.
+    ///
+    /// # Panics
+    /// As [`Process::spawn`].
+    #[must_use]
+    pub fn spawn_with_stderr(
+        program: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+        stderr: impl Into<Stdio>,
+    ) -> Self {
+        Self::start(program, args, env, stderr.into(), Leash::spawn)
     }
 
     fn start(
         program: &str,
         args: &[&str],
         env: &[(&str, &str)],
+        stderr: Stdio,
         leash: impl FnOnce(&mut Command) -> std::io::Result<Leash>,
     ) -> Self {
         let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
@@ -75,7 +90,7 @@ impl Process {
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(stderr);
         let mut leash =
             leash(&mut command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
         let stdout = Lines::collect(leash.child().stdout.take());

@@ -10,6 +10,7 @@ mod logs;
 mod readiness;
 mod run;
 mod signals;
+mod stderr;
 mod tasks;
 
 pub use admin::admin;
@@ -20,4 +21,5 @@ pub use logs::{init_logs, init_logs_at};
 pub use readiness::{Latch, Readiness};
 pub use run::run;
 pub use signals::stop_on_signals;
+pub use stderr::{log_lines_dropped, report};
 pub use tasks::Tasks;

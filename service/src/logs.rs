@@ -1,12 +1,20 @@
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
+
+use crate::stderr::{Stderr, report};
 
 /// What is logged when nobody says otherwise.
 const DEFAULT_FILTER: &str = "info";
 
+/// Libraries that log what they carry, with tokens in it, at TRACE or DEBUG.
+const SECRETIVE: [&str; 4] = ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util"];
+
 /// Logs to stderr, filtered by `LOG`, else `RUST_LOG`, else `info`. Colours only on a terminal. A
-/// filter that cannot be read is reported and taken for the default; a second call does nothing.
+/// filter that cannot be read is reported and taken for the default; a second call does nothing. Nobody who
+/// logs waits for stderr: see [`report`].
 pub fn init_logs() {
     init_logs_at(DEFAULT_FILTER);
 }
@@ -16,12 +24,31 @@ pub fn init_logs_at(default: &str) {
     let (filter, fault) = filter(variable("LOG").or_else(|| variable("RUST_LOG")).as_deref(), default);
     let installed = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Stderr)
+        // It would be written by `eprintln!`, which panics where stderr is broken.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
+    if installed.is_ok() {
+        // The hook of the standard library waits until stderr takes what it says.
+        std::panic::set_hook(Box::new(|panic| report(&panic_words(panic))));
+    }
     if let (Ok(()), Some(fault)) = (installed, fault) {
         tracing::warn!("{fault}");
     }
+}
+
+fn panic_words(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("without a name").to_owned();
+    let words = panic.payload_as_str().unwrap_or("without words");
+    let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    };
+    format!("thread '{thread}' panicked{place}: {words}{backtrace}")
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the crate that reads the environment")]
@@ -29,12 +56,19 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
+/// A filter under which what these libraries log in detail is not written, whatever it asks for.
+fn without_secrets(text: &str) -> String {
+    let asked = text.split(',').filter(|word| !SECRETIVE.iter().any(|target| word.contains(target)));
+    let pinned = SECRETIVE.iter().map(|target| format!("{target}=warn"));
+    asked.map(str::to_owned).chain(pinned).collect::<Vec<_>>().join(",")
+}
+
 fn filter(text: Option<&str>, default: &str) -> (EnvFilter, Option<String>) {
     let text = text.unwrap_or(default);
-    match EnvFilter::try_new(text) {
+    match EnvFilter::try_new(without_secrets(text)) {
         Ok(filter) => (filter, None),
         Err(error) => (
-            EnvFilter::new(default),
+            EnvFilter::new(without_secrets(default)),
             Some(format!(
                 "the log filter '{text}' cannot be read ({error}): write it like info or carillon_bff=debug"
             )),
@@ -49,11 +83,20 @@ mod tests {
     #[test]
     fn a_filter_that_cannot_be_read_is_reported_and_not_fatal() {
         let (default, fault) = filter(None, "warn");
-        assert_eq!((default.to_string().as_str(), fault), ("warn", None));
+        assert!(default.to_string().contains("warn") && fault.is_none(), "{default}");
         assert_eq!(filter(Some("warn,x=debug"), DEFAULT_FILTER).1, None);
         let (default, fault) = filter(Some("x=loud"), DEFAULT_FILTER);
-        assert_eq!(default.to_string(), "info");
+        assert!(default.to_string().ends_with("info"), "{default}");
         assert!(fault.expect("a fault").contains("'x=loud'"));
+    }
+
+    #[test]
+    fn what_carries_secrets_is_not_logged_in_detail() {
+        let filter = without_secrets("trace,tungstenite::protocol=trace,carillon_bff=debug");
+        assert_eq!(
+            filter,
+            "trace,carillon_bff=debug,tungstenite=warn,tokio_tungstenite=warn,hyper=warn,hyper_util=warn"
+        );
     }
 
     #[test]

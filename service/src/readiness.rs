@@ -1,5 +1,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Whether a process may be sent work: a set of named latches, all of which must be set. Being ready
 /// is apart from being alive, so that a lost Redis takes a replica out of the front door and restarts
@@ -14,15 +17,28 @@ pub struct Readiness {
 #[derive(Clone, Debug)]
 pub struct Latch {
     name: &'static str,
-    set: Arc<AtomicBool>,
+    /// How long the condition holds after it was last set.
+    lasts: Option<Duration>,
+    /// When it was last set; `None` while it does not hold.
+    set_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Latch {
     /// Says whether the condition holds now. A change is logged.
     pub fn set(&self, set: bool) {
-        if self.set.swap(set, Ordering::SeqCst) != set {
+        let held = self.holds();
+        *self.set_at() = set.then(Instant::now);
+        if held != set {
             tracing::info!(latch = self.name, set, "readiness");
         }
+    }
+
+    fn holds(&self) -> bool {
+        self.set_at().is_some_and(|at| self.lasts.is_none_or(|lasts| at.elapsed() < lasts))
+    }
+
+    fn set_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.set_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -34,7 +50,18 @@ impl Readiness {
     /// hold, as for two replicas in one process.
     #[must_use]
     pub fn latch(&self, name: &'static str) -> Latch {
-        let latch = Latch { name, set: Arc::default() };
+        self.add(name, None)
+    }
+
+    /// A condition that holds for so long after it was last set to hold: a loop that is stuck, or dead, cannot say
+    /// that it is.
+    #[must_use]
+    pub fn latch_for(&self, name: &'static str, lasts: Duration) -> Latch {
+        self.add(name, Some(lasts))
+    }
+
+    fn add(&self, name: &'static str, lasts: Option<Duration>) -> Latch {
+        let latch = Latch { name, lasts, set_at: Arc::default() };
         self.latches().push(latch.clone());
         latch
     }
@@ -54,13 +81,21 @@ impl Readiness {
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         let draining = self.draining.load(Ordering::SeqCst).then_some(Self::DRAINING);
-        let mut missing: Vec<_> = draining.into_iter().collect();
-        for latch in self.latches().iter().filter(|latch| !latch.set.load(Ordering::SeqCst)) {
-            if !missing.contains(&latch.name) {
-                missing.push(latch.name);
+        let lacking = self.conditions().into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name);
+        draining.into_iter().chain(lacking).collect()
+    }
+
+    /// Each name once, and whether all of its latches hold.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<(&'static str, bool)> {
+        let mut conditions: Vec<(&'static str, bool)> = Vec::new();
+        for latch in self.latches().iter() {
+            match conditions.iter_mut().find(|(name, _)| *name == latch.name) {
+                Some((_, holds)) => *holds &= latch.holds(),
+                None => conditions.push((latch.name, latch.holds())),
             }
         }
-        missing
+        conditions
     }
 
     fn latches(&self) -> MutexGuard<'_, Vec<Latch>> {
@@ -95,5 +130,23 @@ mod tests {
         readiness.clone().drain();
         latch.set(true);
         assert_eq!(readiness.missing(), ["draining"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_latch_that_is_not_set_again_falls_by_itself() {
+        let readiness = Readiness::default();
+        let latch = readiness.latch_for("claims", Duration::from_secs(10));
+        assert_eq!(readiness.conditions(), [("claims", false)]);
+        for _ in 0..3 {
+            latch.set(true);
+            tokio::time::advance(Duration::from_secs(9)).await;
+            assert!(readiness.is_ready());
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(readiness.missing(), ["claims"]);
+        latch.set(true);
+        assert_eq!(readiness.conditions(), [("claims", true)]);
+        latch.set(false);
+        assert_eq!(readiness.missing(), ["claims"]);
     }
 }

@@ -3,6 +3,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::stderr::{flush, report};
+
 /// Runs a program's main future on a multi-threaded runtime. An error becomes one line on stderr,
 /// `program: cause: cause`, and exit code 1. Whatever still runs when `main` returns is abandoned: a
 /// read of stdin that nobody ends cannot hold the process.
@@ -13,13 +15,15 @@ pub fn run(main: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
         runtime.shutdown_background();
         result
     });
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", one_line(&program(), &error));
+            report(&one_line(&program(), &error));
             ExitCode::FAILURE
         }
-    }
+    };
+    flush();
+    code
 }
 
 fn program() -> String {

@@ -97,9 +97,11 @@ impl Tasks {
             }
             End::Panicked(text) => format!("the {name} loop panicked: {text}"),
         };
-        tracing::error!(task = name, "{failure}");
-        state.failure.get_or_insert(failure);
+        state.failure.get_or_insert_with(|| failure.clone());
+        drop(state);
+        // Before the log: what is to end the process must not depend on anything else.
         self.stop.cancel();
+        tracing::error!(task = name, "{failure}");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

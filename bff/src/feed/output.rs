@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use carillon_broker::{Kind, MessageRef};
 use carillon_protocol::{CloseCode, Cursor};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::frame::{Frame, event_of};
 use crate::hub::Direct;

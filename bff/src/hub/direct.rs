@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use carillon_broker::Fanout;
 use carillon_protocol::{Audience, CloseCode, Cursor, Entry, notification_frame};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Hub, Reader, ReaderId, State, Take};
 use crate::metrics;

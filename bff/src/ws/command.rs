@@ -27,6 +27,7 @@ const BURST_MAX_MESSAGES: u32 = 60;
 const MESSAGES_PER_SECOND: f64 = 20.0;
 
 /// How much a reader may say: a bucket that fills with time.
+#[derive(Debug)]
 pub(super) struct Allowance {
     left: f64,
     counted: Instant,
@@ -38,7 +39,7 @@ impl Allowance {
     }
 
     /// Takes one, if there is one.
-    fn take(&mut self) -> bool {
+    pub(super) fn take(&mut self) -> bool {
         let now = Instant::now();
         let filled = self.left + (now - self.counted).as_secs_f64() * MESSAGES_PER_SECOND;
         (self.left, self.counted) = (filled.min(f64::from(BURST_MAX_MESSAGES)), now);

@@ -3,26 +3,27 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use carillon_protocol::{ClientMessage, CloseCode, Hello, ServerMessage};
+use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
-use super::{Dialect, End, MESSAGE_MAX_BYTES, Socket, close, upgrade_of};
+use super::{Dialect, End, Socket, WebSocket, close, ended_by, upgrade_of};
 use crate::app::App;
 use crate::metrics;
 use crate::reader::{BEARER, Credentials, SESSION, cursor};
 use crate::reply::Refusal;
 
 /// The subprotocol of `/ws`.
-pub(crate) const SUBPROTOCOL: &str = "carillon";
+pub(super) const SUBPROTOCOL: &str = "carillon";
 /// A client that has not sent its first message after this is closed.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The subprotocols that a client names.
-fn subprotocols(parts: &Parts) -> impl Iterator<Item = &str> {
+pub(super) fn subprotocols(parts: &Parts) -> impl Iterator<Item = &str> {
     let lines = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
 }
@@ -41,21 +42,19 @@ pub(super) fn is_expected(parts: &Parts) -> bool {
 /// Upgrades, within the limits, and serves the client once it has sent its `hello`.
 pub(super) async fn upgrade(app: App, mut parts: Parts) -> Result<Response, Refusal> {
     app.allow_origin(&parts)?;
-    let upgrade = upgrade_of(&mut parts).await?;
+    let upgrade = upgrade_of(&mut parts)?;
     let network = app.limits.network(&parts);
     let place = app.limits.admit(None, network)?;
-    let readers = app.readers.clone();
-    Ok(upgrade.on_upgrade(move |mut socket| {
-        readers.track_future(async move {
-            let hello = hello(&mut socket).await;
-            // The reader takes a place of its own, as whoever it turns out to be.
-            drop(place);
-            match hello {
-                Ok(hello) => serve(app, parts, socket, hello).await,
-                Err(End::Close(code, reason)) => close(&mut socket, code, reason).await,
-                Err(End::Gone) => {}
-            }
-        })
+    let (readers, unfinished) = (app.readers.clone(), app.unfinished.clone());
+    Ok(upgrade.serve(&readers, &unfinished, network, move |mut socket| async move {
+        let hello = hello(&mut socket).await;
+        // The reader takes a place of its own, as whoever it turns out to be.
+        drop(place);
+        match hello {
+            Ok(hello) => serve(app, parts, socket, hello).await,
+            Err(End::Close(code, reason)) => close(&mut socket, code, reason).await,
+            Err(End::Gone) => {}
+        }
     }))
 }
 
@@ -64,9 +63,9 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     const EXPECTED: End = End::Close(CloseCode::BAD_MESSAGE, "the first message is a hello, within 10 s");
     let first = async {
         loop {
-            match socket.recv().await {
+            match socket.next().await {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Text(text))) if text.len() <= MESSAGE_MAX_BYTES => {
+                Some(Ok(Message::Text(text))) => {
                     return match ClientMessage::parse(&text) {
                         Ok(ClientMessage::Hello(hello)) => {
                             metrics::heard("hello");
@@ -75,11 +74,9 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
                         _ => Err(EXPECTED),
                     };
                 }
-                Some(Ok(Message::Text(_))) => {
-                    return Err(End::Close(CloseCode::TOO_LARGE, "a message has at most 64 KiB"));
-                }
                 Some(Ok(Message::Binary(_))) => return Err(EXPECTED),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+                Some(Err(error)) => return Err(ended_by(&error)),
+                Some(Ok(Message::Close(_) | Message::Frame(_))) | None => return Err(End::Gone),
             }
         }
     };

@@ -2,25 +2,19 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::routing::get;
-use carillon_bff::{Patience, serve};
 use carillon_harness::{DialOptions, Refused, Socket, eventually};
 use carillon_protocol::CloseCode;
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
-use carillon_service::Tasks;
 use reqwest::{Client, StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
 use crate::people::{PEOPLE, SECRET, signed_in};
 use crate::world::{Bff, DEADLINE, World, entry};
 
 /// Lets tests say whose requests they are.
-const PROXIES: [&str; 2] = ["--trusted-proxies", "127.0.0.0/8"];
+pub(crate) const PROXIES: [&str; 2] = ["--trusted-proxies", "127.0.0.0/8"];
 
 pub(crate) async fn bff(world: &World, args: &[&str]) -> Bff {
     let bff = Bff::spawn("bff-1", &world.redis.url(), args);
@@ -28,7 +22,7 @@ pub(crate) async fn bff(world: &World, args: &[&str]) -> Bff {
     bff
 }
 
-async fn connect(bff: &Bff) -> TcpStream {
+pub(crate) async fn connect(bff: &Bff) -> TcpStream {
     TcpStream::connect(("127.0.0.1", bff.port())).await.unwrap()
 }
 
@@ -41,7 +35,7 @@ pub(crate) async fn until_counted(bff: &Bff, limit: &str) {
 }
 
 /// What comes until the other side closes.
-async fn all(stream: &mut TcpStream) -> String {
+pub(crate) async fn all(stream: &mut TcpStream) -> String {
     let mut heard = vec![];
     // A reset is an end as well.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut heard)).await.expect("an end");
@@ -151,7 +145,9 @@ async fn an_ipv6_subscriber_is_one_address() {
 async fn nobody_else_s_forwarded_address_is_believed() {
     let world = World::new();
     let bff = bff(&world, &["--trusted-proxies", "10.0.0.0/8", "--readers-per-address-max", "1"]).await;
-    let _readers = [open(&bff, "192.0.2.1").await.unwrap(), open(&bff, "192.0.2.1").await.unwrap()];
+    let _reader = open(&bff, "192.0.2.1").await.unwrap();
+    // Where a proxy is not known, its clients are counted as one.
+    assert_eq!(open(&bff, "192.0.2.2").await.err(), Some(429));
 }
 
 #[tokio::test]
@@ -270,10 +266,10 @@ async fn a_message_that_is_too_long_closes_with_a_code_that_says_so() {
     let (texts, code) = socket.until_closed().await;
     assert_eq!((texts.len(), code), (1, Some(CloseCode::TOO_LARGE)), "a welcome, and the end");
     until_counted(&bff, "message_bytes").await;
-    // Of one that is far longer, the rest is not even read.
+    // Of one that is far longer, the rest is not held.
     let mut socket = Socket::open(&bff.ws(), &DialOptions::default()).await.unwrap();
     socket.send(&"x".repeat(5 * ENTRY_MAX_BYTES)).await;
-    assert_eq!(socket.until_closed().await.1, None);
+    assert_eq!(socket.until_closed().await.1, Some(CloseCode::TOO_LARGE));
     let counted = async || bff.metric("carillon_limits_reached_total", r#"limit="message_bytes""#).await;
     eventually("it is counted too", DEADLINE, async || counted().await > 1.5).await;
 }
@@ -297,36 +293,24 @@ async fn a_connection_that_asks_slowly_is_closed() {
     until_counted(&bff, "request_time").await;
 }
 
-/// Whether a connection is answered, and not left waiting.
-async fn is_answered(stream: &mut TcpStream, request: &str) -> bool {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut heard = [0; 64];
-    // Far longer than an answer takes; one that comes later would show below as a connection too many.
-    timeout(Duration::from_secs(2), stream.read(&mut heard)).await.is_ok_and(|length| length.unwrap() > 0)
-}
-
 #[tokio::test]
-async fn so_many_connections_are_open_whatever_they_became_and_the_next_one_waits() {
-    const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let echo = async |upgrade: WebSocketUpgrade| {
-        upgrade.on_upgrade(async |mut socket| while let Some(Ok(_)) = socket.recv().await {})
+async fn an_address_reads_so_many_pages_of_history() {
+    let world = World::new();
+    let options = ["--pages-per-address", "1", "--page-burst-per-address", "2"];
+    let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
+    let get = async |address: &str| {
+        let request = Client::new().get(bff.http("/api/notifications")).header("X-Forwarded-For", address);
+        request.send().await.unwrap()
     };
-    let router = Router::new().route("/", get(async || "here")).route("/ws", get(echo));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let tasks = Tasks::default();
-    let port = serve(listener, router, Patience::default(), 2, tasks.stop().clone(), TaskTracker::new());
-    tasks.spawn("a port", port);
-    let connect = async || TcpStream::connect(addr).await.unwrap();
-    let (mut socket, mut idle) = (connect().await, connect().await);
-    assert!(is_answered(&mut socket, UPGRADE).await && is_answered(&mut idle, GET).await);
-    let mut third = connect().await;
-    assert!(!is_answered(&mut third, GET).await, "a socket and an idle connection are two");
-    drop(socket);
-    let mut heard = [0; 64];
-    assert!(timeout(DEADLINE, third.read(&mut heard)).await.expect("its turn").unwrap() > 0);
-    assert!(is_answered(&mut idle, GET).await, "who is in is served");
+    assert_eq!([get("192.0.2.1").await.status(), get("192.0.2.1").await.status()], [200, 200]);
+    let answer = get("192.0.2.1").await;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(get("192.0.2.2").await.status(), 200);
+    assert_eq!(get("127.0.0.1").await.status(), 200);
+    until_counted(&bff, "history_rate").await;
+    // Names of proxies alone are as good as none: they have no privilege.
+    assert_eq!(bff.metric("carillon_addresses_unknown_total", "").await, 0.0);
 }
 
 #[tokio::test]

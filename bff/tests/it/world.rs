@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,40 @@ impl Bff {
         redis_url: &str,
         args: &[&str],
     ) -> Self {
+        Self::spawn_by(name, listen, redis_url, |_, env| Process::spawn(program, args, env))
+    }
+
+    /// One with more variables.
+    pub(crate) fn spawn_with_env(name: &str, redis_url: &str, args: &[&str], more: &[(&str, &str)]) -> Self {
+        let listen = (Ipv4Addr::LOCALHOST, free_port()).into();
+        Self::spawn_by(name, listen, redis_url, |program, env| {
+            Process::spawn(program, args, &[env, more].concat())
+        })
+    }
+
+    /// One that prints to `stderr`.
+    pub(crate) fn spawn_with_stderr(name: &str, redis_url: &str, stderr: impl Into<Stdio>) -> Self {
+        let listen = (Ipv4Addr::LOCALHOST, free_port()).into();
+        Self::spawn_at_with_stderr(name, listen, redis_url, stderr)
+    }
+
+    pub(crate) fn spawn_at_with_stderr(
+        name: &str,
+        listen: SocketAddr,
+        redis_url: &str,
+        stderr: impl Into<Stdio>,
+    ) -> Self {
+        Self::spawn_by(name, listen, redis_url, |program, env| {
+            Process::spawn_with_stderr(program, &[], env, stderr)
+        })
+    }
+
+    fn spawn_by(
+        name: &str,
+        listen: SocketAddr,
+        redis_url: &str,
+        spawn: impl FnOnce(&str, &[(&str, &str)]) -> Process,
+    ) -> Self {
         let admin: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
         let env = [
             ("REDIS_URL", redis_url),
@@ -87,7 +122,7 @@ impl Bff {
             ("LISTEN", &listen.to_string()),
             ("ADMIN_LISTEN", &admin.to_string()),
         ];
-        let process = Process::spawn(program, args, &env);
+        let process = spawn(env!("CARGO_BIN_EXE_bff"), &env);
         Self { name: name.to_owned(), process, listen, admin }
     }
 

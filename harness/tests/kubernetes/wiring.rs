@@ -278,9 +278,7 @@ fn option_faults(cluster: &Cluster) -> Vec<String> {
                 _ => source.contains(&format!("    pub {}: ", variable.to_lowercase())),
             };
             // What the programs' libraries read, and what only stands in another variable.
-            let is_other =
-                ["LOG", "REDIS_PASSWORD", "TRUSTED_PROXY_HOPS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"]
-                    .contains(&variable);
+            let is_other = ["LOG", "REDIS_PASSWORD", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].contains(&variable);
             if !is_option && !is_other {
                 faults.push(format!("{name} has no option {variable}"));
             }

@@ -26,13 +26,18 @@ fn child() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stop = stop_on_signals();
-        raise(first);
+        match first {
+            "none" => stop.cancel(),
+            signal => raise(signal),
+        }
         tokio::time::timeout(GIVE_UP, stop.cancelled()).await.unwrap();
         println!("the token is cancelled");
-        if second == "none" {
-            std::process::exit(7);
+        match second {
+            "none" => std::process::exit(7),
+            // The only thread of the runtime.
+            "stuck" => std::thread::sleep(GIVE_UP),
+            signal => raise(signal),
         }
-        raise(second);
         tokio::time::sleep(GIVE_UP).await;
     });
 }
@@ -42,11 +47,25 @@ fn raise(signal: &str) {
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
-#[test]
-fn the_first_signal_cancels_and_the_second_ends_at_once() {
-    for (signals, code) in [("TERM none", 7), ("INT none", 7), ("TERM TERM", 143), ("TERM INT", 130)] {
+fn check(cases: &[(&str, i32)]) {
+    for &(signals, code) in cases {
         let output = run_child(signals);
         assert!(String::from_utf8_lossy(&output.stdout).contains("the token is cancelled"), "{signals}");
         assert_eq!(output.status.code(), Some(code), "{signals}");
     }
+}
+
+#[test]
+fn the_first_signal_cancels_and_the_second_ends_at_once() {
+    check(&[("TERM none", 7), ("INT none", 7), ("TERM TERM", 143), ("TERM INT", 130)]);
+}
+
+#[test]
+fn a_process_whose_runtime_is_stuck_ends_all_the_same_after_a_signal() {
+    check(&[("TERM stuck", 1)]);
+}
+
+#[test]
+fn and_after_a_loop_that_died() {
+    check(&[("none stuck", 1)]);
 }

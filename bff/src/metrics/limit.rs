@@ -1,0 +1,57 @@
+/// What a client may not have more of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    Connections,
+    ConnectionsPerAddress,
+    RequestsPerAddress,
+    Readers,
+    ReadersPerUser,
+    ReadersPerAddress,
+    PublishesPerKey,
+    PublishesPerUser,
+    RequestTime,
+    BodyBytes,
+    Unread,
+    MessageBytes,
+    UnfinishedBytes,
+    Messages,
+    Topics,
+    HistoryReads,
+    HistoryRate,
+    DistinctTopics,
+    Subscriptions,
+    SubscriptionsPerAddress,
+    PageBytes,
+    StoredBytes,
+    RedisMemory,
+}
+
+impl Limit {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::RequestsPerAddress => "requests_per_address",
+            Self::Readers => "readers",
+            Self::ReadersPerUser => "readers_per_user",
+            Self::ReadersPerAddress => "readers_per_address",
+            Self::PublishesPerKey => "publishes_per_key",
+            Self::PublishesPerUser => "publishes_per_user",
+            Self::RequestTime => "request_time",
+            Self::BodyBytes => "body_bytes",
+            Self::Unread => "unread",
+            Self::MessageBytes => "message_bytes",
+            Self::UnfinishedBytes => "unfinished_bytes",
+            Self::Messages => "messages",
+            Self::Topics => "topics",
+            Self::HistoryReads => "history_reads",
+            Self::HistoryRate => "history_rate",
+            Self::DistinctTopics => "distinct_topics",
+            Self::Subscriptions => "subscriptions",
+            Self::SubscriptionsPerAddress => "subscriptions_per_address",
+            Self::PageBytes => "page_bytes",
+            Self::StoredBytes => "stored_bytes",
+            Self::RedisMemory => "redis_memory",
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Lines to stderr. Whoever reads stderr may be slow, stopped or gone, and its disk may be full: a thread of its own writes, and
+//! nobody else ever waits for it.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that wait to be written at most. A line that comes on top is dropped and counted.
+const WAITING_MAX_BYTES: usize = 256 * 1024;
+/// A line is cut after this.
+const LINE_MAX_BYTES: usize = 16 * 1024;
+/// At the end of a process, what waits has this long to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+static STDERR: LazyLock<Lines> = LazyLock::new(|| Lines::start(std::io::stderr()));
+
+/// The lines that were not written, since stderr took none or too few.
+#[must_use]
+pub fn log_lines_dropped() -> u64 {
+    STDERR.state().dropped
+}
+
+/// Writes a line to stderr some time soon, and never waits or fails.
+pub fn report(line: &str) {
+    STDERR.push(format!("{line}\n").as_bytes());
+}
+
+/// Waits until what was reported is written, but not for ever.
+pub(crate) fn flush() {
+    STDERR.flush(FLUSH_TIMEOUT);
+}
+
+/// Where the log goes: each call of `write` is one line.
+pub(crate) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        STDERR.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines on their way to a stream, and the thread that writes them.
+#[derive(Clone)]
+struct Lines {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Condvar>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    lines: u64,
+    /// Whether the thread writes what it took last.
+    writing: bool,
+    dropped: u64,
+}
+
+impl Lines {
+    fn start(stream: impl Write + Send + 'static) -> Self {
+        let lines = Self { state: Arc::default(), changed: Arc::default() };
+        let writer = lines.clone();
+        // Without a thread the lines are dropped and counted: no reason to end.
+        let _ = std::thread::Builder::new().name("stderr".to_owned()).spawn(move || writer.write_to(stream));
+        lines
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.state();
+        let (line, end): (_, &[u8]) = match line.get(..LINE_MAX_BYTES) {
+            Some(cut) => (cut, b"\n"),
+            None => (line, b""),
+        };
+        if state.waiting.len() + line.len() + end.len() > WAITING_MAX_BYTES {
+            state.dropped += 1;
+            return;
+        }
+        state.waiting.extend_from_slice(line);
+        state.waiting.extend_from_slice(end);
+        state.lines += 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut state = self.state();
+        while !state.waiting.is_empty() || state.writing {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes what waits, for as long as the process lives.
+    fn write_to(&self, mut stream: impl Write) {
+        let mut told = 0;
+        loop {
+            let (bytes, lines, dropped) = self.take();
+            let mut written = stream.write_all(&bytes).and_then(|()| stream.flush()).is_ok();
+            // Whoever reads on again is told what is missing.
+            if written && dropped > told {
+                written = writeln!(
+                    stream,
+                    "{} lines of the log were dropped here: stderr took none",
+                    dropped - told
+                )
+                .is_ok();
+                told = if written { dropped } else { told };
+            }
+            let mut state = self.state();
+            state.writing = false;
+            if !written {
+                state.dropped += lines;
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for lines and takes all of them; with their number, and the number of those that were dropped so far.
+    fn take(&self) -> (Vec<u8>, u64, u64) {
+        let mut state = self.state();
+        while state.waiting.is_empty() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.writing = true;
+        (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lines), state.dropped)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn lines_are_written_in_order_and_a_long_one_is_cut() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let lines = Lines::start(writer);
+        for line in [&b"one\n"[..], &[b'x'; LINE_MAX_BYTES + 1], b"three\n"] {
+            lines.push(line);
+        }
+        let mut written = vec![0; 4 + LINE_MAX_BYTES + 1 + 6];
+        reader.read_exact(&mut written).unwrap();
+        lines.flush(PATIENCE);
+        assert!(written.starts_with(b"one\nxxx") && written.ends_with(b"xxx\nthree\n"));
+        assert_eq!(lines.state().dropped, 0);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_costs_lines_and_no_time_and_is_told_of_them_later() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let lines = Lines::start(writer);
+        // More than the pipe holds, what is being written and what may wait together.
+        while lines.state().dropped < 3 {
+            lines.push(&[b'x'; 1_000]);
+        }
+        lines.flush(Duration::from_millis(10));
+        let dropped = lines.state().dropped;
+        let expected = format!("{dropped} lines of the log were dropped here");
+        let mut written = Vec::new();
+        while !String::from_utf8_lossy(&written).contains(&expected) {
+            let mut chunk = [0; 4_096];
+            let length = reader.read(&mut chunk).unwrap();
+            written.extend_from_slice(&chunk[..length]);
+            // The first write was taken before some were dropped: what follows it tells.
+            lines.push(b"on\n");
+        }
+    }
+
+    #[test]
+    fn what_a_broken_pipe_does_not_take_is_counted() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let lines = Lines::start(writer);
+        lines.push(b"one\n");
+        lines.flush(PATIENCE);
+        assert_eq!(lines.state().dropped, 1);
+        lines.push(b"two\n");
+        lines.flush(PATIENCE);
+        assert_eq!(lines.state().dropped, 2);
+    }
+}

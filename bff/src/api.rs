@@ -18,6 +18,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::App;
+use crate::asker::{Asker, Right};
 use crate::budget::Permit;
 use crate::metrics::{self, Limit};
 use crate::reader::{Caller, cursor, query, since};
@@ -226,7 +227,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     }
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
-    app.needs_key(&parts)?;
+    app.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
@@ -247,12 +248,20 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
 /// counts as a key.
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
+    app.allow_origin(&parts)?;
     let is_signed = is_signed(&parts.headers) && !app.has_key(&parts);
-    let sender = if is_signed { None } else { app.publisher(&parts).await? };
+    let (sender, application) = match is_signed {
+        true => (None, None),
+        false => match app.asker(&parts, Right::Publish).await? {
+            Asker::User(sender) => (Some(sender), None),
+            Asker::Application(one) => (None, Some(one)),
+            Asker::Anybody => return Err(app.no_key(Right::Publish)),
+        },
+    };
     require_json(&parts, "send a notification as application/json")?;
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
-    if !is_signed && sender.is_none() {
-        app.application(&parts, body.len())?;
+    if let Some(application) = application {
+        app.count(application, &parts, body.len())?;
     }
     let signature = if is_signed { Some(app.verify(&parts, &body)?) } else { None };
     let text =

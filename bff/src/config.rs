@@ -58,7 +58,7 @@ pub struct Config {
     pub signing: SigningOptions,
     #[command(flatten)]
     pub upstream: UpstreamOptions,
-    /// Lets anybody publish who reaches an exposed address
+    /// Lets anybody publish who reaches this replica, and nothing else
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
     /// Leaves the jobs of the queue to workers elsewhere: docs/jobs.md
@@ -96,13 +96,40 @@ impl From<FanOutOption> for FanOut {
     }
 }
 
-/// Who may publish over HTTP.
-#[derive(Clone, Debug)]
-pub enum Publishing {
-    /// Anybody.
-    Open,
-    /// Holders of one of these keys; with no keys, nobody.
-    Keys(Vec<String>),
+/// Who may publish over HTTP, and what goes with it.
+#[derive(Clone, Debug, Default)]
+pub struct Publishing {
+    /// The keys of applications.
+    pub keys: Vec<String>,
+    /// Who needs none.
+    pub open: Open,
+}
+
+/// Who may publish without a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Open {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Whoever asks on this machine, and not through a proxy; where nobody can sign in, all else is open to them too.
+    ThisMachine,
+    /// Anybody; and nothing else is open.
+    Anybody,
+}
+
+impl Publishing {
+    /// Says in the log to whom publishing is open.
+    pub fn warn(&self) {
+        match self.open {
+            Open::Nobody => {}
+            Open::ThisMachine => tracing::warn!(
+                "no API_KEY, secrets to sign with or keys of tokens are set: every program on this machine may publish, set and read states, and revoke. Requests through a proxy and for other hosts than localhost may not"
+            ),
+            Open::Anybody => {
+                tracing::warn!("ALLOW_PUBLISH is set: anybody who reaches this replica may publish")
+            }
+        }
+    }
 }
 
 impl Config {
@@ -153,18 +180,20 @@ impl Config {
         }
     }
 
-    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys,
-    /// secrets to sign with, or people who sign in: then the address is that of a proxy's neighbour.
+    /// Without keys, secrets to sign with, and people who sign in, a replica at a loopback address is open to its own
+    /// machine. Whether a request comes from there is seen of each: a proxy beside the replica has such an address too.
     #[must_use]
     pub fn publishing(&self, listen: SocketAddr, signing: &Signing, tokens: &Tokens) -> Publishing {
         let keys: Vec<_> =
             self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
         let only_us = listen.ip().is_loopback() && !signing.is_configured() && !tokens.is_configured();
-        if keys.is_empty() && (self.allow_publish || only_us) {
-            Publishing::Open
-        } else {
-            Publishing::Keys(keys)
-        }
+        let open = match (keys.is_empty(), self.allow_publish) {
+            (false, _) => Open::Nobody,
+            (true, true) => Open::Anybody,
+            (true, false) if only_us => Open::ThisMachine,
+            (true, false) => Open::Nobody,
+        };
+        Publishing { keys, open }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod identity;
 mod jobs;
 pub mod jwks;
 mod limits;
+mod local;
 mod memory;
 mod messages;
 pub mod metrics;
@@ -69,7 +70,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Config, FanOutOption, Publishing};
+pub use config::{Config, FanOutOption, Open, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
 pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};

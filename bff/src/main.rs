@@ -76,6 +76,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         patience: config.patience,
         presence: config.presence,
     };
+    settings.publishing.warn();
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
     let draining = readiness.clone();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{invalid, list_full};
 use crate::app::App;
-use crate::asker::{Asker, who_asks};
+use crate::asker::{Asker, Right, who_asks};
 use crate::limits::Publisher;
 use crate::metrics::{self, Limit};
 use crate::reader::query;
@@ -100,12 +100,12 @@ impl App {
         if !is_name(id) {
             return Err(nobody());
         }
-        let asker = self.asker(parts).await?;
+        let asker = self.asker(parts, Right::Read).await?;
         let from = match (query(parts, "from"), &asker) {
             (_, Asker::Anybody) => return Err(who_asks()),
             (Some(from), _) => from,
             (None, Asker::User(one)) => one.user.clone(),
-            (None, Asker::Key) => {
+            (None, Asker::Application(_)) => {
                 let fault = FieldError::new("from", "the user who sent it: ids are their sender's own");
                 return Err(Refusal::fields("which message is meant is not known", vec![fault]));
             }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::api::require_json;
 use crate::app::App;
-use crate::asker::{Asker, who_asks};
+use crate::asker::{Asker, Right, who_asks};
 use crate::reply::Refusal;
 
 /// Longest request that sets a state, in bytes: JSON may write one byte as six.
@@ -25,8 +25,8 @@ impl App {
     /// The state of a user, for the user, and for whoever has a key.
     pub(crate) async fn state_for(&self, parts: &Parts, user: &str) -> Result<UserState, Refusal> {
         named(user)?;
-        match self.asker(parts).await? {
-            Asker::Key => {}
+        match self.asker(parts, Right::Read).await? {
+            Asker::Application(_) => {}
             Asker::User(identity) if identity.user == user => {}
             Asker::User(_) => {
                 let detail = "a state is for its user, and for applications with a key";
@@ -40,7 +40,8 @@ impl App {
     /// Says something to a user, for an application.
     pub(crate) async fn say_to(&self, parts: &Parts, user: &str, data: &[u8]) -> Result<(), Refusal> {
         self.allow_origin(parts)?;
-        self.application(parts, data.len())?;
+        let application = self.application(parts, Right::Publish)?;
+        self.count(application, parts, data.len())?;
         named(user)?;
         if data.len() > RAW_MAX_BYTES {
             return Err(too_much());
@@ -67,11 +68,12 @@ pub(crate) async fn set_state(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    app.may_publish(&parts)?;
+    app.allow_origin(&parts)?;
+    let application = app.application(&parts, Right::SetState)?;
     named(&user)?;
     require_json(&parts, "send the fields of the state as application/json")?;
     let body = to_bytes(body, STATE_BODY_MAX_BYTES).await.map_err(|_| too_large())?;
-    app.application(&parts, body.len())?;
+    app.count(application, &parts, body.len())?;
     let state = fields(&body)?;
     if state.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>() > STATE_MAX_BYTES {
         return Err(too_large());

@@ -10,7 +10,7 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, PLAIN_CONNECTIONS_MAX, Patience, PresenceOptions, Publishing, Replica, STOP_DEADLINE,
+    LimitOptions, Open, PLAIN_CONNECTIONS_MAX, Patience, PresenceOptions, Publishing, Replica, STOP_DEADLINE,
     Settings, metrics, now_ms, serve, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
@@ -24,7 +24,7 @@ use url::Url;
 use crate::banner::Banner;
 use crate::door::{Behind, door};
 
-/// Every port is on this machine alone: anybody who reaches the door may publish.
+/// Every port is on this machine alone: whoever asks there may publish.
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Each is also an environment variable, its name in capitals. A port 0 is any that is free.
@@ -71,7 +71,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         let settings = Settings {
             replica: name.clone(),
             fan_out: FanOut::All,
-            publishing: Publishing::Open,
+            publishing: Publishing { open: Open::ThisMachine, ..Publishing::default() },
             identities: identities.clone(),
             signing: Signing::default(),
             upstream: None,

@@ -79,6 +79,73 @@ async fn a_loopback_address_is_open_to_publish_only_where_nobody_signs_in() {
 }
 
 #[tokio::test]
+async fn what_is_open_on_this_machine_is_closed_to_who_comes_by_another_name_or_through_a_proxy() {
+    let world = World::new();
+    let open = started(&world, &[]).await;
+    let body = json!({ "body": "b" });
+    let all = [
+        (Method::POST, PUBLISH, Some(&body)),
+        (Method::POST, "/api/users/ann/raw", Some(&body)),
+        (
+            Method::POST,
+            "/twirp/notify.NotifyService/Publish",
+            Some(&json!({"userID": "ann", "message": "m"})),
+        ),
+        (Method::PUT, STATE, Some(&json!({ "role": "admin" }))),
+        (Method::GET, STATE, None),
+        (Method::GET, PRESENCE, None),
+        (Method::GET, MESSAGE, None),
+        (Method::POST, REVOKE, Some(&json!({ "user": "ann" }))),
+    ];
+    for (method, path, body) in all {
+        let asked = async |headers: &[(&str, &str)]| {
+            let request = Client::new().request(method.clone(), open.http(path));
+            let request =
+                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let request = body.into_iter().fold(request, RequestBuilder::json);
+            request.send().await.unwrap().status().as_u16()
+        };
+        let evil = [("host", "evil.example:8470"), ("origin", "http://evil.example:8470")];
+        assert_eq!(asked(&evil).await, 401, "{method} {path}: a page whose name was led here");
+        assert_eq!(asked(&evil[..1]).await, 401, "{method} {path}: and without an origin");
+        for header in [("x-forwarded-for", "192.0.2.1"), ("via", "1.1 proxy"), ("x-real-ip", "192.0.2.1")] {
+            assert_eq!(asked(&[header]).await, 401, "{method} {path}: {header:?}");
+        }
+        let near = asked(&[("host", "localhost")]).await;
+        assert!((200..300).contains(&near) || near == 404, "{method} {path}: {near}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_neither_publishes_nor_sets_a_state() {
+    let world = World::new();
+    let open = started(&world, &[]).await;
+    for (method, path) in [(Method::POST, PUBLISH), (Method::PUT, STATE)] {
+        let request = || Client::new().request(method.clone(), open.http(path)).json(&json!({ "body": "b" }));
+        let foreign = request().header("origin", "https://elsewhere.example").send().await.unwrap();
+        assert_eq!(foreign.status(), 403, "{method} {path}");
+        assert!(request().header("origin", open.http("")).send().await.unwrap().status().is_success());
+    }
+}
+
+#[tokio::test]
+async fn that_anybody_may_publish_opens_nothing_else_also_where_nobody_signs_in() {
+    let world = World::new();
+    let mut bff = started(&world, &["--allow-publish"]).await;
+    bff.process.wait_line("anybody who reaches this replica may publish").await;
+    let forwarded = Client::new().post(bff.http(PUBLISH)).header("x-forwarded-for", "192.0.2.1");
+    let status = forwarded.json(&json!({ "body": "for all" })).send().await.unwrap().status();
+    assert_eq!(status, 202);
+    for path in [MESSAGE, TRACE, PRESENCE, STATE] {
+        assert_eq!(get(&bff, path, "").await.0, 401, "{path}");
+    }
+    assert_eq!(ask(&bff, Method::PUT, STATE, "", Some(&json!({}))).await.0, 401);
+    assert_eq!(post(&bff, REVOKE, "", json!({ "user": "ann" })).await, 401);
+    let mut open = started(&world, &[]).await;
+    open.process.wait_line("every program on this machine may publish").await;
+}
+
+#[tokio::test]
 async fn a_revocation_is_json_and_of_no_foreign_page() {
     let world = World::new();
     let bff = started(&world, &PEOPLE).await;
@@ -149,7 +216,7 @@ async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_wh
 async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
     let (broker, _faults) = Broker::memory(Arc::new(|| now_ms() + 60_000));
     let options = IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
-    let publishing = Publishing::Keys(vec![KEY.to_owned()]);
+    let publishing = Publishing { keys: vec![KEY.to_owned()], ..Publishing::default() };
     let settings = Settings { publishing, ..settings(&options) };
     let addr = serve(&broker, settings).await;
     let url = |path: &str| format!("http://{addr}{path}");

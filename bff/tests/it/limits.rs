@@ -226,7 +226,7 @@ async fn a_key_publishes_so_much_and_then_waits() {
 #[tokio::test]
 async fn where_no_key_is_needed_an_address_publishes_so_much() {
     let world = World::new();
-    let options = ["--publishes-per-user", "1", "--publish-burst-per-user", "2"];
+    let options = ["--allow-publish", "--publishes-per-user", "1", "--publish-burst-per-user", "2"];
     let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
     let post = async |address: &str| {
         let request = Client::new().post(bff.http("/api/notifications")).header("X-Forwarded-For", address);
@@ -242,7 +242,7 @@ async fn where_no_key_is_needed_an_address_publishes_so_much() {
 async fn where_no_key_is_needed_bytes_count_too() {
     let world = World::new();
     // One who may publish little may still publish something large, once in a while.
-    let options = ["--publishes-per-user", "1", "--publish-burst-per-user", "10"];
+    let options = ["--allow-publish", "--publishes-per-user", "1", "--publish-burst-per-user", "10"];
     let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
     let post = async |path: &str, body: &str| {
         let request = Client::new().post(bff.http(path)).header("X-Forwarded-For", "192.0.2.1");
@@ -332,7 +332,7 @@ async fn so_many_connections_are_open_whatever_they_became_and_the_next_one_wait
 #[tokio::test]
 async fn a_body_that_comes_slowly_is_refused() {
     let world = World::new();
-    let bff = bff(&world, &["--request-timeout", "300ms"]).await;
+    let bff = bff(&world, &["--request-timeout", "300ms", "--allow-publish"]).await;
     let mut slow = connect(&bff).await;
     let head = "POST /api/notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();

@@ -227,7 +227,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     }
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
-    app.application(&parts, Right::Revoke)?;
+    let application = app.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
     let body = to_bytes(body, ENTRY_MAX_BYTES).await.map_err(|_| too_large())?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
@@ -241,6 +241,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
         _ => return Err(fault(format!("send either user or token, of 1 to {NAME_MAX_BYTES} bytes"))),
     };
     app.broker.revoke(&revocation).await?;
+    tracing::info!(key = app.name_of(application), "a revocation was taken");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -249,10 +250,12 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
-    let is_signed = is_signed(&parts.headers) && !app.has_key(&parts);
-    let (sender, application) = match is_signed {
-        true => (None, None),
-        false => match app.asker(&parts, Right::Publish).await? {
+    let keyed = if is_signed(&parts.headers) { app.keyed_or_signed(&parts)? } else { None };
+    let is_signed = is_signed(&parts.headers) && keyed.is_none();
+    let (sender, application) = match (is_signed, keyed) {
+        (true, _) => (None, None),
+        (false, Some(application)) => (None, Some(application)),
+        (false, None) => match app.asker(&parts, Right::Publish).await? {
             Asker::User(sender) => (Some(sender), None),
             Asker::Application(one) => (None, Some(one)),
             Asker::Anybody => return Err(app.no_key(Right::Publish)),
@@ -263,7 +266,7 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     if let Some(application) = application {
         app.count(application, &parts, body.len())?;
     }
-    let signature = if is_signed { Some(app.verify(&parts, &body)?) } else { None };
+    let signature = if is_signed { Some(app.signed(&parts, &body)?) } else { None };
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
@@ -286,6 +289,17 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     app.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
+}
+
+impl App {
+    /// A signature that is good. Else, what came as a key beside it is a wrong key.
+    fn signed(&self, parts: &Parts, body: &[u8]) -> Result<Verified, Refusal> {
+        let verified = self.verify(parts, body);
+        if verified.is_err() {
+            self.wrong_key(parts)?;
+        }
+        verified
+    }
 }
 
 pub(crate) fn list_full() -> Refusal {

@@ -2,13 +2,16 @@
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use subtle::ConstantTimeEq;
+use jsonwebtoken::decode_header;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Open;
 use crate::identity::bearer;
+use crate::keys::{ApiKey, Scope};
 use crate::limits::Publisher;
 use crate::local::is_local;
+use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
 use crate::token::Identity;
 
@@ -42,12 +45,23 @@ pub(crate) enum Right {
     Revoke,
 }
 
+impl Right {
+    /// What a key needs for it.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Publish | Self::SetState => Scope::Publish,
+            Self::Read => Scope::Read,
+            Self::Revoke => Scope::Revoke,
+        }
+    }
+}
+
 impl App {
     /// Who makes a request, for which this right is needed unless it is the user's own affair. A token that is not good,
     /// and one that a foreign page sends, is refused.
     pub(crate) async fn asker(&self, parts: &Parts, right: Right) -> Result<Asker, Refusal> {
-        if let Some(key) = self.key_of(parts) {
-            return Ok(Asker::Application(Application { key: Some(key) }));
+        if let Some(application) = self.keyed(parts, right)? {
+            return Ok(Asker::Application(application));
         }
         match self.identities.token_of(parts) {
             Some(token) if self.identities.tokens.is_configured() => {
@@ -61,16 +75,25 @@ impl App {
 
     /// The application that makes a request, where it has this right.
     pub(crate) fn application(&self, parts: &Parts, right: Right) -> Result<Application, Refusal> {
-        match self.key_of(parts) {
-            Some(key) => Ok(Application { key: Some(key) }),
+        match self.keyed(parts, right)? {
+            Some(application) => Ok(application),
             None if self.is_open(parts, right) => Ok(Application { key: None }),
             None => Err(self.no_key(right)),
         }
     }
 
-    /// Whether a request has one of the keys.
-    pub(crate) fn has_key(&self, parts: &Parts) -> bool {
-        self.key_of(parts).is_some()
+    /// The application whose key a request has. A wrong key is counted; whoever has sent too many of them is refused,
+    /// also with a good one, so that nobody learns which one that is.
+    fn keyed(&self, parts: &Parts, right: Right) -> Result<Option<Application>, Refusal> {
+        match self.key_of(parts)? {
+            Some((at, key)) => allowed(at, key, right).map(Some),
+            None => self.wrong_key(parts).map(|()| None),
+        }
+    }
+
+    /// The same of a request that is signed too, whose signature counts where the key does not.
+    pub(crate) fn keyed_or_signed(&self, parts: &Parts) -> Result<Option<Application>, Refusal> {
+        self.key_of(parts)?.map(|(at, key)| allowed(at, key, Right::Publish)).transpose()
     }
 
     /// Whether anybody has this right. That anybody may publish opens nothing of people: neither where they sign in, nor
@@ -86,6 +109,11 @@ impl App {
         }
     }
 
+    /// What the key of an application is called, for the log.
+    pub(crate) fn name_of(&self, application: Application) -> Option<&str> {
+        self.publishing.keys.name(application.key?)
+    }
+
     /// Counts what an application says, with its bytes.
     pub(crate) fn count(&self, one: Application, parts: &Parts, bytes: usize) -> Result<(), Refusal> {
         let publisher = match one.key {
@@ -95,13 +123,45 @@ impl App {
         publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher, bytes))
     }
 
-    /// The place of a request's key among the keys.
-    fn key_of(&self, parts: &Parts) -> Option<usize> {
-        let given = bearer(&parts.headers)?;
-        // Every key is compared, and in constant time: how long it takes tells nothing about them.
-        self.publishing.keys.iter().enumerate().fold(None, |found, (at, key)| {
-            if bool::from(given.as_bytes().ct_eq(key.as_bytes())) { Some(at) } else { found }
-        })
+    /// What a request sends as a key, where there are any. What looks like a token is one, where people sign in.
+    fn sent_as_key<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
+        let is_token = |text: &str| self.identities.tokens.is_configured() && decode_header(text).is_ok();
+        bearer(&parts.headers).filter(|text| !self.publishing.keys.is_empty() && !is_token(text))
+    }
+
+    fn key_of(&self, parts: &Parts) -> Result<Option<(usize, &ApiKey)>, Refusal> {
+        let Some(given) = self.sent_as_key(parts) else { return Ok(None) };
+        let address = self.limits.network(parts);
+        // Those whose address is not known may be all the applications that there are.
+        if address.is_some() {
+            self.may_guess(parts)?;
+        }
+        Ok(self.publishing.keys.find(given))
+    }
+
+    fn may_guess(&self, parts: &Parts) -> Result<(), Refusal> {
+        let Some(wait) = self.guesses.wait(self.limits.network(parts), Instant::now()) else { return Ok(()) };
+        metrics::limit_reached(Limit::KeyGuesses);
+        // Rounded up: whoever comes back then is let through.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let detail = format!("30 in a row, then one a minute from one address; try again in {seconds} s");
+        Err(Refusal::too_many("too many wrong keys", detail, seconds))
+    }
+
+    /// Counts the key of a request that is none of ours, where there is one.
+    pub(crate) fn wrong_key(&self, parts: &Parts) -> Result<(), Refusal> {
+        if self.sent_as_key(parts).is_none() {
+            return Ok(());
+        }
+        metrics::key_refused("unknown");
+        self.may_guess(parts)?;
+        let (address, now) = (self.limits.network(parts), Instant::now());
+        self.guesses.count(address, now);
+        if self.guesses.wait(address, now).is_some() {
+            let address = address.map(tracing::field::display);
+            tracing::warn!(address, "too many wrong keys: refused until they become fewer");
+        }
+        Ok(())
     }
 
     /// A 401 for who asks for this without a key.
@@ -122,6 +182,21 @@ impl App {
         };
         Refusal::new(StatusCode::UNAUTHORIZED, title, detail)
     }
+}
+
+/// A key that may do this.
+fn allowed(at: usize, key: &ApiKey, right: Right) -> Result<Application, Refusal> {
+    let scope = right.scope();
+    if key.may(scope) {
+        tracing::debug!(key = key.name, ?right, "an application asks");
+        return Ok(Application { key: Some(at) });
+    }
+    metrics::key_refused("scope");
+    tracing::warn!(key = key.name, ?right, "a key may not do what was asked");
+    let (needed, has) = (scope.as_str(), key.scopes());
+    let detail =
+        format!("it may {has}, and this takes {needed}: use another key, or give it {needed} in API_KEY");
+    Err(Refusal::new(StatusCode::FORBIDDEN, "the key may not do this", detail))
 }
 
 const SEND_A_KEY: &str = "send Authorization: Bearer and one of the keys in API_KEY";

@@ -5,7 +5,8 @@ use carillon_broker::FanOut;
 use clap::{Args, ValueEnum};
 
 use crate::demo::DemoKey;
-use crate::identity::IdentityOptions;
+use crate::identity::{IdentityOptions, Secret};
+use crate::keys::ApiKeys;
 use crate::limits::LimitOptions;
 use crate::port::Port;
 use crate::presence::PresenceOptions;
@@ -43,9 +44,9 @@ pub struct Config {
     /// Who sees a notification: the readers of every replica, or only those of the one that won it
     #[arg(long, env, value_enum, default_value_t)]
     pub fanout: FanOutOption,
-    /// Keys that may publish, separated by commas
+    /// Keys of applications, separated by commas: a secret of at least 16 bytes, or name:scope+scope:secret
     #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
-    pub api_key: Vec<String>,
+    pub api_key: Vec<Secret>,
     /// Lets anybody sign in as anybody, with the first JWT_SECRET: for demonstrations only
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in: bool,
@@ -100,7 +101,7 @@ impl From<FanOutOption> for FanOut {
 #[derive(Clone, Debug, Default)]
 pub struct Publishing {
     /// The keys of applications.
-    pub keys: Vec<String>,
+    pub keys: ApiKeys,
     /// Who needs none.
     pub open: Open,
 }
@@ -182,10 +183,16 @@ impl Config {
 
     /// Without keys, secrets to sign with, and people who sign in, a replica at a loopback address is open to its own
     /// machine. Whether a request comes from there is seen of each: a proxy beside the replica has such an address too.
-    #[must_use]
-    pub fn publishing(&self, listen: SocketAddr, signing: &Signing, tokens: &Tokens) -> Publishing {
-        let keys: Vec<_> =
-            self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
+    ///
+    /// # Errors
+    /// Names each key that cannot be used, and why.
+    pub fn publishing(
+        &self,
+        listen: SocketAddr,
+        signing: &Signing,
+        tokens: &Tokens,
+    ) -> anyhow::Result<Publishing> {
+        let keys = ApiKeys::new(&self.api_key)?;
         let only_us = listen.ip().is_loopback() && !signing.is_configured() && !tokens.is_configured();
         let open = match (keys.is_empty(), self.allow_publish) {
             (false, _) => Open::Nobody,
@@ -193,7 +200,7 @@ impl Config {
             (true, false) if only_us => Open::ThisMachine,
             (true, false) => Open::Nobody,
         };
-        Publishing { keys, open }
+        Ok(Publishing { keys, open })
     }
 }
 

@@ -17,6 +17,7 @@ pub mod hub;
 pub mod identity;
 mod jobs;
 pub mod jwks;
+mod keys;
 mod limits;
 mod local;
 mod memory;
@@ -71,6 +72,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{Config, FanOutOption, Open, Publishing};
+pub use keys::{ApiKeys, KEYS_MAX, Scope};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
 pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};
@@ -85,6 +87,7 @@ use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
+use keys::guesses::Guesses;
 use limits::Limits;
 use memory::Memory;
 use messages::Written;
@@ -240,6 +243,7 @@ impl Replica {
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
             limits: Limits::new(limits),
+            guesses: Guesses::default(),
             identities,
             signing,
             revocations,

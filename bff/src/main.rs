@@ -65,7 +65,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     let settings = Settings {
         replica: config.replica_name()?,
         fan_out: config.fanout.into(),
-        publishing: config.publishing(listen, &signing, &identities.tokens),
+        publishing: config.publishing(listen, &signing, &identities.tokens)?,
         identities,
         demo: config.demo()?,
         upstream: Upstream::new(&config.upstream, &signing)?,

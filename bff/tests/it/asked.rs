@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_bff::identity::IdentityOptions;
-use carillon_bff::{Publishing, Settings, now_ms};
+use carillon_bff::{ApiKeys, Publishing, Settings, now_ms};
 use carillon_broker::Broker;
 use carillon_harness::{Reader, eventually};
 use reqwest::{Client, Method, RequestBuilder};
@@ -216,7 +216,8 @@ async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_wh
 async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
     let (broker, _faults) = Broker::memory(Arc::new(|| now_ms() + 60_000));
     let options = IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
-    let publishing = Publishing { keys: vec![KEY.to_owned()], ..Publishing::default() };
+    let publishing =
+        Publishing { keys: ApiKeys::new(&[KEY.parse().unwrap()]).unwrap(), ..Publishing::default() };
     let settings = Settings { publishing, ..settings(&options) };
     let addr = serve(&broker, settings).await;
     let url = |path: &str| format!("http://{addr}{path}");

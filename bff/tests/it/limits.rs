@@ -203,24 +203,37 @@ async fn a_thousand_readers_that_come_and_go_leave_no_trace() {
 #[tokio::test]
 async fn a_key_publishes_so_much_and_then_waits() {
     let world = World::new();
-    let options = ["--api-key", "one,two", "--publishes-per-key", "1", "--publish-burst-per-key", "3"];
+    let options = [
+        "--api-key",
+        "the-first-of-the-keys,the-second-of-the-keys",
+        "--publishes-per-key",
+        "1",
+        "--publish-burst-per-key",
+        "3",
+    ];
     let bff = bff(&world, &options).await;
     let post = async |key: &str, id: u32| {
         let request = Client::new().post(bff.http("/api/notifications")).bearer_auth(key);
         request.header(header::CONTENT_TYPE, "application/json").body(entry(id)).send().await.unwrap()
     };
     for id in 0..3 {
-        assert_eq!(post("one", id).await.status(), StatusCode::ACCEPTED);
+        assert_eq!(post("the-first-of-the-keys", id).await.status(), StatusCode::ACCEPTED);
     }
-    let answer = post("one", 3).await;
+    let answer = post("the-first-of-the-keys", 3).await;
     assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
     assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
     assert!(answer.text().await.unwrap().contains("at most 1 a second, 3 in a row"));
-    assert_eq!(post("two", 4).await.status(), StatusCode::ACCEPTED, "each key has its own");
+    assert_eq!(
+        post("the-second-of-the-keys", 4).await.status(),
+        StatusCode::ACCEPTED,
+        "each key has its own"
+    );
     until_counted(&bff, "publishes_per_key").await;
-    eventually("it may again", DEADLINE, async || post("one", 5).await.status() == StatusCode::ACCEPTED)
-        .await;
+    eventually("it may again", DEADLINE, async || {
+        post("the-first-of-the-keys", 5).await.status() == StatusCode::ACCEPTED
+    })
+    .await;
 }
 
 #[tokio::test]

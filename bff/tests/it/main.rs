@@ -14,6 +14,7 @@ mod door;
 mod feeds;
 mod frames;
 mod jobs;
+mod keys;
 mod limits;
 mod measure;
 mod messages;

@@ -63,7 +63,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
     let tasks = Tasks::new(stop_on_signals());
     let banner = ports.banner(engine, options.static_dir.is_some())?;
     let key = DemoKey::random()?;
-    let identity = IdentityOptions { jwt_secret: vec![key.secret()], ..IdentityOptions::default() };
+    let jwt_secret = vec![key.secret()];
+    let identity = IdentityOptions { jwt_secret, people_send: true, ..IdentityOptions::default() };
     let identities = Identities::new(&identity)?;
     let mut behind = Vec::new();
     let mut readers = Vec::new();

@@ -46,7 +46,7 @@ const REVOKE: &str = "/api/revocations";
 #[tokio::test]
 async fn that_anybody_may_publish_opens_nothing_of_people_who_sign_in() {
     let world = World::new();
-    let bff = started(&world, &["--jwt-secret", SECRET, "--allow-publish"]).await;
+    let bff = started(&world, &["--jwt-secret", SECRET, "--allow-publish", "--people-send"]).await;
     let message = json!({ "id": "m", "to": { "user": "ben" }, "body": "b" });
     assert_eq!(post(&bff, PUBLISH, &token("ann"), message).await, 202);
     assert_eq!(post(&bff, PUBLISH, "", json!({ "body": "for all" })).await, 202);
@@ -166,6 +166,46 @@ async fn a_user_sends_to_the_topics_of_their_token_and_not_to_what_anybody_reads
     assert_eq!(post(&bff, PUBLISH, &token("ann"), news()).await, 403);
     assert_eq!(post(&bff, PUBLISH, &editor, news()).await, 202);
     assert_eq!(post(&bff, PUBLISH, KEY, news()).await, 202);
+}
+
+#[tokio::test]
+async fn a_token_sends_to_whom_it_says_and_reading_is_not_writing() {
+    let world = World::new();
+    let bff = started(&world, &["--jwt-secret", SECRET]).await;
+    let body = |to: Value| json!({ "to": to, "title": "Your account was locked" });
+    let reader = token_with(SECRET, json!({ "user_id": "ann", "topics": ["news", "team.*"] }));
+    let sender = token_with(SECRET, json!({ "user_id": "ann", "send": ["user:b*", "topic:team.a"] }));
+    let nobody = token_with(SECRET, json!({ "user_id": "ann", "send": [], "topics": ["news"] }));
+    let (ben, cem) = (json!({ "user": "ben" }), json!({ "user": "cem" }));
+    let (news, team) = (json!({ "topic": "news" }), json!({ "topic": "team.a" }));
+    for (to, may) in [(&ben, true), (&cem, false), (&news, false), (&team, true)] {
+        for (token, status) in [(&reader, 403), (&nobody, 403), (&sender, if may { 202 } else { 403 })] {
+            assert_eq!(post(&bff, PUBLISH, token, body(to.clone())).await, status, "{to} {token}");
+        }
+    }
+    let (_, problem) = ask(&bff, Method::POST, PUBLISH, &reader, Some(&body(ben.clone()))).await;
+    assert!(problem.contains("claim `send`") && problem.contains("PEOPLE_SEND"), "{problem}");
+    // Nobody sends to all, whatever the token says, and one that says nonsense is refused.
+    assert_eq!(post(&bff, PUBLISH, &sender, json!({ "body": "b" })).await, 400);
+    for wrong in [json!("user:*"), json!(["everyone"]), json!([1])] {
+        let token = token_with(SECRET, json!({ "user_id": "ann", "send": wrong }));
+        assert_eq!(post(&bff, PUBLISH, &token, body(ben.clone())).await, 401, "{wrong}");
+    }
+    let lively = started(&world, &["--jwt-secret", SECRET, "--people-send"]).await;
+    for (to, status) in [(&cem, 202), (&team, 202), (&news, 202), (&json!({ "topic": "other" }), 403)] {
+        assert_eq!(post(&lively, PUBLISH, &reader, body(to.clone())).await, status, "{to}");
+    }
+    assert_eq!(post(&lively, PUBLISH, &nobody, body(ben)).await, 403, "what a token says goes before");
+}
+
+#[tokio::test]
+async fn a_star_does_not_reach_who_is_online() {
+    let world = World::new();
+    let bff = started(&world, &["--jwt-secret", SECRET, "--public-topics", "*"]).await;
+    let star = token_with(SECRET, json!({ "user_id": "ann", "topics": ["*"] }));
+    assert_eq!((get(&bff, PRESENCE, "").await.0, get(&bff, PRESENCE, &star).await.0), (401, 403));
+    let named = token_with(SECRET, json!({ "user_id": "ann", "topics": ["presence:*"] }));
+    assert_eq!(get(&bff, PRESENCE, &named).await.0, 200);
 }
 
 /// The trace of the message, as somebody is shown it.

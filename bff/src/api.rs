@@ -17,6 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::App;
+use crate::asker::{Asker, Right};
 use crate::budget::Permit;
 use crate::metrics::{self, Limit};
 use crate::reader::{Caller, cursor, query, since};
@@ -226,7 +227,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     }
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
-    app.needs_key(&parts)?;
+    let application = app.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
     let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
@@ -240,6 +241,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
         _ => return Err(fault(format!("send either user or token, of 1 to {NAME_MAX_BYTES} bytes"))),
     };
     app.broker.revoke(&revocation).await?;
+    tracing::info!(key = app.name_of(application), "a revocation was taken");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -247,17 +249,27 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
 /// counts as a key.
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let is_signed = is_signed(&parts.headers) && !app.has_key(&parts);
-    let sender = if is_signed { None } else { app.publisher(&parts).await? };
+    app.allow_origin(&parts)?;
+    let keyed = if is_signed(&parts.headers) { app.keyed_or_signed(&parts)? } else { None };
+    let is_signed = is_signed(&parts.headers) && keyed.is_none();
+    let (sender, application) = match (is_signed, keyed) {
+        (true, _) => (None, None),
+        (false, Some(application)) => (None, Some(application)),
+        (false, None) => match app.asker(&parts, Right::Publish).await? {
+            Asker::User(sender) => (Some(sender), None),
+            Asker::Application(one) => (None, Some(one)),
+            Asker::Anybody => return Err(app.no_key(Right::Publish)),
+        },
+    };
     if is_signed {
         app.can_verify(&parts)?;
     }
     require_json(&parts, "send a notification as application/json")?;
     let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
-    if !is_signed && sender.is_none() {
-        app.application(&parts, body.len())?;
+    if let Some(application) = application {
+        app.count(application, &parts, body.len())?;
     }
-    let signature = if is_signed { Some(app.verify(&parts, &body)?) } else { None };
+    let signature = if is_signed { Some(app.signed(&parts, &body)?) } else { None };
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
@@ -280,6 +292,17 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     app.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
+}
+
+impl App {
+    /// A signature that is good. Else, what came as a key beside it is a wrong key.
+    fn signed(&self, parts: &Parts, body: &[u8]) -> Result<Verified, Refusal> {
+        let verified = self.verify(parts, body);
+        if verified.is_err() {
+            self.wrong_key(parts)?;
+        }
+        verified
+    }
 }
 
 pub(crate) fn list_full() -> Refusal {

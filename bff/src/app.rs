@@ -14,6 +14,7 @@ use crate::config::Publishing;
 use crate::feed::{Clock, Feed, Feeds, Joined, Reader};
 use crate::hub::connection_id;
 use crate::identity::Identities;
+use crate::keys::guesses::Guesses;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::messages::Written;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) publishing: Publishing,
     pub(crate) limits: Arc<Limits>,
+    /// Wrong keys, by address.
+    pub(crate) guesses: Guesses,
     pub(crate) identities: Identities,
     pub(crate) signing: Signing,
     pub(crate) revocations: Arc<Revocations>,

@@ -1,115 +1,205 @@
 //! Who asks over HTTP for what is not for everybody: an application with a key, a user, or anybody.
 
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
-use subtle::ConstantTimeEq;
+use jsonwebtoken::decode_header;
+use tokio::time::Instant;
 
 use crate::app::App;
-use crate::config::Publishing;
+use crate::config::Open;
+use crate::identity::bearer;
+use crate::keys::{ApiKey, Scope};
 use crate::limits::Publisher;
+use crate::local::is_local;
+use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
 use crate::token::Identity;
 
 /// Who makes a request.
 pub(crate) enum Asker {
-    /// An application with a key, which may know and do everything.
-    Key,
+    /// An application with a key, or anybody where that is as good.
+    Application(Application),
     /// A signed-in user.
     User(Identity),
     /// Whoever says nothing of who it is.
     Anybody,
 }
 
+/// An application that may do what it asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Application {
+    /// The place of its key among the keys; `None` where no key is needed.
+    key: Option<usize>,
+}
+
+/// What is not for everybody to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// To say anything to anybody.
+    Publish,
+    /// To keep a state for a user.
+    SetState,
+    /// To read what is somebody's: states, messages, presence.
+    Read,
+    /// To call tokens back.
+    Revoke,
+}
+
+impl Right {
+    /// What a key needs for it.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Publish | Self::SetState => Scope::Publish,
+            Self::Read => Scope::Read,
+            Self::Revoke => Scope::Revoke,
+        }
+    }
+}
+
 impl App {
-    /// Who makes a request. A token that is not good, and one that a foreign page sends, is refused.
-    pub(crate) async fn asker(&self, parts: &Parts) -> Result<Asker, Refusal> {
-        if self.is_trusted(parts) {
-            return Ok(Asker::Key);
+    /// Who makes a request, for which this right is needed unless it is the user's own affair. A token that is not good,
+    /// and one that a foreign page sends, is refused.
+    pub(crate) async fn asker(&self, parts: &Parts, right: Right) -> Result<Asker, Refusal> {
+        if let Some(application) = self.keyed(parts, right)? {
+            return Ok(Asker::Application(application));
         }
         match self.identities.token_of(parts) {
             Some(token) if self.identities.tokens.is_configured() => {
                 self.allow_origin(parts)?;
                 self.identity(token).await.map(Asker::User)
             }
+            _ if self.is_open(parts, right) => Ok(Asker::Application(Application { key: None })),
             _ => Ok(Asker::Anybody),
         }
     }
 
-    /// Refuses all but applications with a key.
-    pub(crate) fn needs_key(&self, parts: &Parts) -> Result<(), Refusal> {
-        if self.is_trusted(parts) { Ok(()) } else { Err(no_key(&self.publishing)) }
-    }
-
-    /// Whether a request counts as one with a key. That anybody may publish is no key where people sign in: it
-    /// would open what is theirs.
-    fn is_trusted(&self, parts: &Parts) -> bool {
-        let is_open = matches!(self.publishing, Publishing::Open) && !self.identities.tokens.is_configured();
-        is_open || self.has_key(parts)
-    }
-
-    /// Whether a request has one of the keys.
-    pub(crate) fn has_key(&self, parts: &Parts) -> bool {
-        matches!(authorize(&self.publishing, parts), Ok(Some(_)))
-    }
-
-    /// Who publishes: a user, or, without one, an application that may say anything to anybody.
-    pub(crate) async fn publisher(&self, parts: &Parts) -> Result<Option<Identity>, Refusal> {
-        match self.asker(parts).await? {
-            Asker::User(identity) => Ok(Some(identity)),
-            Asker::Key | Asker::Anybody => self.may_publish(parts).map(|()| None),
+    /// The application that makes a request, where it has this right.
+    pub(crate) fn application(&self, parts: &Parts, right: Right) -> Result<Application, Refusal> {
+        match self.keyed(parts, right)? {
+            Some(application) => Ok(application),
+            None if self.is_open(parts, right) => Ok(Application { key: None }),
+            None => Err(self.no_key(right)),
         }
     }
 
-    /// Refuses applications without a key, where one is needed to say anything to anybody.
-    pub(crate) fn may_publish(&self, parts: &Parts) -> Result<(), Refusal> {
-        authorize(&self.publishing, parts).map(|_| ())
+    /// The application whose key a request has. A wrong key is counted; whoever has sent too many of them is refused,
+    /// also with a good one, so that nobody learns which one that is.
+    fn keyed(&self, parts: &Parts, right: Right) -> Result<Option<Application>, Refusal> {
+        match self.key_of(parts)? {
+            Some((at, key)) => allowed(at, key, right).map(Some),
+            None => self.wrong_key(parts).map(|()| None),
+        }
     }
 
-    /// The same, and counts what is said, with its bytes.
-    pub(crate) fn application(&self, parts: &Parts, bytes: usize) -> Result<(), Refusal> {
-        let key = authorize(&self.publishing, parts)?.map(Publisher::Key);
-        let publisher = key.or_else(|| self.limits.network(parts).map(Publisher::Network));
+    /// The same of a request that is signed too, whose signature counts where the key does not.
+    pub(crate) fn keyed_or_signed(&self, parts: &Parts) -> Result<Option<Application>, Refusal> {
+        self.key_of(parts)?.map(|(at, key)| allowed(at, key, Right::Publish)).transpose()
+    }
+
+    /// Whether anybody has this right. That anybody may publish opens nothing of people: neither where they sign in, nor
+    /// to whoever is not on this machine.
+    fn is_open(&self, parts: &Parts, right: Right) -> bool {
+        match self.publishing.open {
+            Open::Nobody => false,
+            Open::Anybody => right == Right::Publish,
+            Open::ThisMachine => {
+                let is_of_people = matches!(right, Right::Read | Right::Revoke);
+                !(is_of_people && self.identities.tokens.is_configured()) && is_local(parts)
+            }
+        }
+    }
+
+    /// What the key of an application is called, for the log.
+    pub(crate) fn name_of(&self, application: Application) -> Option<&str> {
+        self.publishing.keys.name(application.key?)
+    }
+
+    /// Counts what an application says, with its bytes.
+    pub(crate) fn count(&self, one: Application, parts: &Parts, bytes: usize) -> Result<(), Refusal> {
+        let publisher = match one.key {
+            Some(key) => Some(Publisher::Key(key)),
+            None => self.limits.network(parts).map(Publisher::Network),
+        };
         publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher, bytes))
+    }
+
+    /// What a request sends as a key, where there are any. What looks like a token is one, where people sign in.
+    fn sent_as_key<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
+        let is_token = |text: &str| self.identities.tokens.is_configured() && decode_header(text).is_ok();
+        bearer(&parts.headers).filter(|text| !self.publishing.keys.is_empty() && !is_token(text))
+    }
+
+    fn key_of(&self, parts: &Parts) -> Result<Option<(usize, &ApiKey)>, Refusal> {
+        let Some(given) = self.sent_as_key(parts) else { return Ok(None) };
+        let address = self.limits.network(parts);
+        // Those whose address is not known may be all the applications that there are.
+        if address.is_some() {
+            self.may_guess(parts)?;
+        }
+        Ok(self.publishing.keys.find(given))
+    }
+
+    fn may_guess(&self, parts: &Parts) -> Result<(), Refusal> {
+        let Some(wait) = self.guesses.wait(self.limits.network(parts), Instant::now()) else { return Ok(()) };
+        metrics::limit_reached(Limit::KeyGuesses);
+        // Rounded up: whoever comes back then is let through.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let detail = format!("30 in a row, then one a minute from one address; try again in {seconds} s");
+        Err(Refusal::too_many("too many wrong keys", detail, seconds))
+    }
+
+    /// Counts the key of a request that is none of ours, where there is one.
+    pub(crate) fn wrong_key(&self, parts: &Parts) -> Result<(), Refusal> {
+        if self.sent_as_key(parts).is_none() {
+            return Ok(());
+        }
+        metrics::key_refused("unknown");
+        self.may_guess(parts)?;
+        let (address, now) = (self.limits.network(parts), Instant::now());
+        self.guesses.count(address, now);
+        if self.guesses.wait(address, now).is_some() {
+            let address = address.map(tracing::field::display);
+            tracing::warn!(address, "too many wrong keys: refused until they become fewer");
+        }
+        Ok(())
+    }
+
+    /// A 401 for who asks for this without a key.
+    pub(crate) fn no_key(&self, right: Right) -> Refusal {
+        let title = match right {
+            Right::Publish => "publishing is not open to you",
+            _ => "this takes a key",
+        };
+        let detail = match (self.publishing.keys.is_empty(), self.publishing.open, right) {
+            (false, ..) => SEND_A_KEY,
+            (true, Open::ThisMachine, _) => {
+                "without an API_KEY this is open to this machine alone: to http://localhost, 127.0.0.1 or [::1], and through no proxy"
+            }
+            (true, _, Right::Publish) => {
+                "no API_KEY is set here: start with one; to publish, a signature by WEBHOOK_SECRET or ALLOW_PUBLISH=1 will do"
+            }
+            (true, ..) => "no API_KEY is set here: start with one",
+        };
+        Refusal::new(StatusCode::UNAUTHORIZED, title, detail)
     }
 }
 
-/// The place of a request's key among the keys; `None` where none is needed to publish.
-fn authorize(publishing: &Publishing, parts: &Parts) -> Result<Option<usize>, Refusal> {
-    let keys = match publishing {
-        Publishing::Open => return Ok(None),
-        Publishing::Keys(keys) => keys,
-    };
-    let value =
-        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let given = value
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, key)| key.trim());
-    // Every key is compared, and in constant time: how long it takes tells nothing about them.
-    let found = keys.iter().enumerate().fold(None, |found, (at, key)| {
-        let is_it = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(key.as_bytes())));
-        if is_it { Some(at) } else { found }
-    });
-    if found.is_some() {
-        return Ok(found);
+/// A key that may do this.
+fn allowed(at: usize, key: &ApiKey, right: Right) -> Result<Application, Refusal> {
+    let scope = right.scope();
+    if key.may(scope) {
+        tracing::debug!(key = key.name, ?right, "an application asks");
+        return Ok(Application { key: Some(at) });
     }
-    let detail = if keys.is_empty() {
-        "no API_KEY is set here: start with one; to publish, a signature by WEBHOOK_SECRET or ALLOW_PUBLISH=1 will do"
-    } else {
-        SEND_A_KEY
-    };
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, "publishing is not open to you", detail))
+    metrics::key_refused("scope");
+    tracing::warn!(key = key.name, ?right, "a key may not do what was asked");
+    let (needed, has) = (scope.as_str(), key.scopes());
+    let detail =
+        format!("it may {has}, and this takes {needed}: use another key, or give it {needed} in API_KEY");
+    Err(Refusal::new(StatusCode::FORBIDDEN, "the key may not do this", detail))
 }
 
 const SEND_A_KEY: &str = "send Authorization: Bearer and one of the keys in API_KEY";
-
-fn no_key(publishing: &Publishing) -> Refusal {
-    let detail = match publishing {
-        Publishing::Keys(keys) if !keys.is_empty() => SEND_A_KEY,
-        _ => "no API_KEY is set here: start with one",
-    };
-    Refusal::new(StatusCode::UNAUTHORIZED, "this takes a key", detail)
-}
 
 /// A 401 for anybody who asks for what is a user's.
 pub(crate) fn who_asks() -> Refusal {

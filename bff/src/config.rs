@@ -5,7 +5,8 @@ use carillon_broker::FanOut;
 use clap::{Args, ValueEnum};
 
 use crate::demo::DemoKey;
-use crate::identity::IdentityOptions;
+use crate::identity::{IdentityOptions, Secret};
+use crate::keys::ApiKeys;
 use crate::limits::LimitOptions;
 use crate::port::Port;
 use crate::presence::PresenceOptions;
@@ -43,9 +44,9 @@ pub struct Config {
     /// Who sees a notification: the readers of every replica, or only those of the one that won it
     #[arg(long, env, value_enum, default_value_t)]
     pub fanout: FanOutOption,
-    /// Keys that may publish, separated by commas
+    /// Keys of applications, separated by commas: a secret of at least 16 bytes, or name:scope+scope:secret
     #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
-    pub api_key: Vec<String>,
+    pub api_key: Vec<Secret>,
     /// Lets anybody sign in as anybody, with the first JWT_SECRET: for demonstrations only
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in: bool,
@@ -58,7 +59,7 @@ pub struct Config {
     pub signing: SigningOptions,
     #[command(flatten)]
     pub upstream: UpstreamOptions,
-    /// Lets anybody publish who reaches an exposed address
+    /// Lets anybody publish who reaches this replica, and nothing else
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
     /// Leaves the jobs of the queue to workers elsewhere: docs/jobs.md
@@ -96,13 +97,40 @@ impl From<FanOutOption> for FanOut {
     }
 }
 
-/// Who may publish over HTTP.
-#[derive(Clone, Debug)]
-pub enum Publishing {
-    /// Anybody.
-    Open,
-    /// Holders of one of these keys; with no keys, nobody.
-    Keys(Vec<String>),
+/// Who may publish over HTTP, and what goes with it.
+#[derive(Clone, Debug, Default)]
+pub struct Publishing {
+    /// The keys of applications.
+    pub keys: ApiKeys,
+    /// Who needs none.
+    pub open: Open,
+}
+
+/// Who may publish without a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Open {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Whoever asks on this machine, and not through a proxy; where nobody can sign in, all else is open to them too.
+    ThisMachine,
+    /// Anybody; and nothing else is open.
+    Anybody,
+}
+
+impl Publishing {
+    /// Says in the log to whom publishing is open.
+    pub fn warn(&self) {
+        match self.open {
+            Open::Nobody => {}
+            Open::ThisMachine => tracing::warn!(
+                "no API_KEY, secrets to sign with or keys of tokens are set: every program on this machine may publish, set and read states, and revoke. Requests through a proxy and for other hosts than localhost may not"
+            ),
+            Open::Anybody => {
+                tracing::warn!("ALLOW_PUBLISH is set: anybody who reaches this replica may publish")
+            }
+        }
+    }
 }
 
 impl Config {
@@ -153,18 +181,26 @@ impl Config {
         }
     }
 
-    /// Publishing is open on the loopback address, where only this machine reaches it, unless there are keys,
-    /// secrets to sign with, or people who sign in: then the address is that of a proxy's neighbour.
-    #[must_use]
-    pub fn publishing(&self, listen: SocketAddr, signing: &Signing, tokens: &Tokens) -> Publishing {
-        let keys: Vec<_> =
-            self.api_key.iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect();
+    /// Without keys, secrets to sign with, and people who sign in, a replica at a loopback address is open to its own
+    /// machine. Whether a request comes from there is seen of each: a proxy beside the replica has such an address too.
+    ///
+    /// # Errors
+    /// Names each key that cannot be used, and why.
+    pub fn publishing(
+        &self,
+        listen: SocketAddr,
+        signing: &Signing,
+        tokens: &Tokens,
+    ) -> anyhow::Result<Publishing> {
+        let keys = ApiKeys::new(&self.api_key)?;
         let only_us = listen.ip().is_loopback() && !signing.is_configured() && !tokens.is_configured();
-        if keys.is_empty() && (self.allow_publish || only_us) {
-            Publishing::Open
-        } else {
-            Publishing::Keys(keys)
-        }
+        let open = match (keys.is_empty(), self.allow_publish) {
+            (false, _) => Open::Nobody,
+            (true, true) => Open::Anybody,
+            (true, false) if only_us => Open::ThisMachine,
+            (true, false) => Open::Nobody,
+        };
+        Ok(Publishing { keys, open })
     }
 }
 

@@ -39,6 +39,9 @@ pub struct IdentityOptions {
     /// Topics that anybody may read, separated by commas; with a star at its end, all that begin so
     #[arg(long, env, value_delimiter = ',')]
     pub public_topics: Vec<String>,
+    /// Lets users send to each other, and to the topics that they read by their token, where it has no claim `send`
+    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    pub people_send: bool,
 }
 
 /// The claim that says who the user is, where no other is named.
@@ -56,6 +59,7 @@ impl Default for IdentityOptions {
             session_cookie: None,
             allowed_origins: Vec::new(),
             public_topics: Vec::new(),
+            people_send: false,
         }
     }
 }
@@ -71,6 +75,8 @@ pub struct Identities {
     pub cookie: Option<String>,
     /// The topics that anybody may read.
     pub public_topics: Vec<TopicPattern>,
+    /// Whether users send where their token says nothing of it.
+    pub people_send: bool,
 }
 
 impl Identities {
@@ -97,7 +103,7 @@ impl Identities {
         }
         match (tokens, origins) {
             (Some(tokens), Some(origins)) if faults.is_empty() => {
-                Ok(Self { tokens, origins, cookie, public_topics })
+                Ok(Self { tokens, origins, cookie, public_topics, people_send: options.people_send })
             }
             _ => bail!("{}", faults.join("\n")),
         }
@@ -116,7 +122,7 @@ impl Identities {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") { filled(token) } else { None }

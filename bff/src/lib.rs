@@ -18,7 +18,9 @@ pub mod hub;
 pub mod identity;
 mod jobs;
 pub mod jwks;
+mod keys;
 mod limits;
+mod local;
 mod memory;
 mod messages;
 pub mod metrics;
@@ -70,7 +72,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Config, FanOutOption, Publishing};
+pub use config::{Config, FanOutOption, Open, Publishing};
+pub use keys::{ApiKeys, KEYS_MAX, Scope};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
 pub use server::{Patience, PlaceOptions, serve};
@@ -85,6 +88,7 @@ use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
+use keys::guesses::Guesses;
 use limits::Limits;
 use memory::Memory;
 use messages::Written;
@@ -250,6 +254,7 @@ impl Replica {
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
             limits: Arc::clone(&limits),
+            guesses: Guesses::default(),
             identities,
             signing,
             revocations,

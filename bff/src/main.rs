@@ -65,7 +65,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     let settings = Settings {
         replica: config.replica_name()?,
         fan_out: config.fanout.into(),
-        publishing: config.publishing(listen, &signing, &identities.tokens),
+        publishing: config.publishing(listen, &signing, &identities.tokens)?,
         identities,
         demo: config.demo()?,
         upstream: Upstream::new(&config.upstream, &signing)?,
@@ -76,6 +76,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         patience: config.patience,
         presence: config.presence,
     };
+    settings.publishing.warn();
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
     let (draining, observed) = (readiness.clone(), readiness.clone());

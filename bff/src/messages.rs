@@ -13,20 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{invalid, list_full};
 use crate::app::App;
-use crate::asker::{Asker, who_asks};
+use crate::asker::{Asker, Right, who_asks};
 use crate::limits::Publisher;
 use crate::metrics::{self, Limit};
 use crate::reader::query;
 use crate::reply::Refusal;
-use crate::token::Identity;
+use crate::token::{Identity, MaySend};
 
 /// Writings that wait to be recorded in the ledger; what comes beyond is not in any trace.
 const WRITTEN_MAX: usize = 1_024;
 
 impl App {
-    /// Sends a notification in the name of a user, to a user or to a topic that their token names: what anybody
-    /// may read, not everybody may write. Returns its id, given by `new_id` where it has none, and how far it
-    /// has come.
+    /// Sends a notification in the name of a user, to those to whom their token lets them: to read is another right.
+    /// Returns its id, given by `new_id` where it has none, and how far it has come.
     pub(crate) async fn send(
         &self,
         sender: &Identity,
@@ -42,11 +41,8 @@ impl App {
         let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
         let (id, to) = (notification.id, notification.to);
         match &to {
-            Audience::Topic(topic) if !sender.may_read(topic) => {
-                let detail = "a user sends to the topics that their token names in `topics`";
-                return Err(Refusal::new(StatusCode::FORBIDDEN, "the topic is not open to you", detail));
-            }
-            Audience::User(_) | Audience::Topic(_) => {}
+            Audience::User(_) | Audience::Topic(_) if sender.may_send(&to, self.identities.people_send) => {}
+            Audience::User(_) | Audience::Topic(_) => return Err(may_not_send(sender)),
             _ => {
                 let detail = "users send to a user, or to a topic; an application with a key may send to all";
                 return Err(Refusal::fields("nobody to send it to", vec![FieldError::new("to", detail)]));
@@ -100,12 +96,12 @@ impl App {
         if !is_name(id) {
             return Err(nobody());
         }
-        let asker = self.asker(parts).await?;
+        let asker = self.asker(parts, Right::Read).await?;
         let from = match (query(parts, "from"), &asker) {
             (_, Asker::Anybody) => return Err(who_asks()),
             (Some(from), _) => from,
             (None, Asker::User(one)) => one.user.clone(),
-            (None, Asker::Key) => {
+            (None, Asker::Application(_)) => {
                 let fault = FieldError::new("from", "the user who sent it: ids are their sender's own");
                 return Err(Refusal::fields("which message is meant is not known", vec![fault]));
             }
@@ -122,6 +118,19 @@ impl App {
             _ => Ok((asker, message)),
         }
     }
+}
+
+/// Says how somebody comes to send, without a word of whom they may send to.
+fn may_not_send(sender: &Identity) -> Refusal {
+    let detail = match sender.send {
+        MaySend::To(_) => {
+            "your token's claim `send` does not name it: whoever issues the token adds user:NAME, user:* or topic:NAME"
+        }
+        MaySend::Unsaid => {
+            "your token has no claim `send`: whoever issues it adds user:NAME, user:* or topic:NAME, or the service starts with PEOPLE_SEND=1, which opens all users, and the topics of a token"
+        }
+    };
+    Refusal::new(StatusCode::FORBIDDEN, "sending there is not open to you", detail)
 }
 
 /// Records in the ledger to which connections messages were written, without holding up those connections.

@@ -5,6 +5,7 @@ mod claims;
 mod error;
 mod key;
 mod provider;
+mod send;
 mod topics;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::TokenError;
 pub use key::Key;
+pub use send::{MaySend, SendPattern};
 pub use topics::TopicPattern;
 
 use crate::identity::{IdentityOptions, USER_CLAIM, filled, words};
@@ -44,6 +46,8 @@ pub struct Identity {
     pub token_id: Option<String>,
     /// The topics that it lets its holder read.
     pub topics: Vec<TopicPattern>,
+    /// To whom it lets its holder send.
+    pub send: MaySend,
 }
 
 impl Identity {

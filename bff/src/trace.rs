@@ -68,12 +68,12 @@ struct View {
 
 impl View {
     fn of(app: &App, asker: &Asker, message: &Message) -> Self {
-        let has_key = matches!(asker, Asker::Key);
+        let has_key = matches!(asker, Asker::Application(_));
         let may_see = match asker {
             Asker::User(one) => {
                 one.user == message.to || app.may_read(Some(one), &format!("{PRESENCE_TOPIC}{}", message.to))
             }
-            Asker::Key | Asker::Anybody => has_key,
+            Asker::Application(_) | Asker::Anybody => has_key,
         };
         Self { connections: has_key, presence: may_see }
     }

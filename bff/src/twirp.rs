@@ -16,7 +16,7 @@ pub use wire::{
 };
 
 use crate::app::App;
-use crate::asker::{Asker, who_asks};
+use crate::asker::{Asker, Right, who_asks};
 use crate::identity::{cookie, filled};
 use crate::notify::unprefixed;
 use crate::reply::Refusal;
@@ -50,7 +50,7 @@ async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpE
     match name {
         "Publish" => {
             app.allow_origin(parts)?;
-            app.may_publish(parts)?;
+            app.application(parts, Right::Publish)?;
         }
         "State" => app.may_ask(parts).await?,
         _ => {}
@@ -74,8 +74,8 @@ async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpE
 impl App {
     /// Refuses who says nothing of who it is.
     async fn may_ask(&self, parts: &Parts) -> Result<(), Refusal> {
-        match self.asker(parts).await? {
-            Asker::Key | Asker::User(_) => Ok(()),
+        match self.asker(parts, Right::Read).await? {
+            Asker::Application(_) | Asker::User(_) => Ok(()),
             Asker::Anybody => Err(who_asks()),
         }
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::api::require_json;
 use crate::app::App;
-use crate::asker::{Asker, who_asks};
+use crate::asker::{Asker, Right, who_asks};
 use crate::reply::Refusal;
 
 /// Longest request that sets a state, in bytes: JSON may write one byte as six.
@@ -24,8 +24,8 @@ impl App {
     /// The state of a user, for the user, and for whoever has a key.
     pub(crate) async fn state_for(&self, parts: &Parts, user: &str) -> Result<UserState, Refusal> {
         named(user)?;
-        match self.asker(parts).await? {
-            Asker::Key => {}
+        match self.asker(parts, Right::Read).await? {
+            Asker::Application(_) => {}
             Asker::User(identity) if identity.user == user => {}
             Asker::User(_) => {
                 let detail = "a state is for its user, and for applications with a key";
@@ -39,7 +39,8 @@ impl App {
     /// Says something to a user, for an application.
     pub(crate) async fn say_to(&self, parts: &Parts, user: &str, data: &[u8]) -> Result<(), Refusal> {
         self.allow_origin(parts)?;
-        self.application(parts, data.len())?;
+        let application = self.application(parts, Right::Publish)?;
+        self.count(application, parts, data.len())?;
         named(user)?;
         if data.len() > RAW_MAX_BYTES {
             return Err(too_much());
@@ -66,11 +67,12 @@ pub(crate) async fn set_state(
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    app.may_publish(&parts)?;
+    app.allow_origin(&parts)?;
+    let application = app.application(&parts, Right::SetState)?;
     named(&user)?;
     require_json(&parts, "send the fields of the state as application/json")?;
     let body = app.read(&parts, body, STATE_BODY_MAX_BYTES, too_large).await?;
-    app.application(&parts, body.len())?;
+    app.count(application, &parts, body.len())?;
     let state = fields(&body)?;
     if state.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>() > STATE_MAX_BYTES {
         return Err(too_large());
@@ -87,7 +89,7 @@ pub(crate) async fn raw(
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
-    app.may_publish(&parts)?;
+    app.application(&parts, Right::Publish)?;
     let body = app.read(&parts, body, RAW_MAX_BYTES, too_much).await?;
     app.say_to(&parts, &user, &body).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -10,8 +10,8 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, Patience, PlaceOptions, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings,
-    metrics, now_ms, serve, viewer,
+    LimitOptions, Open, Patience, PlaceOptions, PresenceOptions, Publishing, Replica, STOP_DEADLINE,
+    Settings, metrics, now_ms, serve, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, report, stop_on_signals};
@@ -24,7 +24,7 @@ use url::Url;
 use crate::banner::Banner;
 use crate::door::{Behind, door};
 
-/// Every port is on this machine alone: anybody who reaches the door may publish.
+/// Every port is on this machine alone: whoever asks there may publish.
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Each is also an environment variable, its name in capitals. A port 0 is any that is free.
@@ -63,7 +63,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
     let tasks = Tasks::new(stop_on_signals());
     let banner = ports.banner(engine, options.static_dir.is_some())?;
     let key = DemoKey::random()?;
-    let identity = IdentityOptions { jwt_secret: vec![key.secret()], ..IdentityOptions::default() };
+    let jwt_secret = vec![key.secret()];
+    let identity = IdentityOptions { jwt_secret, people_send: true, ..IdentityOptions::default() };
     let identities = Identities::new(&identity)?;
     let mut behind = Vec::new();
     let mut readers = Vec::new();
@@ -71,7 +72,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         let settings = Settings {
             replica: name.clone(),
             fan_out: FanOut::All,
-            publishing: Publishing::Open,
+            publishing: Publishing { open: Open::ThisMachine, ..Publishing::default() },
             identities: identities.clone(),
             signing: Signing::default(),
             upstream: None,

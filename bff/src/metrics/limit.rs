@@ -24,6 +24,7 @@ pub(crate) enum Limit {
     PageBytes,
     StoredBytes,
     RedisMemory,
+    KeyGuesses,
 }
 
 impl Limit {
@@ -52,6 +53,7 @@ impl Limit {
             Self::PageBytes => "page_bytes",
             Self::StoredBytes => "stored_bytes",
             Self::RedisMemory => "redis_memory",
+            Self::KeyGuesses => "key_guesses",
         }
     }
 }

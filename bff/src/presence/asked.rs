@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::asker::Asker;
+use crate::asker::{Asker, Right};
 use crate::reader::{TOPIC_REFUSED, queries};
 use crate::reply::Refusal;
 
@@ -64,8 +64,8 @@ impl App {
 
     /// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
     async fn may_see(&self, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
-        let identity = match self.asker(parts).await? {
-            Asker::Key => return Ok(()),
+        let identity = match self.asker(parts, Right::Read).await? {
+            Asker::Application(_) => return Ok(()),
             Asker::User(identity) => Some(identity),
             Asker::Anybody => None,
         };

@@ -2,7 +2,7 @@ use carillon_protocol::Audience;
 use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
 use serde_json::{Map, Value};
 
-use super::{EXPIRY_MAX_S, Identity, LEEWAY_S, TokenError, TopicPattern};
+use super::{EXPIRY_MAX_S, Identity, LEEWAY_S, MaySend, TokenError, TopicPattern};
 
 /// What the claims of a token whose signature is good must say.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ impl Checks {
             issued_at_s: issued_s.unwrap_or(0),
             token_id: token_id(claims)?,
             topics: topics(claims)?,
+            send: send(claims)?,
         })
     }
 
@@ -124,6 +125,18 @@ fn topics(claims: &Map<String, Value>) -> Result<Vec<TopicPattern>, TokenError> 
         Some(Value::Array(names)) if names.len() <= TOPICS_MAX => {
             let pattern = |name: &Value| name.as_str().and_then(|name| name.parse().ok()).ok_or_else(fault);
             names.iter().map(pattern).collect()
+        }
+        Some(_) => Err(fault()),
+    }
+}
+
+fn send(claims: &Map<String, Value>) -> Result<MaySend, TokenError> {
+    let fault = || wrong("send", "an array of at most 64 texts like user:NAME, user:* and topic:NAME");
+    match get(claims, "send") {
+        None => Ok(MaySend::Unsaid),
+        Some(Value::Array(all)) if all.len() <= TOPICS_MAX => {
+            let pattern = |one: &Value| one.as_str().and_then(|text| text.parse().ok()).ok_or_else(fault);
+            all.iter().map(pattern).collect::<Result<_, _>>().map(MaySend::To)
         }
         Some(_) => Err(fault()),
     }

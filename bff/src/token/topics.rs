@@ -2,9 +2,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use carillon_protocol::is_topic;
-use carillon_protocol::limits::NAME_MAX_BYTES;
+use carillon_protocol::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC};
 
-/// Which topics somebody may read: a name, or, with a star at its end, all names that begin so. A star
+/// Which topics somebody may read, or send to: a name, or, with a star at its end, all names that begin so. A star
 /// anywhere else is a part of the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
@@ -13,10 +13,14 @@ pub struct TopicPattern {
 }
 
 impl TopicPattern {
-    /// Whether this lets its holder read `topic`.
+    /// Whether this lets its holder have `topic`. A star does not reach who is online, unless it stands behind that word.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        if self.is_prefix { topic.starts_with(&self.text) } else { topic == self.text }
+        if !self.is_prefix {
+            return topic == self.text;
+        }
+        let is_across = topic.starts_with(PRESENCE_TOPIC) && !self.text.starts_with(PRESENCE_TOPIC);
+        topic.starts_with(&self.text) && !is_across
     }
 }
 
@@ -63,6 +67,14 @@ mod tests {
             ("a*b", "axb", false),
             ("a**", "a*b", true),
             ("a**", "ab", false),
+            ("*", "presence:ben", false),
+            ("p*", "presence:ben", false),
+            ("presence*", "presence:ben", false),
+            ("presence*", "presence", true),
+            ("presence:*", "presence:ben", true),
+            ("presence:b*", "presence:ben", true),
+            ("presence:b*", "presence:ann", false),
+            ("presence:ben", "presence:ben", true),
         ] {
             let parsed: TopicPattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(topic), expected, "{pattern} and {topic}");

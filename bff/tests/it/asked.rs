@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carillon_bff::identity::IdentityOptions;
-use carillon_bff::{Publishing, Settings, now_ms};
+use carillon_bff::{ApiKeys, Publishing, Settings, now_ms};
 use carillon_broker::Broker;
 use carillon_harness::{Reader, eventually};
 use reqwest::{Client, Method, RequestBuilder};
@@ -46,7 +46,7 @@ const REVOKE: &str = "/api/revocations";
 #[tokio::test]
 async fn that_anybody_may_publish_opens_nothing_of_people_who_sign_in() {
     let world = World::new();
-    let bff = started(&world, &["--jwt-secret", SECRET, "--allow-publish"]).await;
+    let bff = started(&world, &["--jwt-secret", SECRET, "--allow-publish", "--people-send"]).await;
     let message = json!({ "id": "m", "to": { "user": "ben" }, "body": "b" });
     assert_eq!(post(&bff, PUBLISH, &token("ann"), message).await, 202);
     assert_eq!(post(&bff, PUBLISH, "", json!({ "body": "for all" })).await, 202);
@@ -79,6 +79,73 @@ async fn a_loopback_address_is_open_to_publish_only_where_nobody_signs_in() {
 }
 
 #[tokio::test]
+async fn what_is_open_on_this_machine_is_closed_to_who_comes_by_another_name_or_through_a_proxy() {
+    let world = World::new();
+    let open = started(&world, &[]).await;
+    let body = json!({ "body": "b" });
+    let all = [
+        (Method::POST, PUBLISH, Some(&body)),
+        (Method::POST, "/api/users/ann/raw", Some(&body)),
+        (
+            Method::POST,
+            "/twirp/notify.NotifyService/Publish",
+            Some(&json!({"userID": "ann", "message": "m"})),
+        ),
+        (Method::PUT, STATE, Some(&json!({ "role": "admin" }))),
+        (Method::GET, STATE, None),
+        (Method::GET, PRESENCE, None),
+        (Method::GET, MESSAGE, None),
+        (Method::POST, REVOKE, Some(&json!({ "user": "ann" }))),
+    ];
+    for (method, path, body) in all {
+        let asked = async |headers: &[(&str, &str)]| {
+            let request = Client::new().request(method.clone(), open.http(path));
+            let request =
+                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let request = body.into_iter().fold(request, RequestBuilder::json);
+            request.send().await.unwrap().status().as_u16()
+        };
+        let evil = [("host", "evil.example:8470"), ("origin", "http://evil.example:8470")];
+        assert_eq!(asked(&evil).await, 401, "{method} {path}: a page whose name was led here");
+        assert_eq!(asked(&evil[..1]).await, 401, "{method} {path}: and without an origin");
+        for header in [("x-forwarded-for", "192.0.2.1"), ("via", "1.1 proxy"), ("x-real-ip", "192.0.2.1")] {
+            assert_eq!(asked(&[header]).await, 401, "{method} {path}: {header:?}");
+        }
+        let near = asked(&[("host", "localhost")]).await;
+        assert!((200..300).contains(&near) || near == 404, "{method} {path}: {near}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_neither_publishes_nor_sets_a_state() {
+    let world = World::new();
+    let open = started(&world, &[]).await;
+    for (method, path) in [(Method::POST, PUBLISH), (Method::PUT, STATE)] {
+        let request = || Client::new().request(method.clone(), open.http(path)).json(&json!({ "body": "b" }));
+        let foreign = request().header("origin", "https://elsewhere.example").send().await.unwrap();
+        assert_eq!(foreign.status(), 403, "{method} {path}");
+        assert!(request().header("origin", open.http("")).send().await.unwrap().status().is_success());
+    }
+}
+
+#[tokio::test]
+async fn that_anybody_may_publish_opens_nothing_else_also_where_nobody_signs_in() {
+    let world = World::new();
+    let mut bff = started(&world, &["--allow-publish"]).await;
+    bff.process.wait_line("anybody who reaches this replica may publish").await;
+    let forwarded = Client::new().post(bff.http(PUBLISH)).header("x-forwarded-for", "192.0.2.1");
+    let status = forwarded.json(&json!({ "body": "for all" })).send().await.unwrap().status();
+    assert_eq!(status, 202);
+    for path in [MESSAGE, TRACE, PRESENCE, STATE] {
+        assert_eq!(get(&bff, path, "").await.0, 401, "{path}");
+    }
+    assert_eq!(ask(&bff, Method::PUT, STATE, "", Some(&json!({}))).await.0, 401);
+    assert_eq!(post(&bff, REVOKE, "", json!({ "user": "ann" })).await, 401);
+    let mut open = started(&world, &[]).await;
+    open.process.wait_line("every program on this machine may publish").await;
+}
+
+#[tokio::test]
 async fn a_revocation_is_json_and_of_no_foreign_page() {
     let world = World::new();
     let bff = started(&world, &PEOPLE).await;
@@ -99,6 +166,46 @@ async fn a_user_sends_to_the_topics_of_their_token_and_not_to_what_anybody_reads
     assert_eq!(post(&bff, PUBLISH, &token("ann"), news()).await, 403);
     assert_eq!(post(&bff, PUBLISH, &editor, news()).await, 202);
     assert_eq!(post(&bff, PUBLISH, KEY, news()).await, 202);
+}
+
+#[tokio::test]
+async fn a_token_sends_to_whom_it_says_and_reading_is_not_writing() {
+    let world = World::new();
+    let bff = started(&world, &["--jwt-secret", SECRET]).await;
+    let body = |to: Value| json!({ "to": to, "title": "Your account was locked" });
+    let reader = token_with(SECRET, json!({ "user_id": "ann", "topics": ["news", "team.*"] }));
+    let sender = token_with(SECRET, json!({ "user_id": "ann", "send": ["user:b*", "topic:team.a"] }));
+    let nobody = token_with(SECRET, json!({ "user_id": "ann", "send": [], "topics": ["news"] }));
+    let (ben, cem) = (json!({ "user": "ben" }), json!({ "user": "cem" }));
+    let (news, team) = (json!({ "topic": "news" }), json!({ "topic": "team.a" }));
+    for (to, may) in [(&ben, true), (&cem, false), (&news, false), (&team, true)] {
+        for (token, status) in [(&reader, 403), (&nobody, 403), (&sender, if may { 202 } else { 403 })] {
+            assert_eq!(post(&bff, PUBLISH, token, body(to.clone())).await, status, "{to} {token}");
+        }
+    }
+    let (_, problem) = ask(&bff, Method::POST, PUBLISH, &reader, Some(&body(ben.clone()))).await;
+    assert!(problem.contains("claim `send`") && problem.contains("PEOPLE_SEND"), "{problem}");
+    // Nobody sends to all, whatever the token says, and one that says nonsense is refused.
+    assert_eq!(post(&bff, PUBLISH, &sender, json!({ "body": "b" })).await, 400);
+    for wrong in [json!("user:*"), json!(["everyone"]), json!([1])] {
+        let token = token_with(SECRET, json!({ "user_id": "ann", "send": wrong }));
+        assert_eq!(post(&bff, PUBLISH, &token, body(ben.clone())).await, 401, "{wrong}");
+    }
+    let lively = started(&world, &["--jwt-secret", SECRET, "--people-send"]).await;
+    for (to, status) in [(&cem, 202), (&team, 202), (&news, 202), (&json!({ "topic": "other" }), 403)] {
+        assert_eq!(post(&lively, PUBLISH, &reader, body(to.clone())).await, status, "{to}");
+    }
+    assert_eq!(post(&lively, PUBLISH, &nobody, body(ben)).await, 403, "what a token says goes before");
+}
+
+#[tokio::test]
+async fn a_star_does_not_reach_who_is_online() {
+    let world = World::new();
+    let bff = started(&world, &["--jwt-secret", SECRET, "--public-topics", "*"]).await;
+    let star = token_with(SECRET, json!({ "user_id": "ann", "topics": ["*"] }));
+    assert_eq!((get(&bff, PRESENCE, "").await.0, get(&bff, PRESENCE, &star).await.0), (401, 403));
+    let named = token_with(SECRET, json!({ "user_id": "ann", "topics": ["presence:*"] }));
+    assert_eq!(get(&bff, PRESENCE, &named).await.0, 200);
 }
 
 /// The trace of the message, as somebody is shown it.
@@ -149,7 +256,8 @@ async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_wh
 async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
     let (broker, _faults) = Broker::memory(Arc::new(|| now_ms() + 60_000));
     let options = IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
-    let publishing = Publishing::Keys(vec![KEY.to_owned()]);
+    let publishing =
+        Publishing { keys: ApiKeys::new(&[KEY.parse().unwrap()]).unwrap(), ..Publishing::default() };
     let settings = Settings { publishing, ..settings(&options) };
     let addr = serve(&broker, settings).await;
     let url = |path: &str| format!("http://{addr}{path}");

@@ -199,30 +199,43 @@ async fn a_thousand_readers_that_come_and_go_leave_no_trace() {
 #[tokio::test]
 async fn a_key_publishes_so_much_and_then_waits() {
     let world = World::new();
-    let options = ["--api-key", "one,two", "--publishes-per-key", "1", "--publish-burst-per-key", "3"];
+    let options = [
+        "--api-key",
+        "the-first-of-the-keys,the-second-of-the-keys",
+        "--publishes-per-key",
+        "1",
+        "--publish-burst-per-key",
+        "3",
+    ];
     let bff = bff(&world, &options).await;
     let post = async |key: &str, id: u32| {
         let request = Client::new().post(bff.http("/api/notifications")).bearer_auth(key);
         request.header(header::CONTENT_TYPE, "application/json").body(entry(id)).send().await.unwrap()
     };
     for id in 0..3 {
-        assert_eq!(post("one", id).await.status(), StatusCode::ACCEPTED);
+        assert_eq!(post("the-first-of-the-keys", id).await.status(), StatusCode::ACCEPTED);
     }
-    let answer = post("one", 3).await;
+    let answer = post("the-first-of-the-keys", 3).await;
     assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
     assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
     assert!(answer.text().await.unwrap().contains("at most 1 a second, 3 in a row"));
-    assert_eq!(post("two", 4).await.status(), StatusCode::ACCEPTED, "each key has its own");
+    assert_eq!(
+        post("the-second-of-the-keys", 4).await.status(),
+        StatusCode::ACCEPTED,
+        "each key has its own"
+    );
     until_counted(&bff, "publishes_per_key").await;
-    eventually("it may again", DEADLINE, async || post("one", 5).await.status() == StatusCode::ACCEPTED)
-        .await;
+    eventually("it may again", DEADLINE, async || {
+        post("the-first-of-the-keys", 5).await.status() == StatusCode::ACCEPTED
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn where_no_key_is_needed_an_address_publishes_so_much() {
     let world = World::new();
-    let options = ["--publishes-per-user", "1", "--publish-burst-per-user", "2"];
+    let options = ["--allow-publish", "--publishes-per-user", "1", "--publish-burst-per-user", "2"];
     let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
     let post = async |address: &str| {
         let request = Client::new().post(bff.http("/api/notifications")).header("X-Forwarded-For", address);
@@ -238,7 +251,7 @@ async fn where_no_key_is_needed_an_address_publishes_so_much() {
 async fn where_no_key_is_needed_bytes_count_too() {
     let world = World::new();
     // One who may publish little may still publish something large, once in a while.
-    let options = ["--publishes-per-user", "1", "--publish-burst-per-user", "10"];
+    let options = ["--allow-publish", "--publishes-per-user", "1", "--publish-burst-per-user", "10"];
     let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
     let post = async |path: &str, body: &str| {
         let request = Client::new().post(bff.http(path)).header("X-Forwarded-For", "192.0.2.1");
@@ -316,7 +329,7 @@ async fn an_address_reads_so_many_pages_of_history() {
 #[tokio::test]
 async fn a_body_that_comes_slowly_is_refused() {
     let world = World::new();
-    let bff = bff(&world, &["--request-timeout", "300ms"]).await;
+    let bff = bff(&world, &["--request-timeout", "300ms", "--allow-publish"]).await;
     let mut slow = connect(&bff).await;
     let head = "POST /api/notifications HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();

@@ -16,6 +16,7 @@ mod feeds;
 mod frames;
 mod jobs;
 mod joining;
+mod keys;
 mod limits;
 mod measure;
 mod messages;

@@ -33,6 +33,8 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
         .body(body);
     assert_eq!(post.send().await.unwrap().status(), 202);
     reader.wait_for(2).await;
+    let wrong = reqwest::Client::new().put(bff.http("/api/users/ann/state")).bearer_auth("no key of ours");
+    assert_eq!(wrong.json(&json!({})).send().await.unwrap().status(), 401);
     let unsigned = reqwest::Client::new().post(bff.http("/api/notifications")).header("webhook-id", "x");
     assert_eq!(unsigned.json(&json!({})).send().await.unwrap().status(), 401);
     let mut socket =

@@ -12,7 +12,7 @@ pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes";
 pub(crate) const KEY: &str = "key-of-the-tests";
 
 /// The options of a replica that knows people.
-pub(crate) const PEOPLE: [&str; 4] = ["--jwt-secret", SECRET, "--api-key", KEY];
+pub(crate) const PEOPLE: [&str; 5] = ["--jwt-secret", SECRET, "--api-key", KEY, "--people-send"];
 
 /// A token with these claims beside `exp`, an hour from now, and `iat`.
 pub(crate) fn token_with(secret: &str, claims: Value) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
+    LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
@@ -239,7 +239,7 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
     Settings {
         replica: "bff-1".to_owned(),
         fan_out: FanOut::All,
-        publishing: Publishing::Open,
+        publishing: Publishing { open: Open::ThisMachine, ..Publishing::default() },
         identities: Identities::new(identities).unwrap(),
         signing: Signing::default(),
         upstream: None,

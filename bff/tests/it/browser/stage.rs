@@ -26,7 +26,7 @@ impl Stage {
     pub(crate) async fn of_people() -> Self {
         Self::over(
             RedisServer::start,
-            &["--demo-sign-in", "--jwt-secret", "a secret of at least 32 bytes here"],
+            &["--demo-sign-in", "--people-send", "--jwt-secret", "a secret of at least 32 bytes here"],
         )
         .await
     }

@@ -1,0 +1,93 @@
+//! Whether a request was made on this machine: what is open without a key is open to nobody else.
+
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Version, header};
+
+/// The names of this machine that no other one can have. A page that had its own name lead here says that name.
+const HERE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+/// What proxies add, beside all that begins with [`FORWARDED`].
+const OF_PROXIES: [&str; 3] = ["forwarded", "via", "x-real-ip"];
+const FORWARDED: &str = "x-forwarded-";
+
+/// Whether a program or a page of this machine makes this request itself: a proxy beside us has a loopback address too,
+/// and so has the browser that a foreign page led here.
+pub(crate) fn is_local(parts: &Parts) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
+    // nginx asks by HTTP/1.0 where it is not told otherwise, names us in `Host`, and adds nothing.
+    is_near && parts.version != Version::HTTP_10 && names_us(parts) && !is_forwarded(&parts.headers)
+}
+
+/// Whether the request says that it goes to this machine, wherever it says so.
+fn names_us(parts: &Parts) -> bool {
+    let given = parts.headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
+    let mut named = given.chain(parts.uri.authority().map(|one| Some(one.as_str()))).peekable();
+    let is_here = |text: Option<&str>| {
+        let authority = text.and_then(|text| text.parse::<Authority>().ok());
+        authority.is_some_and(|one| {
+            !one.as_str().contains('@') && HERE.iter().any(|here| one.host().eq_ignore_ascii_case(here))
+        })
+    };
+    named.peek().is_some() && named.all(is_here)
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with(FORWARDED) || OF_PROXIES.contains(&name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(peer: &str, host: Option<&str>, more: &[(&str, &str)]) -> bool {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let request = axum::http::Request::builder().uri("/").extension(ConnectInfo(peer));
+        let request = host.iter().fold(request, |request, host| request.header("host", *host));
+        let request = more.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        is_local(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_or_through_a_proxy_is_not_local() {
+        for peer in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            for host in ["localhost", "LocalHost:8081", "127.0.0.1:8470", "[::1]", "[::1]:80"] {
+                assert!(local(peer, Some(host), &[]), "{peer} {host}");
+            }
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8470",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "push.example.com",
+            "a@localhost:x",
+            "",
+        ] {
+            assert!(!local("127.0.0.1:9", Some(host), &[]), "{host}");
+        }
+        assert!(!local("127.0.0.1:9", None, &[]), "without a Host");
+        assert!(!local("192.0.2.1:9", Some("localhost"), &[]), "another machine");
+        for name in
+            ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"]
+        {
+            assert!(!local("127.0.0.1:9", Some("localhost"), &[(name, "127.0.0.1")]), "{name}");
+        }
+        assert!(!local("127.0.0.1:9", Some("localhost"), &[("host", "evil.example")]), "two hosts");
+    }
+
+    #[test]
+    fn a_proxy_that_says_nothing_and_a_whole_address_are_looked_through() {
+        let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let request = |uri: &str, version| {
+            let request = axum::http::Request::builder().uri(uri).version(version).extension(peer);
+            request.header("host", "127.0.0.1:8081").body(()).unwrap().into_parts().0
+        };
+        assert!(is_local(&request("http://localhost:8081/", Version::HTTP_11)));
+        assert!(!is_local(&request("http://evil.example/", Version::HTTP_11)));
+        assert!(!is_local(&request("/", Version::HTTP_10)));
+    }
+}

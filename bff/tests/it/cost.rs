@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use carillon_broker::{FanOut, MessageRef, NewMessage};
 use carillon_harness::{DialOptions, Reader, RedisServer, Socket, eventually, free_port};
+use carillon_protocol::{Audience, Status};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -208,4 +210,53 @@ async fn of_a_page_load_after_a_day_of_one_broadcast_a_second() {
             bytes / 1024
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures: run scripts/measure"]
+async fn of_what_is_kept_of_broadcasts_and_messages() {
+    const KEPT: usize = 10_000;
+    const PAIRS: usize = 1_000;
+    // As the shipped configuration of Redis has it.
+    let world = World::over(RedisServer::start_with(&["--stream-node-max-bytes", "512"]));
+    let used = || -> u64 {
+        let info = world.redis.cli(&["INFO", "memory"]);
+        info.lines()
+            .find_map(|line| line.strip_prefix("used_memory_dataset:"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let claimed = async || {
+        while world.broker.claim("bff-1", FanOut::All).await.unwrap().waiting > 0 {}
+    };
+    let empty = used();
+    for start in (0..KEPT).step_by(1_000) {
+        let of_a_second = |n: usize| {
+            json!({ "id": n.to_string(), "title": format!("Notification {n}"), "body": "Notification at 2026-11-27T21:10:02.916Z" })
+                .to_string()
+        };
+        world.push((start..start + 1_000).map(of_a_second)).await;
+        claimed().await;
+    }
+    let history =
+        world.redis.cli(&["MEMORY", "USAGE", "{Notification-List}:history:everyone", "SAMPLES", "0"]);
+    println!("{} bytes of Redis a broadcast in history", history.parse::<usize>().unwrap() / KEPT);
+    println!("{} bytes of Redis a broadcast, remembered ids and all", (used() - empty) / KEPT as u64);
+    let before = used();
+    for n in 0..KEPT {
+        let (from, to) = (format!("user-{}", n % PAIRS), format!("user-{}", (n + 1) % PAIRS));
+        let id = format!("m-{n}");
+        let entry =
+            json!({ "id": id, "body": "x".repeat(80), "from": from, "to": { "user": to } }).to_string();
+        let audience = Audience::User(to.clone());
+        let message =
+            NewMessage { id: &id, from: &from, to: &audience, entry: entry.as_bytes(), accepted_by: "bff-1" };
+        world.broker.send(&message).await.unwrap();
+        claimed().await;
+        let message = MessageRef { from, id };
+        world.broker.advance(&to, &[message], Status::Read, "bff-1").await.unwrap();
+    }
+    println!("{} bytes of Redis a message of 80 letters that was read", (used() - before) / KEPT as u64);
 }

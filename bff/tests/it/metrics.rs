@@ -37,6 +37,9 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     assert_eq!(wrong.json(&json!({})).send().await.unwrap().status(), 401);
     let unsigned = reqwest::Client::new().post(bff.http("/api/notifications")).header("webhook-id", "x");
     assert_eq!(unsigned.json(&json!({})).send().await.unwrap().status(), 401);
+    let behind =
+        reqwest::Client::new().get(bff.http("/api/notifications")).header("x-forwarded-for", "192.0.2.1");
+    assert_eq!(behind.send().await.unwrap().status(), 200);
     let mut socket =
         Socket::open(&format!("{}?since=other.1-0", bff.ws()), &DialOptions::default()).await.unwrap();
     socket.send("nonsense").await;

@@ -196,7 +196,7 @@ async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
         (ask("GET", "/ws"), 426),
         (ask("GET", "/api/notifications?limit=x"), 400),
         (ask("GET", "/api/users/%ff/state"), 400),
-        (ask("GET", "/api/jobs/nobody"), 404),
+        (ask("GET", "/api/jobs/nobody"), 401),
         (json(ask("POST", "/api/notifications")), 401),
         (key(ask("POST", "/api/notifications")), 415),
         (key(json(ask("POST", "/api/notifications"))).body("{"), 400),

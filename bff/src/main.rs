@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use carillon_bff::dead::{DeadOptions, dead};
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
+use carillon_bff::rotate::{RotateOptions, rotate_session_key};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
     Config, PLAIN_CONNECTIONS_MAX, Patience, Replica, STOP_DEADLINE, Settings, Upstream, metrics,
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Asks the replica on --admin-listen whether it is ready, for container health checks
     Check,
+    /// Ends all sessions, and seals those to come with a new key
+    RotateSessionKey(RotateOptions),
     /// Shows what could not be read or delivered, and puts entries back or drops them
     Dead(DeadOptions),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     match command {
         Some(Command::Check) => run(check(config.admin_listen)),
         Some(Command::Dead(options)) => run(dead(options)),
+        Some(Command::RotateSessionKey(options)) => run(rotate_session_key(options)),
         None => run(replica(config)),
     }
 }

@@ -11,6 +11,7 @@ mod cors;
 mod crowd;
 mod dead;
 mod door;
+mod ended;
 mod feeds;
 mod frames;
 mod jobs;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use carillon_bff::dead::{DeadOptions, dead};
+use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::rotate::{RotateOptions, rotate_session_key};
@@ -71,7 +72,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         fan_out: config.fanout.into(),
         publishing: config.publishing(listen, &signing, &identities.tokens)?,
         identities,
-        demo: config.demo()?,
+        demo: config.demo(listen)?,
         upstream: Upstream::new(&config.upstream, &signing)?,
         signing,
         does_jobs: !config.no_worker,
@@ -81,6 +82,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         presence: config.presence,
     };
     settings.publishing.warn();
+    settings.demo.iter().for_each(DemoKey::warn);
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
     let draining = readiness.clone();

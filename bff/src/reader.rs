@@ -140,7 +140,7 @@ impl App {
         let Credentials { token, session, topics } = credentials;
         let network = self.limits.network(parts);
         let identity = match token {
-            Some(token) => Some(self.identity(&token).await?),
+            Some(token) => Some(self.identity(&token, network).await?),
             None => None,
         };
         let session = match session {
@@ -158,10 +158,10 @@ impl App {
         })
     }
 
-    /// Whom a token speaks for, now.
-    pub(crate) async fn identity(&self, token: &str) -> Result<Identity, Refusal> {
+    /// Whom a token from this address speaks for, now.
+    pub(crate) async fn identity(&self, token: &str, from: Option<IpNet>) -> Result<Identity, Refusal> {
         let now_ms = (self.clock)();
-        let identity = self.identities.tokens.verify(token, now_ms).await.map_err(|error| {
+        let identity = self.identities.tokens.verify(token, now_ms, from).await.map_err(|error| {
             if error.is_temporary() {
                 let title = "the token cannot be checked";
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string());

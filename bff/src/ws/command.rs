@@ -128,7 +128,7 @@ impl Socket {
 
     /// Takes a fresh token of the same user. Topics that it does not open any more are left.
     async fn refresh(&mut self, token: &str) -> Result<(), End> {
-        let identity = match self.app().identity(token).await {
+        let identity = match self.app().identity(token, self.caller.network).await {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse_as(&refusal, None).await,
         };

@@ -22,6 +22,7 @@ use crate::budget::Permit;
 use crate::metrics::{self, Limit};
 use crate::reader::{Caller, cursor, query, since};
 use crate::reply::Refusal;
+use crate::seal::SessionId;
 use crate::signature::Verified;
 use crate::signing::is_signed;
 
@@ -217,13 +218,14 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
 }
 
 /// `POST /api/revocations`: from now on, tokens of a `user` that were issued until now, or the one `token`
-/// with this `jti`, are refused, and their readers closed.
+/// with this `jti`, or the `session` with this id, are refused, and their readers closed.
 pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Refusal> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Body {
         user: Option<String>,
         token: Option<String>,
+        session: Option<String>,
     }
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
@@ -231,14 +233,21 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     require_json(&parts, "send a revocation as application/json")?;
     let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
-    let Body { user, token } =
-        serde_json::from_slice(&body).map_err(|error| fault(format!("{error}; send user or token")))?;
+    let Body { user, token, session } = serde_json::from_slice(&body)
+        .map_err(|error| fault(format!("{error}; send user, token or session")))?;
     let until_s = (app.clock)() / 1_000;
     let is_name = |name: &String| (1..=NAME_MAX_BYTES).contains(&name.len());
-    let revocation = match (user.filter(is_name), token.filter(is_name)) {
-        (Some(user), None) => Revocation::User { user, until_s },
-        (None, Some(token_id)) => Revocation::Token { token_id, until_s },
-        _ => return Err(fault(format!("send either user or token, of 1 to {NAME_MAX_BYTES} bytes"))),
+    let is_id = |id: &String| id.parse::<SessionId>().is_ok();
+    let revocation = match (user.filter(is_name), token.filter(is_name), session.filter(is_id)) {
+        (Some(user), None, None) => Revocation::User { user, until_s },
+        (None, Some(token_id), None) => Revocation::Token { token_id, until_s },
+        (None, None, Some(session_id)) => Revocation::Session { session_id, until_s },
+        _ => {
+            let detail = format!(
+                "send one of user and token, of 1 to {NAME_MAX_BYTES} bytes, and session, the id of one: 32 hexadecimal digits"
+            );
+            return Err(fault(detail));
+        }
     };
     app.broker.revoke(&revocation).await?;
     tracing::info!(key = app.name_of(application), "a revocation was taken");

@@ -18,7 +18,7 @@ use crate::keys::guesses::Guesses;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::messages::Written;
-use crate::reader::{Caller, credential};
+use crate::reader::Caller;
 use crate::reply::Refusal;
 use crate::revocations::Revocations;
 use crate::sealing::Sealing;
@@ -89,12 +89,12 @@ impl App {
         let place = self.limits.admit(caller.user(), caller.network)?;
         let topics = self.feeds.take_topics(&reader)?;
         let (mut feed, joined) = self.feeds.join(reader).await?;
-        if let Some(identity) = &caller.identity {
-            let credential = credential(identity);
+        if caller.identity.is_some() || caller.session.is_some() {
+            let credential = caller.credential();
             // Looked at again now that a revocation finds the reader: one may have come between.
             self.feeds.hub().admit(feed.id(), Arc::new(credential.clone()));
             if self.revocations.refuse(&credential) == Some(true) {
-                return Err(Refusal::token("the token was revoked: sign in again"));
+                return Err(Refusal::token("the token or the session was revoked: sign in again"));
             }
         }
         feed.hold(place, topics);
@@ -112,7 +112,7 @@ impl App {
             connection: connection_id(&self.run, feed.id()),
             replica: self.replica.to_string(),
             user: caller.user().map(str::to_owned),
-            session: caller.session.as_ref().map(|(_, token)| token.clone()),
+            session: caller.session.as_ref().map(|open| open.token.clone()),
             cursor: joined.cursor.to_string(),
             resume: joined.resume,
             heartbeat_ms: HEARTBEAT_MS,

@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use jsonwebtoken::decode_header;
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -13,7 +12,7 @@ use crate::limits::Publisher;
 use crate::local::is_local;
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
-use crate::token::Identity;
+use crate::token::{Identity, header};
 
 /// Who makes a request.
 pub(crate) enum Asker {
@@ -66,7 +65,7 @@ impl App {
         match self.identities.token_of(parts) {
             Some(token) if self.identities.tokens.is_configured() => {
                 self.allow_origin(parts)?;
-                self.identity(token).await.map(Asker::User)
+                self.identity(token, self.limits.network(parts)).await.map(Asker::User)
             }
             _ if self.is_open(parts, right) => Ok(Asker::Application(Application { key: None })),
             _ => Ok(Asker::Anybody),
@@ -125,7 +124,7 @@ impl App {
 
     /// What a request sends as a key, where there are any. What looks like a token is one, where people sign in.
     fn sent_as_key<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
-        let is_token = |text: &str| self.identities.tokens.is_configured() && decode_header(text).is_ok();
+        let is_token = |text: &str| self.identities.tokens.is_configured() && header(text).is_some();
         bearer(&parts.headers).filter(|text| !self.publishing.keys.is_empty() && !is_token(text))
     }
 

@@ -5,7 +5,7 @@ use carillon_broker::FanOut;
 use clap::{Args, ValueEnum};
 
 use crate::demo::DemoKey;
-use crate::identity::{IdentityOptions, Secret};
+use crate::identity::{IdentityOptions, Secret, filled};
 use crate::keys::ApiKeys;
 use crate::limits::LimitOptions;
 use crate::port::Port;
@@ -47,9 +47,12 @@ pub struct Config {
     /// Keys of applications, separated by commas: a secret of at least 16 bytes, or name:scope+scope:secret
     #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
     pub api_key: Vec<Secret>,
-    /// Lets anybody sign in as anybody, with the first JWT_SECRET: for demonstrations only
+    /// Lets whoever is on this machine sign in as anybody, with the first JWT_SECRET: for demonstrations only
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in: bool,
+    /// With --demo-sign-in, also those who come from other machines or through a proxy
+    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    pub demo_sign_in_exposed: bool,
     /// What is kept in Redis
     #[command(flatten)]
     pub storage: StorageOptions,
@@ -155,11 +158,18 @@ impl Config {
     /// The key with which the demo signs people in, where that is asked for.
     ///
     /// # Errors
-    /// When it is asked for and there is no secret to sign with.
-    pub fn demo(&self) -> anyhow::Result<Option<DemoKey>> {
-        match (self.demo_sign_in, self.identity.jwt_secret.first()) {
+    /// When it is asked for and there is no secret to sign with, or others than this machine reach the address.
+    pub fn demo(&self, listen: SocketAddr) -> anyhow::Result<Option<DemoKey>> {
+        let exposed = self.demo_sign_in_exposed;
+        if self.demo_sign_in && !exposed && !listen.ip().is_loopback() {
+            anyhow::bail!(
+                "DEMO_SIGN_IN lets anybody sign in as anybody, and {listen} is no loopback address: listen on 127.0.0.1, or give DEMO_SIGN_IN_EXPOSED too"
+            );
+        }
+        let secret = self.identity.jwt_secret.iter().find(|secret| filled(secret.expose()).is_some());
+        match (self.demo_sign_in, secret) {
             (false, _) => Ok(None),
-            (true, Some(secret)) => Ok(Some(DemoKey::of(secret.clone()))),
+            (true, Some(secret)) => Ok(Some(DemoKey::of(secret.clone(), exposed))),
             (true, None) => anyhow::bail!("DEMO_SIGN_IN needs a JWT_SECRET to sign with"),
         }
     }

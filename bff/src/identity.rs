@@ -18,7 +18,7 @@ pub struct IdentityOptions {
     /// Public keys for tokens signed with RS…, PS…, ES256, ES384 or EdDSA: a PEM text, or a file of it
     #[arg(long, env)]
     pub jwt_public_key: Option<String>,
-    /// Where the public keys are published as a JWKS, by http:// or https://
+    /// Where the public keys are published as a JWKS, by https://, or on this machine http://
     #[arg(long, env, hide_env_values = true)]
     pub jwks_url: Option<String>,
     /// The names of this service, separated by commas: a token's `aud` must have one of them

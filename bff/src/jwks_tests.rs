@@ -24,6 +24,7 @@ const PACE: Pace = Pace {
     timeout: DEADLINE,
     wait_max: DEADLINE,
     waiting_max: WAITING_MAX,
+    keep: KEYS_KEEP,
 };
 
 /// An identity provider: what it answers, and how often it was asked.
@@ -95,7 +96,7 @@ fn tokens(address: SocketAddr, pace: Pace, tasks: &mut JoinSet<()>) -> Tokens {
 }
 
 async fn verify(tokens: &Tokens, token: &str) -> Result<Identity, TokenError> {
-    tokens.verify(token, NOW_S * 1_000).await
+    tokens.verify(token, NOW_S * 1_000, None).await
 }
 
 fn token(signer: &Signer) -> String {
@@ -181,7 +182,6 @@ async fn keys_stay_while_the_provider_is_away_or_talks_nonsense() {
         ok("<html>"),
         ok("[]"),
         ok(r#"{"keys":{}}"#),
-        ok(r#"{"keys":[]}"#),
         ok(r#"{"keys":[7,{"kty":"oct","kid":"new","k":"AAAA"}]}"#),
         ok(&many),
         Says::Nothing,
@@ -196,7 +196,9 @@ async fn keys_stay_while_the_provider_is_away_or_talks_nonsense() {
     assert!(verify(&tokens, &token(&new)).await.is_ok());
     assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::Algorithm), "it was taken back");
     serving.shutdown().await;
-    assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::KeysAway));
+    // Once its name may be asked for again.
+    let is_away = async || verify(&tokens, &token(&known)).await == Err(TokenError::KeysAway);
+    eventually("the provider is gone", DEADLINE, is_away).await;
     assert!(verify(&tokens, &token(&new)).await.is_ok());
 }
 
@@ -260,19 +262,23 @@ async fn however_many_tokens_ask_the_provider_is_not_flooded() {
     let mut forged = JoinSet::new();
     for n in 0..WAITING_MAX {
         let jwks = Arc::clone(&jwks);
-        forged.spawn(async move { jwks.fetched_after_now(Some(&format!("forged-{n}"))).await.is_some() });
+        // As many of each address as it may have.
+        let from =
+            Some(IpNet::from(IpAddr::from([192, 0, 2, u8::try_from(n / WAITING_PER_ADDRESS_MAX).unwrap()])));
+        forged
+            .spawn(async move { jwks.fetched_after_now(Some(&format!("forged-{n}")), from).await.is_some() });
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     let begun = Instant::now();
-    assert!(jwks.fetched_after_now(Some("one more")).await.is_none(), "too many wait");
+    assert!(jwks.fetched_after_now(Some("one more"), None).await.is_none(), "too many wait");
     assert_eq!(begun.elapsed(), Duration::ZERO);
     while let Some(came) = forged.join_next().await {
         assert!(came.unwrap());
     }
     assert_eq!(seconds(&times), [0, 100]);
     // One that comes while a fetch runs waits for the next one; one whose key comes with it does not.
-    for _ in 0..10 {
-        assert!(jwks.fetched_after_now(Some("forged")).await.is_some());
+    for n in 0..10 {
+        assert!(jwks.fetched_after_now(Some(&format!("again-{n}")), None).await.is_some());
     }
     assert_eq!(seconds(&times), [0, 100, 105, 110, 115, 120, 125, 130, 135, 140, 145, 150]);
     tokio::time::sleep(Duration::from_secs(700)).await;
@@ -284,17 +290,93 @@ async fn a_provider_that_is_away_is_asked_at_the_same_pace() {
     let (jwks, mut tasks) = (paused(), JoinSet::new());
     let times = fetching(&jwks, Err("refused".to_owned()), &mut tasks);
     for _ in 0..3 {
-        assert!(jwks.fetched_after_now(Some("new")).await.unwrap().is_away);
+        assert!(jwks.fetched_after_now(Some("new"), None).await.unwrap().is_away);
     }
     tokio::time::sleep(Duration::from_millis(4_500)).await;
     assert_eq!(seconds(&times), [0, 5, 10, 15]);
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_that_one_address_makes_up_keep_nobody_else_from_a_fresh_key() {
+    let jwks = paused();
+    let (evil, good) = ("192.0.2.1/32".parse().ok(), "192.0.2.2/32".parse().ok());
+    let mut forged = JoinSet::new();
+    for n in 0..WAITING_MAX {
+        let jwks = Arc::clone(&jwks);
+        forged
+            .spawn(async move { jwks.fetched_after_now(Some(&format!("forged-{n}")), evil).await.is_some() });
+    }
+    for _ in 0..WAITING_MAX - WAITING_PER_ADDRESS_MAX {
+        assert!(!forged.join_next().await.unwrap().unwrap(), "those that find no place are told so at once");
+    }
+    let key = Key::jwk(&Signer::ed25519().named("fresh").jwk()).unwrap();
+    let mut tasks = JoinSet::new();
+    let times = fetching(&jwks, Ok(vec![key]), &mut tasks);
+    assert!(jwks.fetched_after_now(Some("fresh"), good).await.is_some());
+    while let Some(came) = forged.join_next().await {
+        assert!(came.unwrap());
+    }
+    assert!(jwks.waiting_from.lock().unwrap().is_empty());
+    // A name that was made up is not asked for again within the interval.
+    let (asked, begun) = (seconds(&times).len(), Instant::now());
+    assert!(jwks.fetched_after_now(Some("forged-0"), evil).await.is_some());
+    assert_eq!((begun.elapsed(), seconds(&times).len()), (Duration::ZERO, asked));
+    tokio::time::sleep(FETCH_INTERVAL_MIN).await;
+    assert!(jwks.fetched_after_now(Some("forged-0"), evil).await.is_some());
+    assert!(seconds(&times).len() > asked, "and then it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_provider_that_is_away_are_used_for_a_day() {
+    let (jwks, start) = (paused(), Instant::now());
+    let key = Key::jwk(&Signer::ed25519().named("known").jwk()).unwrap();
+    let running = Arc::clone(&jwks);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let fetch = || {
+            let fetched =
+                if start.elapsed() < REFRESH_EVERY { Ok(vec![key.clone()]) } else { Err("away".to_owned()) };
+            async { fetched }
+        };
+        running.run_with(CancellationToken::new(), fetch).await;
+    });
+    tokio::time::sleep(KEYS_KEEP - Duration::from_secs(1)).await;
+    assert_eq!(jwks.keys().len(), 1, "an outage signs nobody out");
+    tokio::time::sleep(2 * FETCH_INTERVAL_MIN).await;
+    assert!(jwks.keys().is_empty());
+    assert!(jwks.fetched_after_now(Some("known"), None).await.unwrap().is_away, "a 503 and no 401");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_takes_back_all_its_keys_is_believed() {
+    let mut tasks = JoinSet::new();
+    let (known, new) = (Signer::ed25519().named("known"), Signer::ed25519().named("new"));
+    let provider = Provider::new(&[&known]);
+    let address = provider.start(0, &mut tasks).await;
+    let tokens = tokens(address, PACE, &mut tasks);
+    assert!(verify(&tokens, &token(&known)).await.is_ok());
+    provider.publish(&[]);
+    assert_eq!(verify(&tokens, &token(&new)).await, Err(TokenError::Algorithm), "a fetch, and no outage");
+    assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::Algorithm));
+    provider.publish(&[&new]);
+    assert!(verify(&tokens, &token(&new)).await.is_ok());
+}
+
+#[test]
+fn keys_come_by_https_or_from_this_machine() {
+    for good in ["https://a.example/keys", "http://localhost:8/k", "http://127.0.0.2/k", "http://[::1]:9/k"] {
+        assert!(Jwks::new(good).is_ok(), "{good}");
+    }
+    for wrong in ["http://a.example/keys", "http://10.0.0.1/k", "http://localhost.example/k"] {
+        assert!(Jwks::new(wrong).unwrap_err().contains("use https://"), "{wrong}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_longer_than_is_said() {
     let jwks = paused();
     let begun = Instant::now();
-    assert!(jwks.fetched_after_now(None).await.is_none(), "no loop runs");
+    assert!(jwks.fetched_after_now(None, None).await.is_none(), "no loop runs");
     assert_eq!(begun.elapsed(), WAIT_MAX);
     assert!(WAIT_MAX >= FETCH_INTERVAL_MIN.max(FETCH_TIMEOUT) + FETCH_TIMEOUT);
 }

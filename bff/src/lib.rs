@@ -36,6 +36,7 @@ pub mod refill;
 mod relay;
 mod reply;
 mod revocations;
+pub mod rotate;
 pub mod seal;
 mod sealing;
 mod server;
@@ -190,7 +191,7 @@ impl Replica {
         let revocations = Arc::<Revocations>::default();
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
-        let sealing = Sealing::new(broker.clone());
+        let sealing = Sealing::new(broker.clone(), Arc::clone(&revocations));
         tasks.spawn("session key", Arc::clone(&sealing).run(tasks.stop().clone()));
         let relay = Relay {
             broker: broker.clone(),

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use carillon_bff::dead::{DeadOptions, dead};
+use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
+use carillon_bff::rotate::{RotateOptions, rotate_session_key};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
     Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, raise_open_files,
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     /// Asks the replica on --admin-listen whether it is ready, for container health checks
     Check,
+    /// Ends all sessions, and seals those to come with a new key
+    RotateSessionKey(RotateOptions),
     /// Shows what could not be read or delivered, and puts entries back or drops them
     Dead(DeadOptions),
 }
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     match command {
         Some(Command::Check) => run(check(config.admin_listen)),
         Some(Command::Dead(options)) => run(dead(options)),
+        Some(Command::RotateSessionKey(options)) => run(rotate_session_key(options)),
         None => run(replica(config)),
     }
 }
@@ -67,7 +72,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         fan_out: config.fanout.into(),
         publishing: config.publishing(listen, &signing, &identities.tokens)?,
         identities,
-        demo: config.demo()?,
+        demo: config.demo(listen)?,
         upstream: Upstream::new(&config.upstream, &signing)?,
         signing,
         does_jobs: !config.no_worker,
@@ -77,6 +82,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         presence: config.presence,
     };
     settings.publishing.warn();
+    settings.demo.iter().for_each(DemoKey::warn);
     tracing::info!(replica = settings.replica, listen = %listener.local_addr()?, admin.listen = %admin_listener.local_addr()?, "starting");
     let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
     let (draining, observed) = (readiness.clone(), readiness.clone());

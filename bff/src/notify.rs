@@ -30,7 +30,7 @@ async fn open(app: App, request: Request) -> Result<Response, Refusal> {
             "send a token: in Authorization, as ?authorization= or ?token=, or in the session cookie";
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "sign in first", detail));
     };
-    let identity = app.identity(&token).await?;
+    let identity = app.identity(&token, app.limits.network(&parts)).await?;
     let upgrade = upgrade_of(&mut parts)?;
     let connect = json!({ "kind": "connect", "userID": identity.user }).to_string();
     let user = Audience::User(identity.user.clone());

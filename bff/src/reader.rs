@@ -13,7 +13,7 @@ use crate::feed::Reader;
 use crate::hub::Credential;
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
-use crate::seal::{SealError, Session};
+use crate::seal::{KeyId, SealError, Session, SessionId};
 use crate::token::{Identity, TopicPattern};
 use crate::ws::secret;
 
@@ -29,11 +29,26 @@ pub(crate) struct Caller {
     /// The signed-in user.
     pub(crate) identity: Option<Identity>,
     /// The browser session, and its token as it is to be named from now on.
-    pub(crate) session: Option<(Session, String)>,
+    pub(crate) session: Option<OpenSession>,
     /// The topics that the request names, all of them permitted.
     topics: BTreeSet<String>,
     /// What the client is counted by.
     pub(crate) network: Option<IpNet>,
+}
+
+/// A session that somebody has opened.
+pub(crate) struct OpenSession {
+    pub(crate) session: Session,
+    /// Its token, as it is to be named from now on.
+    pub(crate) token: String,
+    /// The key that has sealed it.
+    key: KeyId,
+}
+
+impl OpenSession {
+    fn named(&self) -> (SessionId, KeyId) {
+        (self.session.id, self.key.clone())
+    }
 }
 
 impl Caller {
@@ -51,7 +66,7 @@ impl Caller {
 
     /// The session, as an audience.
     pub(crate) fn own_session(&self) -> Option<Audience> {
-        self.session.as_ref().map(|(session, _)| Audience::Session(session.id.to_string()))
+        self.session.as_ref().map(|open| Audience::Session(open.session.id.to_string()))
     }
 
     /// A reader of all that the caller may and wants to read.
@@ -62,6 +77,12 @@ impl Caller {
     /// A signed-in user without anything else.
     pub(crate) fn user_alone(identity: Identity, network: Option<IpNet>) -> Self {
         Self { identity: Some(identity), session: None, topics: BTreeSet::new(), network }
+    }
+
+    /// What it can be shut out by.
+    pub(crate) fn credential(&self) -> Credential {
+        let session = self.session.as_ref().map(OpenSession::named);
+        Credential { session, ..self.identity.as_ref().map(credential).unwrap_or_default() }
     }
 
     pub(crate) fn user(&self) -> Option<&str> {
@@ -97,11 +118,12 @@ impl Credentials {
 }
 
 /// What a token was good for, as readers are shut out by.
-pub(crate) fn credential(identity: &Identity) -> Credential {
+fn credential(identity: &Identity) -> Credential {
     Credential {
-        user: identity.user.clone(),
+        user: Some(identity.user.clone()),
         token_id: identity.token_id.clone(),
         issued_at_s: identity.issued_at_s,
+        session: None,
     }
 }
 
@@ -118,7 +140,7 @@ impl App {
         let Credentials { token, session, topics } = credentials;
         let network = self.limits.network(parts);
         let identity = match token {
-            Some(token) => Some(self.identity(&token).await?),
+            Some(token) => Some(self.identity(&token, network).await?),
             None => None,
         };
         let session = match session {
@@ -136,10 +158,10 @@ impl App {
         })
     }
 
-    /// Whom a token speaks for, now.
-    pub(crate) async fn identity(&self, token: &str) -> Result<Identity, Refusal> {
+    /// Whom a token from this address speaks for, now.
+    pub(crate) async fn identity(&self, token: &str, from: Option<IpNet>) -> Result<Identity, Refusal> {
         let now_ms = (self.clock)();
-        let identity = self.identities.tokens.verify(token, now_ms).await.map_err(|error| {
+        let identity = self.identities.tokens.verify(token, now_ms, from).await.map_err(|error| {
             if error.is_temporary() {
                 let title = "the token cannot be checked";
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string());
@@ -150,24 +172,32 @@ impl App {
             Some(false) => Ok(identity),
             Some(true) => Err(Refusal::token("the token was revoked: sign in again")),
             // Redis was not reached yet: whether the token was revoked is not known.
-            None => Err(BrokerError::Away("the revocations are not read yet".to_owned()).into()),
+            None => Err(not_read_yet()),
         }
     }
 
     /// Opens a session, renews its token where that is old, or begins a new one.
-    pub(crate) async fn session(&self, text: &str) -> Result<(Session, String), Refusal> {
+    pub(crate) async fn session(&self, text: &str) -> Result<OpenSession, Refusal> {
         let now_ms = (self.clock)();
         let sealer = self.sealing.sealer().await?;
+        let sealed = |session: Session| {
+            let token = sealer.seal(&session).map_err(no_random)?;
+            Ok(OpenSession { session, token, key: sealer.key().clone() })
+        };
         if text == NEW_SESSION {
-            let session = Session::new(now_ms).map_err(no_random)?;
-            return Ok((session, sealer.seal(&session).map_err(no_random)?));
+            return sealed(Session::new(now_ms).map_err(no_random)?);
         }
-        let session = sealer.open(text, now_ms).map_err(|error: SealError| {
+        let (session, key) = sealer.open_by(text, now_ms).map_err(|error: SealError| {
             Refusal::new(StatusCode::UNAUTHORIZED, "the session cannot be opened", error.to_string())
         })?;
-        match session.renewed(now_ms) {
-            Some(renewed) => Ok((renewed, sealer.seal(&renewed).map_err(no_random)?)),
-            None => Ok((session, text.to_owned())),
+        let open = OpenSession { session, token: text.to_owned(), key: key.clone() };
+        let credential = Credential { session: Some(open.named()), ..Credential::default() };
+        match self.revocations.refuse(&credential) {
+            Some(false) => open.session.renewed(now_ms).map_or(Ok(open), sealed),
+            Some(true) => {
+                Err(Refusal::new(StatusCode::UNAUTHORIZED, "the session cannot be opened", REVOKED))
+            }
+            None => Err(not_read_yet()),
         }
     }
 
@@ -190,6 +220,12 @@ impl App {
         is_topic(topic)
             && (public(&self.identities.public_topics) || identity.is_some_and(|one| one.may_read(topic)))
     }
+}
+
+const REVOKED: &str = "the session was called back: ask for a new one with session=new";
+
+fn not_read_yet() -> Refusal {
+    BrokerError::Away("the revocations are not read yet".to_owned()).into()
 }
 
 /// Why a topic may not be read.

@@ -99,7 +99,10 @@ impl Relay {
                     hub.fanout(&fanout);
                 }
             }
-            Event::Revoked(revocation) => revocations.revoked(&revocation, hub),
+            Event::Revoked(revocation) => {
+                revocations.revoked(&revocation, hub);
+                sealing.outdated.notify_one();
+            }
             Event::RevocationsRestored => revocations.outdated(),
             Event::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Whom::All),
             Event::StateChanged { user } => hub.value_is_due(Value::State(user), Whom::All),

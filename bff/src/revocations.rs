@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::feed::Clock;
 use crate::hub::{Credential, Hub};
 use crate::metrics;
+use crate::seal::KeyId;
 
 /// The longest pause after a reading that failed.
 const RETRY_CAP_MS: u64 = 1_000;
@@ -42,6 +43,8 @@ struct Known {
 enum Revoked {
     User(String),
     Token(String),
+    Session(String),
+    SessionKey(String),
 }
 
 impl Revocations {
@@ -49,10 +52,19 @@ impl Revocations {
     pub(crate) fn refuse(&self, credential: &Credential) -> Option<bool> {
         let known = self.lock();
         let until = |revoked| known.until.get(&revoked).copied();
-        let user = until(Revoked::User(credential.user.clone()));
+        let user = credential.user.clone().and_then(|user| until(Revoked::User(user)));
         let token = credential.token_id.clone().and_then(|id| until(Revoked::Token(id)));
-        let is_refused = user.is_some_and(|until_s| credential.issued_at_s <= until_s) || token.is_some();
+        let session = credential.session.as_ref().and_then(|(id, key)| {
+            until(Revoked::Session(id.to_string())).or(until(Revoked::SessionKey(key.to_string())))
+        });
+        let of_user = user.is_some_and(|until_s| credential.issued_at_s <= until_s);
+        let is_refused = of_user || token.is_some() || session.is_some();
         (known.complete || is_refused).then_some(is_refused)
+    }
+
+    /// Whether sessions of this key were called back, as far as that is known.
+    pub(crate) fn has_ended(&self, key: &KeyId) -> bool {
+        self.lock().until.contains_key(&Revoked::SessionKey(key.to_string()))
     }
 
     /// Takes in that what is known may be old: the connection to Redis is there, or there again.
@@ -146,6 +158,8 @@ impl Revoked {
         match self.clone() {
             Self::User(user) => Revocation::User { user, until_s },
             Self::Token(token_id) => Revocation::Token { token_id, until_s },
+            Self::Session(session_id) => Revocation::Session { session_id, until_s },
+            Self::SessionKey(key_id) => Revocation::SessionKey { key_id, until_s },
         }
     }
 }
@@ -160,6 +174,8 @@ fn key(revocation: Revocation) -> (Revoked, u64) {
     match revocation {
         Revocation::User { user, until_s } => (Revoked::User(user), until_s),
         Revocation::Token { token_id, until_s } => (Revoked::Token(token_id), until_s),
+        Revocation::Session { session_id, until_s } => (Revoked::Session(session_id), until_s),
+        Revocation::SessionKey { key_id, until_s } => (Revoked::SessionKey(key_id), until_s),
     }
 }
 
@@ -174,7 +190,7 @@ mod tests {
     }
 
     fn refused(revocations: &Revocations, user: &str) -> Option<bool> {
-        let credential = Credential { user: user.to_owned(), token_id: None, issued_at_s: 5 };
+        let credential = Credential { user: Some(user.to_owned()), issued_at_s: 5, ..Credential::default() };
         revocations.refuse(&credential)
     }
 

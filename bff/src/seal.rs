@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use ring::digest;
 
 /// The operating system gives no random bytes.
 pub use getrandom::Error as RandomError;
@@ -18,6 +19,8 @@ pub const KEY_BYTES: usize = 32;
 pub const TOKEN_BYTES: usize = 98;
 /// A session that nobody comes back to ends after this: 7 days, in milliseconds. Its history is kept as long.
 pub const SESSION_MS: u64 = 7 * DAY_MS;
+/// And however often somebody comes back, this long after it began: 30 days, in milliseconds.
+pub const SESSION_MAX_MS: u64 = 30 * DAY_MS;
 /// A token that is older than this is renewed: one day, in milliseconds.
 pub const RENEW_AFTER_MS: u64 = DAY_MS;
 
@@ -31,12 +34,47 @@ const NONCE_BYTES: usize = 24;
 const PLAIN_BYTES: usize = 16 + 8 + 8;
 const TAG_BYTES: usize = 16;
 const RAW_BYTES: usize = 1 + NONCE_BYTES + PLAIN_BYTES + TAG_BYTES;
+/// How old a session was when its token was made is kept in minutes, in the upper bits of that moment, which are zero until
+/// the year 10889. The release before this one left them zero, for a session that begins with its token; and reads
+/// what they say now as a moment to come, and opens the token until it expires.
+const AGE_SHIFT: u32 = 48;
+const MINUTE_MS: u64 = 60_000;
+const _: () = assert!(SESSION_MAX_MS / MINUTE_MS < 1 << (u64::BITS - AGE_SHIFT));
 const _: () = assert!(PURPOSE[16] == VERSION && TOKEN_BYTES == (RAW_BYTES * 8).div_ceil(6));
 
 /// Names a session: 128 random bits, written as 32 hexadecimal digits. It may be known to others; only
 /// the token opens the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u128);
+
+impl std::str::FromStr for SessionId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = u128::from_str_radix(text, 16).map(Self).map_err(drop)?;
+        // One id has one text.
+        if id.to_string() == text { Ok(id) } else { Err(()) }
+    }
+}
+
+/// Names a key and tells nothing else of it: 16 hexadecimal digits of its SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The name of a key.
+    #[must_use]
+    pub fn of(key: &[u8; KEY_BYTES]) -> Self {
+        let hash = digest::digest(&digest::SHA256, key);
+        Self(hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,6 +87,8 @@ impl fmt::Display for SessionId {
 pub struct Session {
     /// Which session it is.
     pub id: SessionId,
+    /// When it began, in milliseconds since 1970, to the minute.
+    pub began_at_ms: u64,
     /// When this token was made, in milliseconds since 1970.
     pub issued_at_ms: u64,
     /// From when on it opens nothing, in milliseconds since 1970.
@@ -62,21 +102,27 @@ impl Session {
     /// When the operating system gives no random bytes.
     pub fn new(now_ms: u64) -> Result<Self, RandomError> {
         let id = SessionId(u128::from_be_bytes(random()?));
-        Ok(Self { id, issued_at_ms: now_ms, expires_at_ms: now_ms.saturating_add(SESSION_MS) })
+        let expires_at_ms = now_ms.saturating_add(SESSION_MS);
+        Ok(Self { id, began_at_ms: now_ms, issued_at_ms: now_ms, expires_at_ms })
     }
 
-    /// The same session for a further [`SESSION_MS`], once its token is older than [`RENEW_AFTER_MS`].
+    /// The same session for a further [`SESSION_MS`], once its token is older than [`RENEW_AFTER_MS`]; never beyond
+    /// [`SESSION_MAX_MS`].
     #[must_use]
     pub fn renewed(&self, now_ms: u64) -> Option<Self> {
         let is_old = now_ms.saturating_sub(self.issued_at_ms) > RENEW_AFTER_MS;
-        let expires_at_ms = now_ms.saturating_add(SESSION_MS);
-        is_old.then_some(Self { id: self.id, issued_at_ms: now_ms, expires_at_ms })
+        let end_ms = self.began_at_ms.saturating_add(SESSION_MAX_MS);
+        let expires_at_ms = now_ms.saturating_add(SESSION_MS).min(end_ms);
+        is_old.then_some(Self { issued_at_ms: now_ms, expires_at_ms, ..*self })
     }
 
     fn to_bytes(self) -> [u8; PLAIN_BYTES] {
         let mut plain = [0; PLAIN_BYTES];
         plain[..16].copy_from_slice(&self.id.0.to_be_bytes());
-        plain[16..24].copy_from_slice(&self.issued_at_ms.to_be_bytes());
+        // Rounded up: a session ends a minute too early rather than too late.
+        let age_minutes = self.issued_at_ms.saturating_sub(self.began_at_ms).div_ceil(MINUTE_MS);
+        let issued = self.issued_at_ms | age_minutes << AGE_SHIFT;
+        plain[16..24].copy_from_slice(&issued.to_be_bytes());
         plain[24..].copy_from_slice(&self.expires_at_ms.to_be_bytes());
         plain
     }
@@ -84,9 +130,12 @@ impl Session {
     fn from_bytes(plain: &[u8]) -> Option<Self> {
         let (id, times) = plain.split_first_chunk()?;
         let (issued, expires) = times.split_first_chunk()?;
+        let issued = u64::from_be_bytes(*issued);
+        let (issued_at_ms, age_minutes) = (issued & ((1 << AGE_SHIFT) - 1), issued >> AGE_SHIFT);
         Some(Self {
             id: SessionId(u128::from_be_bytes(*id)),
-            issued_at_ms: u64::from_be_bytes(*issued),
+            began_at_ms: issued_at_ms.saturating_sub(age_minutes * MINUTE_MS),
+            issued_at_ms,
             expires_at_ms: u64::from_be_bytes(expires.try_into().ok()?),
         })
     }
@@ -134,9 +183,9 @@ impl std::error::Error for SealError {}
 /// Makes and opens session tokens with XChaCha20-Poly1305.
 #[derive(Clone)]
 pub struct Sealer {
-    seals: XChaCha20Poly1305,
+    seals: (KeyId, XChaCha20Poly1305),
     /// Keys that sealed before and still open.
-    older: Vec<XChaCha20Poly1305>,
+    older: Vec<(KeyId, XChaCha20Poly1305)>,
 }
 
 impl fmt::Debug for Sealer {
@@ -149,8 +198,14 @@ impl Sealer {
     /// Seals with `key`, and opens what it or one of the `older` keys has sealed.
     #[must_use]
     pub fn new(key: &[u8; KEY_BYTES], older: &[[u8; KEY_BYTES]]) -> Self {
-        let cipher = |key: &[u8; KEY_BYTES]| XChaCha20Poly1305::new(key.into());
+        let cipher = |key: &[u8; KEY_BYTES]| (KeyId::of(key), XChaCha20Poly1305::new(key.into()));
         Self { seals: cipher(key), older: older.iter().map(cipher).collect() }
+    }
+
+    /// The key that seals.
+    #[must_use]
+    pub fn key(&self) -> &KeyId {
+        &self.seals.0
     }
 
     /// A key for [`Sealer::new`].
@@ -171,7 +226,7 @@ impl Sealer {
         let payload = Payload { msg: &session.to_bytes(), aad: &PURPOSE };
         // It fails for texts of 256 GiB.
         let sealed =
-            self.seals.encrypt(&XNonce::from(nonce), payload).map_err(|_| RandomError::UNEXPECTED)?;
+            self.seals.1.encrypt(&XNonce::from(nonce), payload).map_err(|_| RandomError::UNEXPECTED)?;
         Ok(URL_SAFE_NO_PAD.encode([&[VERSION], nonce.as_slice(), &sealed].concat()))
     }
 
@@ -180,6 +235,14 @@ impl Sealer {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn open(&self, token: &str, now_ms: u64) -> Result<Session, SealError> {
+        self.open_by(token, now_ms).map(|(session, _)| session)
+    }
+
+    /// The same, with the key that has sealed it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn open_by(&self, token: &str, now_ms: u64) -> Result<(Session, &KeyId), SealError> {
         if token.len() != TOKEN_BYTES {
             return Err(SealError::Malformed);
         }
@@ -191,12 +254,12 @@ impl Sealer {
         let (nonce, sealed) = raw.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Malformed)?;
         let nonce = XNonce::from(*nonce);
         let payload = || Payload { msg: sealed, aad: &PURPOSE };
-        let plain = std::iter::once(&self.seals)
+        let (plain, key) = std::iter::once(&self.seals)
             .chain(&self.older)
-            .find_map(|cipher| cipher.decrypt(&nonce, payload()).ok())
+            .find_map(|(key, cipher)| Some((cipher.decrypt(&nonce, payload()).ok()?, key)))
             .ok_or(SealError::Forged)?;
         let session = Session::from_bytes(&plain).ok_or(SealError::Malformed)?;
-        if now_ms < session.expires_at_ms { Ok(session) } else { Err(SealError::Expired) }
+        if now_ms < session.expires_at_ms { Ok((session, key)) } else { Err(SealError::Expired) }
     }
 }
 
@@ -251,7 +314,7 @@ mod tests {
             assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
             assert_eq!(sealer().open(&token, NOW_MS), Ok(session));
         }
-        for ms in [0, u64::MAX - 1] {
+        for ms in [0, (1 << AGE_SHIFT) - 1] {
             let session = Session::new(ms).unwrap();
             let token = sealer().seal(&session).unwrap();
             assert_eq!((token.len(), sealer().open(&token, ms)), (TOKEN_BYTES, Ok(session)));
@@ -329,10 +392,37 @@ mod tests {
         assert_eq!(session.renewed(0), None);
         let later = NOW_MS + RENEW_AFTER_MS + 1;
         let renewed = session.renewed(later).unwrap();
-        assert_eq!(
-            renewed,
-            Session { id: session.id, issued_at_ms: later, expires_at_ms: later + SESSION_MS }
-        );
+        assert_eq!(renewed, Session { issued_at_ms: later, expires_at_ms: later + SESSION_MS, ..session });
+    }
+
+    #[test]
+    fn a_session_ends_thirty_days_after_it_began_however_often_it_is_renewed() {
+        // Of the release before, whose tokens do not say when their session began.
+        let mut session = sealer().open(TOKEN, NOW_MS).unwrap();
+        assert_eq!(session.began_at_ms, NOW_MS);
+        let mut now_ms = NOW_MS;
+        while let Ok(opened) = sealer().open(&sealer().seal(&session).unwrap(), now_ms) {
+            assert!(opened.began_at_ms <= NOW_MS && opened.expires_at_ms <= NOW_MS + SESSION_MAX_MS);
+            now_ms += RENEW_AFTER_MS + 1_234_567;
+            session = opened.renewed(now_ms).unwrap();
+        }
+        let lasted_ms = session.expires_at_ms - NOW_MS;
+        assert!((SESSION_MAX_MS - 30 * MINUTE_MS..=SESSION_MAX_MS).contains(&lasted_ms), "{lasted_ms}");
+        // The release before opens them as well: what it reads as the moment of issue is not over.
+        let issued = u64::from_be_bytes(session.to_bytes()[16..24].try_into().unwrap());
+        assert!(issued > now_ms && session.to_bytes()[24..] == session.expires_at_ms.to_be_bytes());
+    }
+
+    #[test]
+    fn an_id_and_a_key_have_one_name() {
+        let id = "00112233445566778899aabbccddeeff";
+        assert_eq!(id.parse::<SessionId>().unwrap().to_string(), id);
+        for wrong in ["", "0", "+0112233445566778899aabbccddeeff", &id.to_uppercase(), &format!("0{id}")] {
+            assert_eq!(wrong.parse::<SessionId>(), Err(()), "{wrong}");
+        }
+        assert_eq!(KeyId::of(&KEY).to_string(), "630dcd2966c43366");
+        let opened = Sealer::new(&[9; KEY_BYTES], &[KEY]);
+        assert_eq!(opened.open_by(TOKEN, NOW_MS).unwrap().1, &KeyId::of(&KEY));
     }
 
     #[test]

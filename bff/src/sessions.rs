@@ -29,11 +29,11 @@ pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Res
     let (parts, _) = request.into_parts();
     app.allow_origin(&parts)?;
     let named = session_of(&parts);
-    let (session, token) = app.session(named.as_deref().unwrap_or("new")).await?;
+    let open = app.session(named.as_deref().unwrap_or("new")).await?;
     let body = Opened {
-        session: token,
-        id: session.id.to_string(),
-        expires_at: format_timestamp(session.expires_at_ms),
+        session: open.token,
+        id: open.session.id.to_string(),
+        expires_at: format_timestamp(open.session.expires_at_ms),
     };
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -11,11 +11,13 @@ mod topics;
 use std::sync::Arc;
 
 use anyhow::bail;
-use jsonwebtoken::{AlgorithmFamily, Header, decode_header};
+use ipnet::IpNet;
+use jsonwebtoken::{AlgorithmFamily, Header};
 use tokio_util::sync::CancellationToken;
 
 pub use error::TokenError;
 pub use key::Key;
+pub(crate) use key::header;
 pub use send::{MaySend, SendPattern};
 pub use topics::TopicPattern;
 
@@ -148,17 +150,27 @@ impl Tokens {
         self.check(token, &header, &self.0.jwks.as_ref().map_or_else(Arc::default, Jwks::keys), now_ms)
     }
 
-    /// Whom a token speaks for at `now_ms`. Where the keys come from JWKS_URL and none of them is the
+    /// Whom a token from this address speaks for at `now_ms`. Where the keys come from JWKS_URL and none of them is the
     /// token's, waits for one fetch of them, at most [`crate::jwks::WAIT_MAX`].
     ///
     /// # Errors
     /// When it is not good, or its key cannot be had.
-    pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
-        let checked = self.verify_or_wait(token, now_ms).await;
+    pub async fn verify(
+        &self,
+        token: &str,
+        now_ms: u64,
+        from: Option<IpNet>,
+    ) -> Result<Identity, TokenError> {
+        let checked = self.verify_or_wait(token, now_ms, from).await;
         checked.inspect_err(|refusal| metrics::token_refused(refusal.reason()))
     }
 
-    async fn verify_or_wait(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
+    async fn verify_or_wait(
+        &self,
+        token: &str,
+        now_ms: u64,
+        from: Option<IpNet>,
+    ) -> Result<Identity, TokenError> {
         let header = self.header(token)?;
         let Some(jwks) = &self.0.jwks else { return self.check(token, &header, &[], now_ms) };
         let known = jwks.keys();
@@ -166,7 +178,8 @@ impl Tokens {
             Err(error) if error.is_for_want_of_a_key() && may_be_new(&header, &known) => {}
             checked => return checked,
         }
-        let fresh = jwks.fetched_after_now(header.kid.as_deref()).await.ok_or(TokenError::KeysAway)?;
+        let fresh = jwks.fetched_after_now(header.kid.as_deref(), from).await;
+        let fresh = fresh.ok_or(TokenError::KeysAway)?;
         match self.check(token, &header, &fresh.keys, now_ms) {
             Err(error) if error.is_for_want_of_a_key() => {
                 Err(if fresh.is_away { TokenError::KeysAway } else { error })
@@ -182,7 +195,7 @@ impl Tokens {
         if token.len() > TOKEN_MAX_BYTES {
             return Err(TokenError::TooLong);
         }
-        let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
+        let header = header(token).ok_or(TokenError::Malformed)?;
         // RFC 7515, section 4.1.11: who does not know an extension that is critical must refuse the token.
         if header.crit.is_some() { Err(TokenError::Critical) } else { Ok(header) }
     }

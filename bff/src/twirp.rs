@@ -88,7 +88,7 @@ impl App {
             let detail = "put a token into authorization, or send the session cookie";
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "there is no token", detail));
         };
-        let user_id = self.identity(token).await?.user;
+        let user_id = self.identity(token, self.limits.network(parts)).await?.user;
         Ok(AuthResponse { user_id })
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::limits::{REVOCATION_SKEW_MAX_S, REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
 use crate::{Broker, BrokerError};
 
-/// Which tokens are refused, though their own time is not over.
+/// Which tokens and sessions are refused, though their own time is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// All tokens of a user that were issued until then.
@@ -26,9 +26,26 @@ pub enum Revocation {
         /// The second, since 1970, in which it was called back.
         until_s: u64,
     },
+    /// One session.
+    Session {
+        /// Its id.
+        session_id: String,
+        /// The second, since 1970, in which it was called back.
+        until_s: u64,
+    },
+    /// All sessions that a key has sealed.
+    SessionKey {
+        /// The name of the key.
+        key_id: String,
+        /// The second, since 1970, in which it was called back.
+        until_s: u64,
+    },
 }
 
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revocations/revoke.lua")));
+
+static REPLACE_KEY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("revocations/replace_key.lua")));
 
 /// Revocations in one command that brings them back.
 const RESTORE_BATCH: usize = 1_000;
@@ -55,12 +72,17 @@ impl Revocation {
         match self {
             Self::User { user, .. } => format!("user:{user}"),
             Self::Token { token_id, .. } => format!("token:{token_id}"),
+            Self::Session { session_id, .. } => format!("session:{session_id}"),
+            Self::SessionKey { key_id, .. } => format!("session_key:{key_id}"),
         }
     }
 
     fn until_s(&self) -> u64 {
         match self {
-            Self::User { until_s, .. } | Self::Token { until_s, .. } => *until_s,
+            Self::User { until_s, .. }
+            | Self::Token { until_s, .. }
+            | Self::Session { until_s, .. }
+            | Self::SessionKey { until_s, .. } => *until_s,
         }
     }
 
@@ -68,6 +90,8 @@ impl Revocation {
         match member.split_once(':')? {
             ("user", user) => Some(Self::User { user: user.to_owned(), until_s }),
             ("token", token_id) => Some(Self::Token { token_id: token_id.to_owned(), until_s }),
+            ("session", id) => Some(Self::Session { session_id: id.to_owned(), until_s }),
+            ("session_key", id) => Some(Self::SessionKey { key_id: id.to_owned(), until_s }),
             _ => None,
         }
     }
@@ -125,6 +149,19 @@ impl Broker {
     /// When Redis is away or refuses.
     pub async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
         self.0.session_key(fresh).await
+    }
+
+    /// Puts `fresh` in the place of the key `old`, and returns the key that is there now: another one, where somebody was
+    /// quicker.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses. Again is harmless.
+    pub async fn replace_session_key(&self, old: [u8; 32], fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
+        let mut call = REPLACE_KEY.key(self.0.names().session_key());
+        call.arg(&old[..]).arg(&fresh[..]);
+        let kept: Vec<u8> = self.0.eval(&call).await?;
+        let refused = || BrokerError::Refused("there is no key of sessions to replace".to_owned());
+        kept.try_into().map_err(|_| refused())
     }
 }
 

@@ -58,13 +58,13 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&TOLD)
             .takes(&["from"])
             .answers(200, "Its status.", of::<Progress>(schemas))
-            .refuses(&[400, 401, 403, 404, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
         Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Tells why a message has not come further")
             .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped. How many replicas heard of it is for whoever may know whether the addressee is online, and whole ids of connections are for keys.")
             .for_any(&TOLD)
             .takes(&["from"])
             .answers(200, "Its steps.", of::<Trace>(schemas))
-            .refuses(&[400, 401, 403, 404, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
     ]
 }
 
@@ -99,13 +99,13 @@ fn programs() -> Vec<Operation> {
             .text("For the user, and whoever has a key. Without fields where there is none.")
             .for_any(&TOLD)
             .answers(200, "The fields.", state.clone())
-            .refuses(&[400, 401, 403, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("put", "/api/users/{user}/state", tag, "setState", "Keeps a state for a user")
             .text("The fields take the place of all that there were, at most 64 KiB, and the user's readers are told.")
             .for_any(&["key"])
             .body(state)
             .ends(204, "It is kept.")
-            .refuses(&[400, 401, 408, 413, 415, 429, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("post", "/api/users/{user}/raw", tag, "say", "Says something to a user")
             .text("The body, at most 64 KiB of anything, goes to the connections that the user has now, and is kept nowhere.")
             .for_any(&["key"])
@@ -177,7 +177,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES });
     let revocation = json!({
         "type": "object",
-        "properties": { "user": name, "token": name },
+        "properties": { "user": name, "token": name, "session": { "type": "string", "pattern": "^[0-9a-f]{32}$" } },
         "additionalProperties": false,
         "minProperties": 1,
         "maxProperties": 1,
@@ -189,12 +189,12 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&["", "session", "sessionInQuery"])
             .answers(201, "The session is open.", of::<Opened>(schemas))
             .refuses(&[401, 403, 408, 500, 503]),
-        Operation::new("post", "/api/revocations", tag, "revoke", "Calls tokens back")
-            .text("Ends every token of a `user` issued up to now, or the one `token` with this `jti`, and closes their sockets.")
+        Operation::new("post", "/api/revocations", tag, "revoke", "Calls tokens and sessions back")
+            .text("Ends every token of a `user` issued up to now, the one `token` with this `jti`, or the one `session` with this id, and closes their sockets.")
             .for_any(&["key"])
             .body(revocation)
             .ends(204, "It is kept, for 31 days.")
-            .refuses(&[400, 401, 403, 408, 413, 415, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/presence", tag, "presences", "Tells who of several users is online")
             .text("For tokens whose `topics` cover `presence:<user>`, and whoever has a key.")
             .for_any(&TOLD)
@@ -203,11 +203,11 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 "type": "object", "required": ["users"],
                 "properties": { "users": { "type": "array", "items": of::<Told>(schemas) } },
             }))
-            .refuses(&[400, 401, 403, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/presence/{user}", tag, "presence", "Tells whether a user is online")
             .for_any(&TOLD)
             .answers(200, "The user.", of::<Told>(schemas))
-            .refuses(&[400, 401, 403, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/demo", tag, "demo", "Asks whether anybody may sign in as anybody")
             .for_any(&[""])
             .ends(204, "Anybody may.")
@@ -218,7 +218,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&[""])
             .body(who)
             .answers(200, "A token.", of::<SignedIn>(schemas))
-            .refuses(&[400, 404, 408]),
+            .refuses(&[400, 403, 404, 408]),
     ]
 }
 

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Hub, Reader, ReaderId, State, Take};
 use crate::metrics;
+use crate::seal::{KeyId, SessionId};
 
 /// Direct frames that wait for one reader at most, beyond which it is closed as slow.
 pub(super) const DIRECT_MAX_FRAMES: usize = 512;
@@ -84,14 +85,16 @@ impl Direct {
 }
 
 /// What a reader was let in with, so that it can be shut out again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credential {
     /// The signed-in user.
-    pub user: String,
+    pub user: Option<String>,
     /// The token's own id, where it has one.
     pub token_id: Option<String>,
     /// When the token was issued, in seconds since 1970; 0 where it does not say.
     pub issued_at_s: u64,
+    /// The session, and the key that has sealed its token.
+    pub session: Option<(SessionId, KeyId)>,
 }
 
 /// What waits for one reader.

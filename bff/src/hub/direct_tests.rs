@@ -54,7 +54,8 @@ fn a_reader_that_leaves_too_much_lying_is_closed_as_slow() {
 #[test]
 fn readers_are_shut_out_by_what_they_were_let_in_with() {
     let (hub, ann) = (hub(), Audience::User("ann".into()));
-    let issued = |issued_at_s| Arc::new(Credential { user: "ann".into(), token_id: None, issued_at_s });
+    let issued =
+        |issued_at_s| Arc::new(Credential { user: Some("ann".into()), issued_at_s, ..Credential::default() });
     let ((old, _), (new, _), (nobody, _)) =
         (join(&hub, from_ref(&ann)), join(&hub, &[ann]), join(&hub, &[Audience::Everyone]));
     hub.admit(old, issued(10));

@@ -16,7 +16,7 @@ pub enum TokenError {
     TooLong,
     /// Not three parts, or a header that is not one.
     #[error(
-        "this is no signed JWT: three base64url parts with dots between, whose header names one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA"
+        "this is no signed JWT: three base64url parts with dots between, whose header names one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, Ed25519"
     )]
     Malformed,
     /// A header with `crit`.

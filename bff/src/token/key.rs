@@ -1,6 +1,10 @@
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Validation, decode};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, DecodingKeyKind, Header, Validation, crypto, decode, decode_header,
+};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde_json::{Map, Value};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
@@ -19,6 +23,9 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+/// What RFC 9864 calls EdDSA with such a key.
+const ED25519_NAME: &str = "Ed25519";
 
 /// What a key is. It alone says which algorithms may be used with it: a header that could choose would
 /// let a public key pass for a secret.
@@ -138,10 +145,27 @@ impl Key {
         }
     }
 
+    /// The claims of a token that names its algorithm as RFC 9864 does, which `jsonwebtoken` does not know.
+    fn open_renamed(&self, token: &str, header: &Header) -> Result<Map<String, Value>, TokenError> {
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (_, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        match crypto::verify(signature, message.as_bytes(), &self.decoding, header.alg) {
+            Ok(true) => {}
+            Ok(false) => return Err(TokenError::Signature),
+            Err(_) => return Err(TokenError::Malformed),
+        }
+        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Malformed)?;
+        serde_json::from_slice(&claims).map_err(|_| TokenError::NoClaims)
+    }
+
     /// A key of a JWKS, where it is public, for signatures, and of a kind that is known here.
     #[must_use]
     pub fn jwk(value: &Value) -> Option<Self> {
-        let jwk: Jwk = serde::Deserialize::deserialize(value).ok()?;
+        let mut value = value.clone();
+        if value.get("alg").and_then(Value::as_str) == Some(ED25519_NAME) {
+            value["alg"] = "EdDSA".into();
+        }
+        let jwk: Jwk = serde_json::from_value(value).ok()?;
         let is_for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature))
             && jwk.common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
         let kind = match &jwk.algorithm {
@@ -185,6 +209,9 @@ impl Key {
 
     /// The claims of a token that was signed with this key.
     pub(super) fn open(&self, token: &str) -> Result<Map<String, Value>, TokenError> {
+        if let Some(header) = renamed(token).filter(|header| self.is_for(header.alg)) {
+            return self.open_renamed(token, &header);
+        }
         match decode(token, &self.decoding, &self.validation) {
             Ok(data) => Ok(data.claims),
             Err(error) => Err(match error.kind() {
@@ -195,6 +222,23 @@ impl Key {
             }),
         }
     }
+}
+
+/// The header of a token, whose algorithm is one that is known here.
+pub(crate) fn header(token: &str) -> Option<Header> {
+    decode_header(token).ok().or_else(|| renamed(token))
+}
+
+/// The header of a token whose algorithm is called `Ed25519` (RFC 9864), by the name that it had before.
+fn renamed(token: &str) -> Option<Header> {
+    let mut parts = token.split('.');
+    let header = URL_SAFE_NO_PAD.decode(parts.next()?).ok().filter(|_| parts.count() == 2)?;
+    let mut header: Value = serde_json::from_slice(&header).ok()?;
+    if header.get("alg")?.as_str()? != ED25519_NAME {
+        return None;
+    }
+    header["alg"] = "EdDSA".into();
+    serde_json::from_value(header).ok()
 }
 
 /// Some write a zero before the modulus, as DER has it; ring takes numbers without.

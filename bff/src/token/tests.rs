@@ -394,3 +394,22 @@ fn a_refusal_helps_and_tells_nothing() {
 fn pem_of(label: &str, bytes: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(bytes))
 }
+
+#[test]
+fn eddsa_is_called_ed25519_as_well() {
+    let (signer, other) = (Signer::ed25519(), Signer::ed25519());
+    let options = public(&signer);
+    let claims = json!({ "user_id": "ann", "exp": NOW_S + 60 });
+    let header = json!({ "alg": "Ed25519", "typ": "JWT" });
+    let token = signer.sign(&header, &claims);
+    assert_eq!(verify(&options, &token).unwrap().user, "ann");
+    assert_eq!(verify(&options, &other.sign(&header, &claims)), Err(TokenError::Signature));
+    assert_eq!(verify(&options, &format!("{token}.x")), Err(TokenError::Malformed));
+    assert_eq!(verify(&secret(), &token), Err(TokenError::Algorithm), "the key says what it is for");
+    let critical = json!({ "alg": "Ed25519", "crit": ["x"] });
+    assert_eq!(verify(&options, &signer.sign(&critical, &claims)), Err(TokenError::Critical));
+    let mut jwk = signer.jwk();
+    jwk["alg"] = "Ed25519".into();
+    assert!(Key::jwk(&jwk).unwrap().open(&token).is_ok());
+    assert!(Key::jwk(&jwk).unwrap().open(&signer.token(&claims)).is_ok(), "by its older name");
+}

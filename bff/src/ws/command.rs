@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{Dialect, End, Socket};
 use crate::app::App;
 use crate::metrics::{self, Limit};
-use crate::reader::{TOPIC_REFUSED, credential, cursor};
+use crate::reader::{TOPIC_REFUSED, cursor};
 use crate::reply::Refusal;
 use crate::upstream::Said;
 
@@ -129,7 +129,7 @@ impl Socket {
 
     /// Takes a fresh token of the same user. Topics that it does not open any more are left.
     async fn refresh(&mut self, token: &str) -> Result<(), End> {
-        let identity = match self.app().identity(token).await {
+        let identity = match self.app().identity(token, self.caller.network).await {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse_as(&refusal, None).await,
         };
@@ -137,17 +137,19 @@ impl Socket {
             let detail = "a token refreshes the connection of its own user: connect anew to be another";
             return self.refuse("forbidden", detail, None).await;
         }
-        let fresh = credential(&identity);
+        let expires_at_ms = identity.expires_at_ms;
+        self.caller.identity = Some(identity);
+        let fresh = self.caller.credential();
         // Looked at again now that a revocation finds the reader: one may have come between.
         self.app().feeds.hub().admit(self.visit.feed.id(), Arc::new(fresh.clone()));
         if self.app().revocations.refuse(&fresh) == Some(true) {
             return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
         }
-        self.visit.renew(identity.expires_at_ms);
+        self.visit.renew(expires_at_ms);
+        let identity = self.caller.identity.as_ref();
         let topics = self.visit.feed.topics();
         let closed: Vec<_> =
-            topics.into_iter().filter(|topic| !self.app().may_read(Some(&identity), topic)).collect();
-        self.caller.identity = Some(identity);
+            topics.into_iter().filter(|topic| !self.app().may_read(identity, topic)).collect();
         for topic in closed {
             self.visit.feed.unsubscribe(&Audience::Topic(topic.clone()));
             self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await?;

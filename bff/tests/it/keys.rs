@@ -106,6 +106,34 @@ async fn who_cannot_be_told_apart_loses_no_good_key_by_others_wrong_ones() {
     assert_eq!((put("one more").await, put(ALL).await), (429, 204));
 }
 
+#[tokio::test]
+async fn the_demo_signs_in_who_is_on_this_machine_and_says_so_at_the_start() {
+    let world = World::new();
+    let ask = async |bff: &Bff, host: &str| {
+        let request = Client::new().post(bff.http("/api/demo/token")).header(header::HOST, host);
+        let status = request.json(&json!({ "user": "admin" })).send().await.unwrap().status().as_u16();
+        let on = Client::new().get(bff.http("/api/demo")).header(header::HOST, host).send().await.unwrap();
+        (status, on.status().as_u16())
+    };
+    let options = ["--demo-sign-in", "--jwt-secret", SECRET];
+    let mut near = Bff::spawn("bff-1", &world.redis.url(), &options);
+    near.until_ready().await;
+    near.process.wait_line("whoever is on this machine may sign in as anybody").await;
+    assert_eq!(ask(&near, "localhost").await, (200, 204));
+    assert_eq!(ask(&near, "evil.example:8470").await, (403, 200), "a page whose name was led here");
+    let exposed = [&options[..], &["--demo-sign-in-exposed"]].concat();
+    let mut far = Bff::spawn("bff-2", &world.redis.url(), &exposed);
+    far.until_ready().await;
+    far.process.wait_line("whoever reaches this replica may sign in as anybody").await;
+    assert_eq!(ask(&far, "demo.example").await, (200, 204));
+    let output = Command::new(env!("CARGO_BIN_EXE_bff"))
+        .args([&options[..], &["--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"]].concat())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("DEMO_SIGN_IN_EXPOSED"), "{error}");
+}
+
 #[test]
 fn a_replica_does_not_start_with_a_key_that_can_be_guessed() {
     for (keys, says) in [("a", "at least 16 bytes"), ("shop:write:the-secret-that-publishes", "scopes are")] {

@@ -344,7 +344,7 @@ async fn the_demo_waits_for_no_body_longer_than_others() {
     let options = ["--request-timeout", "300ms", "--demo-sign-in", "--jwt-secret", SECRET];
     let bff = bff(&world, &options).await;
     let mut slow = connect(&bff).await;
-    let head = "POST /api/demo/token HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{";
+    let head = "POST /api/demo/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();
     let answer = all(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");

@@ -12,6 +12,7 @@ mod cost;
 mod crowd;
 mod dead;
 mod door;
+mod ended;
 mod feeds;
 mod frames;
 mod jobs;

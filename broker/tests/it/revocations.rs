@@ -91,4 +91,8 @@ async fn what_a_server_has_lost_is_brought_back(bench: Bench) {
 async fn replicas_share_one_session_key(bench: Bench) {
     assert_eq!(bench.broker.session_key([1; 32]).await.unwrap(), [1; 32]);
     assert_eq!(bench.broker.session_key([2; 32]).await.unwrap(), [1; 32]);
+    let replace = async |old, fresh| bench.broker.replace_session_key(old, fresh).await.unwrap();
+    assert_eq!(replace([2; 32], [3; 32]).await, [1; 32], "another was not there");
+    assert_eq!(replace([1; 32], [0xff; 32]).await, [0xff; 32]);
+    assert_eq!(bench.broker.session_key([2; 32]).await.unwrap(), [0xff; 32]);
 }

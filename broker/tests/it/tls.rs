@@ -171,6 +171,7 @@ async fn people(broker: &Broker) -> Result<(), BrokerError> {
     assert_eq!(revoked.len(), 1);
     broker.restore_revocations(&revoked).await?;
     assert_eq!(broker.session_key([7; 32]).await?, [7; 32]);
+    assert_eq!(broker.replace_session_key([7; 32], [8; 32]).await?, [8; 32]);
     assert!(broker.first_use("key", Duration::from_secs(60)).await?);
 
     let entry = br#"{"id":"m","from":"one","to":{"user":"two"},"body":"b"}"#;

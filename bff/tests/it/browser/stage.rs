@@ -26,7 +26,13 @@ impl Stage {
     pub(crate) async fn of_people() -> Self {
         Self::over(
             RedisServer::start,
-            &["--demo-sign-in", "--people-send", "--jwt-secret", "a secret of at least 32 bytes here"],
+            &[
+                "--demo-sign-in",
+                "--demo-sign-in-exposed",
+                "--people-send",
+                "--jwt-secret",
+                "a secret of at least 32 bytes here",
+            ],
         )
         .await
     }

@@ -1,0 +1,36 @@
+//! `bff rotate-session-key`: a new key of sessions, and the end of all sessions of the one before.
+
+use carillon_broker::{Broker, Names, Revocation};
+use clap::Args;
+
+use crate::now_ms;
+use crate::seal::{KeyId, Sealer};
+
+/// The options of `bff rotate-session-key`.
+#[derive(Args, Clone, Debug)]
+pub struct RotateOptions {
+    /// The Redis server, as redis:// or, for TLS, rediss://
+    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    redis_url: String,
+    /// In front of all names in Redis, as the replicas have it
+    #[arg(long, env, value_parser = Names::in_namespace)]
+    namespace: Option<Names>,
+}
+
+/// Calls back the key that is in use, which ends its sessions on every replica, and puts a new one in its place.
+///
+/// # Errors
+/// When Redis is away or refuses. Again is harmless, and makes another key.
+pub async fn rotate_session_key(options: RotateOptions) -> anyhow::Result<()> {
+    let broker = Broker::redis(&options.redis_url, options.namespace.unwrap_or_default())?;
+    let fresh = Sealer::new_key().map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    let old = broker.session_key(fresh).await?;
+    if old != fresh {
+        // First, since a replica that hears of it puts a new key in its place too, should this process end here.
+        let key_id = KeyId::of(&old).to_string();
+        broker.revoke(&Revocation::SessionKey { key_id, until_s: now_ms() / 1_000 }).await?;
+        broker.replace_session_key(old, fresh).await?;
+    }
+    println!("sessions are sealed with a new key, and those of the one before have ended");
+    Ok(())
+}

@@ -1,0 +1,7 @@
+-- Puts a key in the place of another, unless somebody else did so before.
+--
+-- KEYS  1 the key of sessions
+-- ARGV  1 the key that is replaced  2 the new one
+
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
+return redis.call('GET', KEYS[1]) or ''

@@ -69,7 +69,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Config, FanOutOption, Publishing};
+pub use config::{AllowOptions, Config, FanOutOption, Publishing};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
 pub use server::{PLAIN_CONNECTIONS_MAX, Patience, serve};
@@ -116,6 +116,8 @@ pub struct Settings {
     pub upstream: Option<Upstream>,
     /// Lets anybody sign in as anybody.
     pub demo: Option<DemoKey>,
+    /// What is open to more than applications with a key.
+    pub allow: AllowOptions,
     /// Whether it does jobs itself.
     pub does_jobs: bool,
     /// Where the built viewer is.
@@ -157,6 +159,7 @@ impl Replica {
             signing,
             upstream,
             demo,
+            allow,
             does_jobs,
             static_dir,
             limits,
@@ -238,6 +241,7 @@ impl Replica {
             broker: broker.clone(),
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
+            allow,
             limits: Limits::new(limits),
             identities,
             signing,

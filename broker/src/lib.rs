@@ -30,7 +30,7 @@ pub use engine::memory::{Clock, Faults};
 pub use error::BrokerError;
 pub use event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
 pub use history::{Gap, History, Recalled};
-pub use jobs::{EnqueueError, Held, Job, NewJob, Taken};
+pub use jobs::{EnqueueError, Held, Job, NewJob, Taken, job_handle};
 pub use ledger::{Accepted, Message, MessageRef, NewMessage, Writing};
 pub use memory_use::{MemoryUse, Trimmed};
 pub use names::Names;

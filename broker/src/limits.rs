@@ -75,6 +75,8 @@ pub(crate) const BULK_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Jobs that wait or run at most.
 pub const JOBS_MAX: usize = 10_000;
+/// Jobs of one owner that wait or run at most, so that none of them fills the queue alone.
+pub const JOBS_OWNER_MAX: usize = 5;
 /// Jobs of one owner that are listed; older ones are found by their id.
 pub const JOBS_LISTED_MAX: usize = 20;
 /// Longest id of a job, so that the ids of its reports are names too.

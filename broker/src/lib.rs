@@ -34,7 +34,7 @@ pub use jobs::{EnqueueError, Held, Job, NewJob, Taken, job_handle};
 pub use ledger::{Accepted, Message, MessageRef, NewMessage, Writing};
 pub use memory_use::{MemoryUse, Trimmed};
 pub use names::Names;
-pub use outbox::{Due, OutboxError, Outgoing, UNDELIVERABLE};
+pub use outbox::{GivenUp, OutboxError, Outgoing, Speaker, UNDELIVERABLE};
 pub use presence::{Beat, Beaten, Presence};
 pub use retention::{Keep, Retention};
 pub use revocations::Revocation;

@@ -11,7 +11,7 @@ use carillon_broker::limits::{
     JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
 };
 use carillon_broker::{EnqueueError, Job, NewJob};
-use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp};
+use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -78,8 +78,7 @@ pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Re
         let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
     })?;
-    let asked: Asked =
-        serde_json::from_slice(&body).map_err(|error| invalid(FieldError::new("", error.to_string())))?;
+    let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
     let new = new_job(asked, &caller).map_err(invalid)?;
     app.limits.publish_by(&caller, body.len())?;
     app.memory.check()?;

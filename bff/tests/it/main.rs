@@ -14,6 +14,7 @@ mod door;
 mod feeds;
 mod frames;
 mod jobs;
+mod json;
 mod limits;
 mod measure;
 mod messages;

@@ -1,6 +1,6 @@
 //! What readers say to the application behind the service: stored first, signed, in order, and at least once.
 
-mod application;
+pub(crate) mod application;
 mod limited;
 
 use std::collections::BTreeSet;

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use carillon_broker::{Broker, Held, Names, NewJob, Speaker};
-use carillon_harness::RedisServer;
+use carillon_harness::{RedisServer, hostile};
 use carillon_protocol::{Audience, JobStatus};
+use redis::Script;
 
 #[tokio::test]
 async fn the_shell_worker_of_the_manual_does_a_job() {
@@ -141,4 +142,37 @@ async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
     let good = r#"{"rate":null,"sign":"\ud83d\ude00","least":-1.10e-5}"#;
     assert_eq!(broker.finish_job(&id, 1, good).await.unwrap(), Held::Yes);
     assert_eq!(broker.job(&owner, "a").await.unwrap().unwrap().result.as_deref(), Some(good));
+}
+
+#[tokio::test]
+async fn a_worker_s_words_are_taken_where_all_programs_read_them_alike_and_the_job_stays_with_it_where_not() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let script = Script::new(include_str!("../../src/jobs/jobs.lua"));
+    let mut faults = Vec::new();
+    for (n, one) in hostile().into_iter().enumerate() {
+        let owner = Audience::User(n.to_string());
+        let to = owner.clone();
+        let job = NewJob { id: "j".into(), owner: owner.clone(), to, name: "n".into(), input: "{}".into() };
+        broker.enqueue_job(&job).await.unwrap();
+        broker.take_job("w").await.unwrap();
+        let mut call = script.key("{Notification-List}:jobs");
+        call.key("Notification-List").arg("done").arg("Notification-Channel").arg(86_400_000);
+        call.arg(job.handle()).arg(1).arg(&one.json).arg(8_192);
+        let said: Result<u64, _> = call.invoke_async(&mut connection).await;
+        let by_rust = match one.text() {
+            Some(text) => broker.finish_job(&job.handle(), 1, text).await.is_ok(),
+            None => false,
+        };
+        if (said.as_ref().ok(), by_rust) != if one.taken { (Some(&1), true) } else { (None, false) } {
+            faults.push(format!("{}: {said:?}, and in Rust {by_rust}", one.what));
+        }
+        let stands = broker.job(&owner, "j").await.unwrap().unwrap();
+        let expected = if one.taken { JobStatus::Done } else { JobStatus::Running };
+        assert_eq!(stands.status, expected, "{}", one.what);
+        assert_eq!(broker.finish_job(&job.handle(), 1, "1").await.unwrap(), Held::Yes, "{}", one.what);
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }

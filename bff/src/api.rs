@@ -270,8 +270,9 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
             Asker::Anybody => return Err(app.no_key(Right::Publish)),
         },
     };
-    if is_signed {
-        app.can_verify(&parts)?;
+    if is_signed && let Err(refusal) = app.can_verify(&parts) {
+        app.wrong_key(&parts)?;
+        return Err(refusal);
     }
     require_json(&parts, "send a notification as application/json")?;
     let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;

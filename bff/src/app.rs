@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
-use crate::config::Publishing;
+use crate::config::{AllowOptions, Publishing};
 use crate::feed::{Clock, Feed, Feeds, Joined, Reader};
 use crate::hub::connection_id;
 use crate::identity::Identities;
@@ -36,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) publishing: Publishing,
+    pub(crate) allow: AllowOptions,
     pub(crate) limits: Arc<Limits>,
     /// Wrong keys, by address.
     pub(crate) guesses: Guesses,

@@ -83,7 +83,7 @@ impl App {
 
     /// The application whose key a request has. A wrong key is counted; whoever has sent too many of them is refused,
     /// also with a good one, so that nobody learns which one that is.
-    fn keyed(&self, parts: &Parts, right: Right) -> Result<Option<Application>, Refusal> {
+    pub(crate) fn keyed(&self, parts: &Parts, right: Right) -> Result<Option<Application>, Refusal> {
         match self.key_of(parts)? {
             Some((at, key)) => allowed(at, key, right).map(Some),
             None => self.wrong_key(parts).map(|()| None),

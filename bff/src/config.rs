@@ -65,6 +65,8 @@ pub struct Config {
     /// Lets anybody publish who reaches this replica, and nothing else
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
+    #[command(flatten)]
+    pub allow: AllowOptions,
     /// Leaves the jobs of the queue to workers elsewhere: docs/jobs.md
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_worker: bool,
@@ -79,6 +81,18 @@ pub struct Config {
     /// How long presence outlives what it is known by
     #[command(flatten)]
     pub presence: PresenceOptions,
+}
+
+/// What is open to more than applications with a key. All of it costs the operator something, so it is off unless it is
+/// asked for.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct AllowOptions {
+    /// Lets anybody with a session or a token start jobs, which the replicas do; an application with a key always may
+    #[arg(long = "allow-jobs", env = "ALLOW_JOBS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub jobs: bool,
+    /// Lets readers who are not signed in say something to the application
+    #[arg(long = "allow-anonymous-messages", env = "ALLOW_ANONYMOUS_MESSAGES", value_parser = clap::builder::FalseyValueParser::new())]
+    pub anonymous_messages: bool,
 }
 
 /// `--fanout`

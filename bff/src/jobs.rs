@@ -6,17 +6,20 @@ use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carillon_broker::limits::{JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_LISTED_MAX, JOBS_MAX};
+use carillon_broker::limits::{
+    JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
+};
 use carillon_broker::{EnqueueError, Job, NewJob};
-use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp};
+use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::api::require_json;
 use crate::app::App;
+use crate::asker::Right;
 use crate::metrics;
-use crate::reader::Caller;
+use crate::reader::{Caller, Credentials, query};
 use crate::reply::Refusal;
 
 /// Longest request body, in bytes.
@@ -25,6 +28,9 @@ const BODY_MAX_BYTES: usize = 4 * 1024;
 const STEPS_DEFAULT: u32 = 10;
 const STEPS_MAX: u32 = 100;
 const NAME_DEFAULT: &str = "Background job";
+/// Seconds that an owner with as many jobs as may wait is asked to wait: most jobs of the replicas' own workers take longer
+/// than that, and one of five is likely to have ended.
+const OWNER_RETRY_S: u64 = 5;
 
 /// What a worker needs to know of a job.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -65,6 +71,7 @@ enum Notify {
 /// `POST /api/jobs`: 202 once the job is in the queue. Saying it again with the same id starts nothing.
 pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
+    app.may_start_jobs(&parts)?;
     let caller = app.owner(&parts).await?;
     require_json(&parts, "send a job as application/json")?;
     let too_large = || {
@@ -72,14 +79,18 @@ pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Re
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
     };
     let body = app.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
-    let asked: Asked =
-        serde_json::from_slice(&body).map_err(|error| invalid(FieldError::new("", error.to_string())))?;
+    let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
     let new = new_job(asked, &caller).map_err(invalid)?;
     app.limits.publish_by(&caller, body.len())?;
     app.memory.check()?;
-    let Job { new, status, .. } = match app.broker.enqueue_job(&new).await {
-        Ok(job) => job,
-        Err(error) => app.not_enqueued(&caller, &new.id, error).await?,
+    // What the session started before its user signed in is still theirs.
+    let earlier = match (caller.own_user(), caller.own_session()) {
+        (Some(_), Some(session)) => app.broker.job(&session, &new.id).await?,
+        _ => None,
+    };
+    let Job { new, status, .. } = match earlier {
+        Some(job) => job,
+        None => app.broker.enqueue_job(&new).await.map_err(not_enqueued)?,
     };
     metrics::job_accepted();
     app.jobs.notify_one();
@@ -190,9 +201,25 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Res
 }
 
 impl App {
-    /// Somebody who can be recognized again: a session or a user.
+    /// Jobs cost the replicas time and Redis room, so not everybody starts them everywhere.
+    fn may_start_jobs(&self, parts: &Parts) -> Result<(), Refusal> {
+        if self.allow.jobs || self.keyed(parts, Right::Publish)?.is_some() {
+            return Ok(());
+        }
+        metrics::job_refused("closed");
+        let detail = "start the service with --allow-jobs (ALLOW_JOBS=1), or send one of the keys in API_KEY";
+        Err(Refusal::new(StatusCode::FORBIDDEN, "starting jobs is not open to you", detail))
+    }
+
+    /// Somebody who can be recognized again: a session or a user. An application with a key names the one for whom it
+    /// asks: a session, or a user by the token in `?token=`.
     async fn owner(&self, parts: &Parts) -> Result<Caller, Refusal> {
-        let caller = self.caller(parts).await?;
+        let mut credentials = Credentials::of(self, parts);
+        if self.keyed(parts, Right::Publish)?.is_some() {
+            credentials.token = query(parts, "token");
+        }
+        self.allow_origin(parts)?;
+        let caller = self.identify(parts, credentials).await?;
         if caller.own_user().or_else(|| caller.own_session()).is_none() {
             let detail = "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
@@ -200,36 +227,35 @@ impl App {
         Ok(caller)
     }
 
-    /// A job, if it is the caller's.
+    /// A job of the caller's: of the user, or of the session before its user signed in.
     async fn job_of(&self, caller: &Caller, id: &str) -> Result<Option<Job>, Refusal> {
         if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) {
             return Ok(None);
         }
-        let own = [caller.own_user(), caller.own_session()];
-        let is_own = |job: &Job| own.iter().flatten().any(|owner| *owner == job.new.owner);
-        Ok(self.broker.job(id).await?.filter(is_own))
-    }
-
-    /// What a job that was not enqueued is answered with. One that its session started before its user
-    /// signed in is still theirs.
-    async fn not_enqueued(&self, caller: &Caller, id: &str, error: EnqueueError) -> Result<Job, Refusal> {
-        let refusal = match error {
-            EnqueueError::Conflict => match self.job_of(caller, id).await? {
-                Some(job) => return Ok(job),
-                None => {
-                    metrics::job_refused("conflict");
-                    let detail = "another job has this id already: give each one its own";
-                    Refusal::new(StatusCode::CONFLICT, "the id is taken", detail)
-                }
-            },
-            EnqueueError::Full => {
-                metrics::job_refused("full");
-                let detail = format!("{JOBS_MAX} jobs wait or run; try again shortly");
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the queue of jobs is full", detail)
+        for owner in caller.own_user().into_iter().chain(caller.own_session()) {
+            if let Some(job) = self.broker.job(&owner, id).await? {
+                return Ok(Some(job));
             }
-            EnqueueError::Invalid(detail) => invalid(FieldError::new("", detail)),
-            EnqueueError::Broker(error) => error.into(),
-        };
-        Err(refusal)
+        }
+        Ok(None)
+    }
+}
+
+/// What a job that was not enqueued is answered with.
+fn not_enqueued(error: EnqueueError) -> Refusal {
+    match error {
+        EnqueueError::OwnerFull => {
+            metrics::job_refused("owner_full");
+            let detail =
+                format!("{JOBS_OWNER_MAX} of your jobs wait or run; start another when one has ended");
+            Refusal::too_many("you have jobs enough", detail, OWNER_RETRY_S)
+        }
+        EnqueueError::Full => {
+            metrics::job_refused("full");
+            let detail = format!("{JOBS_MAX} jobs wait or run; try again shortly");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the queue of jobs is full", detail)
+        }
+        EnqueueError::Invalid(detail) => invalid(FieldError::new("", detail)),
+        EnqueueError::Broker(error) => error.into(),
     }
 }

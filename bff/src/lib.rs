@@ -73,7 +73,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Config, FanOutOption, Open, Publishing};
+pub use config::{AllowOptions, Config, FanOutOption, Open, Publishing};
 pub use keys::{ApiKeys, KEYS_MAX, Scope};
 pub use limits::{LimitOptions, raise_open_files};
 pub use presence::PresenceOptions;
@@ -129,6 +129,8 @@ pub struct Settings {
     pub upstream: Option<Upstream>,
     /// Lets anybody sign in as anybody.
     pub demo: Option<DemoKey>,
+    /// What is open to more than applications with a key.
+    pub allow: AllowOptions,
     /// Whether it does jobs itself.
     pub does_jobs: bool,
     /// Where the built viewer is.
@@ -170,6 +172,7 @@ impl Replica {
             signing,
             upstream,
             demo,
+            allow,
             does_jobs,
             static_dir,
             limits,
@@ -254,6 +257,7 @@ impl Replica {
             broker: broker.clone(),
             feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
             publishing,
+            allow,
             limits: Arc::clone(&limits),
             guesses: Guesses::default(),
             identities,

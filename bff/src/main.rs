@@ -75,6 +75,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         demo: config.demo(listen)?,
         upstream: Upstream::new(&config.upstream, &signing)?,
         signing,
+        allow: config.allow,
         does_jobs: !config.no_worker,
         static_dir: config.static_dir,
         limits: config.limits,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -86,8 +86,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a request and says how it was answered, which must be known within `deadline`. What else the
-    /// answer holds counts for nothing; where it is little, the connection is used again.
+    /// Sends a request and says how it was answered, with which headers, which must be known within `deadline`. What else
+    /// the answer holds counts for nothing; where it is little, the connection is used again.
     ///
     /// # Errors
     /// Says what went wrong, for the log: it may name hosts.
@@ -95,15 +95,15 @@ impl Outbound {
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
-    ) -> Result<StatusCode, String> {
+    ) -> Result<(StatusCode, HeaderMap), String> {
         let response = match timeout(deadline, self.0.request(request)).await {
             Ok(response) => response.map_err(|error| innermost(&error))?,
             Err(_) => return Err(format!("no answer within {} ms", deadline.as_millis())),
         };
-        let status = response.status();
-        let rest = Limited::new(response.into_body(), REST_MAX_BYTES).collect();
+        let (parts, body) = response.into_parts();
+        let rest = Limited::new(body, REST_MAX_BYTES).collect();
         let _ = timeout(REST_TIMEOUT, rest).await;
-        Ok(status)
+        Ok((parts.status, parts.headers))
     }
 }
 

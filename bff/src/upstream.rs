@@ -9,10 +9,10 @@ use anyhow::{anyhow, bail};
 use axum::http::Uri;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use carillon_broker::limits::{OUTBOX_LINE_MAX, OUTBOX_MAX};
-use carillon_broker::{Broker, OutboxError};
+use carillon_broker::limits::{OUTBOX_ANONYMOUS_MAX, OUTBOX_LINE_MAX, OUTBOX_MAX};
+use carillon_broker::{Broker, OutboxError, Speaker};
 use carillon_protocol::limits::NAME_MAX_BYTES;
-use carillon_protocol::{Audience, format_timestamp};
+use carillon_protocol::{Audience, check_json, format_timestamp};
 use carillon_service::Tasks;
 use clap::Args;
 use ring::digest;
@@ -108,6 +108,10 @@ impl App {
         let Some(wake) = &self.upstream else {
             return Err(("no_upstream", "there is no application behind this service".to_owned()));
         };
+        let speaker = if caller.identity.is_some() { Speaker::User } else { Speaker::Anonymous };
+        if speaker == Speaker::Anonymous && !self.allow.anonymous_messages {
+            return Err(("not_signed_in", ANONYMOUS_REFUSED.to_owned()));
+        }
         let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
         self.limits.publish_by(caller, bytes).map_err(|refusal| ("rate_limited", refusal.words()))?;
         self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
@@ -127,7 +131,7 @@ impl App {
             at: format_timestamp((self.clock)()),
         };
         let body = serde_json::to_vec(&body).map_err(|error| ("invalid", error.to_string()))?;
-        match self.broker.send_out(&line, &webhook_id, &body).await {
+        match self.broker.send_out(&line, &webhook_id, &body, speaker).await {
             Ok(()) => {
                 metrics::upstream_accepted();
                 wake.notify_one();
@@ -137,6 +141,12 @@ impl App {
                 "upstream_full",
                 format!("{OUTBOX_MAX} messages wait for the application; try again later"),
             )),
+            Err(OutboxError::AnonymousFull) => {
+                let detail = format!(
+                    "{OUTBOX_ANONYMOUS_MAX} messages of people who are not signed in wait for the application; try again later"
+                );
+                Err(("upstream_full", detail))
+            }
             Err(OutboxError::LineFull) => {
                 let detail =
                     format!("{OUTBOX_LINE_MAX} of your messages wait for the application; try again later");
@@ -147,6 +157,9 @@ impl App {
     }
 }
 
+/// Why somebody who is not signed in says nothing to the application. A session is nobody's name: anybody begins one.
+const ANONYMOUS_REFUSED: &str = "connect with a token first; without one, messages are taken by a service with --allow-anonymous-messages (ALLOW_ANONYMOUS_MESSAGES=1)";
+
 /// How many bytes are said, if that may be.
 fn check(said: &Said<'_>) -> Result<usize, String> {
     if said.id.is_some_and(|id| !(1..=NAME_MAX_BYTES).contains(&id.len())) {
@@ -155,7 +168,10 @@ fn check(said: &Said<'_>) -> Result<usize, String> {
     let bytes = said.message.map_or(0, str::len) + said.data.map_or(0, |data| data.get().len());
     match bytes {
         0 => Err("message or data: say something".to_owned()),
-        1..=MESSAGE_MAX_BYTES => Ok(bytes),
+        1..=MESSAGE_MAX_BYTES => match said.data.map(|data| check_json(data.get())) {
+            Some(Err(fault)) => Err(format!("data: JSON that all programs read alike: {fault}")),
+            _ => Ok(bytes),
+        },
         _ => Err(format!("message and data: {bytes} bytes, at most {MESSAGE_MAX_BYTES} together")),
     }
 }

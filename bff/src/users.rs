@@ -1,14 +1,17 @@
 //! `/api/users/{user}`: what other programs keep for a user and say to a user, for those without a Redis client.
 
+use std::fmt;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::State as UserState;
 use carillon_broker::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
-use carillon_protocol::FieldError;
 use carillon_protocol::limits::NAME_MAX_BYTES;
-use serde_json::{Map, Value};
+use carillon_protocol::{FieldError, read_json};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::api::require_json;
 use crate::app::App;
@@ -104,14 +107,45 @@ fn named(user: &str) -> Result<(), Refusal> {
     Err(Refusal::fields("this is no user", vec![fault]))
 }
 
+/// The fields of an object, also those that come twice.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
 fn fields(body: &[u8]) -> Result<UserState, Refusal> {
     let fault = |faults| Refusal::fields("this is no state", faults);
-    let fields: Map<String, Value> = serde_json::from_slice(body)
+    let Fields(fields) = read_json(body)
         .map_err(|error| fault(vec![FieldError::new("", format!("an object of texts: {error}"))]))?;
     let mut faults = Vec::new();
     let mut state = UserState::new();
     for (field, value) in fields {
         match value {
+            Value::String(_) if state.contains_key(&field) => {
+                faults
+                    .push(FieldError::new(&field, "it comes twice, and programs differ on which one counts"));
+            }
             Value::String(text) => {
                 state.insert(field, text);
             }

@@ -98,11 +98,11 @@ impl Worker {
             // The end says the last step.
             if step < steps {
                 let progress = u8::try_from(u64::from(step) * 100 / u64::from(steps)).unwrap_or(100);
-                match self.broker.report_job(&job.new.id, job.attempt, progress).await {
+                match self.broker.report_job(&job.handle, job.attempt, progress).await {
                     Ok(Held::Yes) => {}
                     Ok(Held::Lost) => return End::Lost,
                     // The next report renews the lease as well, and says more.
-                    Err(error) => tracing::warn!(job.id = job.new.id, %error, "cannot report how a job is"),
+                    Err(error) => tracing::warn!(job.id = job.handle, %error, "cannot report how a job is"),
                 }
             }
         }
@@ -111,7 +111,7 @@ impl Worker {
 
     /// Says how an attempt ended, again while no answer comes: repeating it is harmless.
     async fn say(&self, job: &Job, end: End, stop: &CancellationToken) {
-        let (id, attempt) = (&job.new.id, job.attempt);
+        let (id, attempt) = (&job.handle, job.attempt);
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
             let (how, said) = match &end {

@@ -5,20 +5,20 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use carillon_protocol::{Audience, JobStatus};
+use carillon_protocol::{Audience, JobStatus, check_json};
 use redis::Script;
 
 use crate::engine::Engine;
 use crate::limits::{
     JOB_ATTEMPTS_MAX, JOB_ID_MAX_BYTES, JOB_INPUT_MAX_BYTES, JOB_KEEP_MS, JOB_LEASE_MS, JOB_LOOKS_MAX,
-    JOB_NAME_MAX_CHARS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX,
+    JOB_NAME_MAX_CHARS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
 };
 use crate::{Broker, BrokerError};
 
 /// A job that somebody wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
-    /// Names the job: enqueuing it again is harmless. 1 to [`JOB_ID_MAX_BYTES`] bytes.
+    /// Names the job among its owner's: enqueuing it again is harmless. 1 to [`JOB_ID_MAX_BYTES`] bytes.
     pub id: String,
     /// Who may see it.
     pub owner: Audience,
@@ -33,6 +33,8 @@ pub struct NewJob {
 /// A job as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
+    /// What workers name it by: see [`NewJob::handle`].
+    pub handle: String,
     /// As it was enqueued.
     pub new: NewJob,
     /// How far it is.
@@ -41,7 +43,7 @@ pub struct Job {
     pub progress: u8,
     /// What came of it, as JSON: the result, or the reason why the last attempt failed.
     pub result: Option<String>,
-    /// How often it was taken. Names the lease, together with its id.
+    /// How often it was taken. Names the lease, together with its handle.
     pub attempt: u32,
     /// Milliseconds since 1970.
     pub created_ms: u64,
@@ -76,9 +78,9 @@ impl Held {
 /// Why a job was not enqueued.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// Somebody else's job has this id.
-    #[error("the id is another owner's")]
-    Conflict,
+    /// As many of this owner's wait and run as there may be.
+    #[error("{JOBS_OWNER_MAX} jobs of this owner wait or run already")]
+    OwnerFull,
     /// As many wait and run as there may be.
     #[error("{JOBS_MAX} jobs wait or run already")]
     Full,
@@ -90,7 +92,21 @@ pub enum EnqueueError {
     Broker(#[from] BrokerError),
 }
 
+/// What workers name an owner's job by. The id is the owner's own, so the owner stands in it.
+#[must_use]
+pub fn job_handle(owner: &Audience, id: &str) -> String {
+    // A name holds any byte, so its length goes before it.
+    let owner = owner.to_string();
+    format!("{}:{owner}{id}", owner.len())
+}
+
 impl NewJob {
+    /// What workers name it by.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        job_handle(&self.owner, &self.id)
+    }
+
     /// What the queue lets through. The edge checks the same with its own words.
     fn check(&self) -> Result<(), EnqueueError> {
         let fault = if self.id.is_empty() || self.id.len() > JOB_ID_MAX_BYTES {
@@ -114,8 +130,9 @@ fn check_result(json: &str) -> Result<(), BrokerError> {
             "a job's result has at most {JOB_RESULT_MAX_BYTES} bytes, this has {found}"
         )));
     }
-    serde_json::from_str::<serde::de::IgnoredAny>(json)
-        .map(|_| ())
+    // By itself, and where the report holds it: three levels down.
+    check_json(json)
+        .and_then(|()| check_json(&format!("[[[{json}]]]")))
         .map_err(|error| BrokerError::Refused(format!("a job's result is JSON: {error}")))
 }
 
@@ -143,17 +160,17 @@ impl Broker {
     ///
     /// # Errors
     /// When Redis is away or refuses; saying it again is harmless.
-    pub async fn report_job(&self, id: &str, attempt: u32, progress: u8) -> Result<Held, BrokerError> {
-        self.0.report_job(id, attempt, progress.min(100)).await
+    pub async fn report_job(&self, handle: &str, attempt: u32, progress: u8) -> Result<Held, BrokerError> {
+        self.0.report_job(handle, attempt, progress.min(100)).await
     }
 
     /// Ends a job with its result, as JSON of at most [`JOB_RESULT_MAX_BYTES`].
     ///
     /// # Errors
     /// When the result breaks a limit, or Redis is away or refuses; saying it again is harmless.
-    pub async fn finish_job(&self, id: &str, attempt: u32, result: &str) -> Result<Held, BrokerError> {
+    pub async fn finish_job(&self, handle: &str, attempt: u32, result: &str) -> Result<Held, BrokerError> {
         check_result(result)?;
-        self.0.finish_job(id, attempt, result).await
+        self.0.finish_job(handle, attempt, result).await
     }
 
     /// Ends an attempt with the reason why it failed, as JSON. The job is due again after a pause, which
@@ -161,9 +178,9 @@ impl Broker {
     ///
     /// # Errors
     /// As for [`Broker::finish_job`].
-    pub async fn fail_job(&self, id: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
+    pub async fn fail_job(&self, handle: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
         check_result(reason)?;
-        self.0.fail_job(id, attempt, reason).await
+        self.0.fail_job(handle, attempt, reason).await
     }
 
     /// Gives a job back, as a worker does that is stopped: it is due at once, and the attempt does not count
@@ -171,16 +188,16 @@ impl Broker {
     ///
     /// # Errors
     /// When Redis is away or refuses; saying it again is harmless.
-    pub async fn release_job(&self, id: &str, attempt: u32) -> Result<Held, BrokerError> {
-        self.0.release_job(id, attempt).await
+    pub async fn release_job(&self, handle: &str, attempt: u32) -> Result<Held, BrokerError> {
+        self.0.release_job(handle, attempt).await
     }
 
-    /// A job as it stands; `None` when there is none, or it last changed more than [`JOB_KEEP_MS`] ago.
+    /// An owner's job as it stands; `None` when there is none, or it last changed more than [`JOB_KEEP_MS`] ago.
     ///
     /// # Errors
     /// When Redis is away or refuses.
-    pub async fn job(&self, id: &str) -> Result<Option<Job>, BrokerError> {
-        self.0.job(id).await
+    pub async fn job(&self, owner: &Audience, id: &str) -> Result<Option<Job>, BrokerError> {
+        self.0.job(&job_handle(owner, id)).await
     }
 
     /// An owner's jobs, newest first, at most [`JOBS_LISTED_MAX`].
@@ -211,12 +228,14 @@ impl Engine {
 
     async fn enqueue_job(&self, job: &NewJob) -> Result<Job, EnqueueError> {
         let to = serde_json::json!(job.to).to_string();
-        let (owner, most, listed) =
-            (job.owner.to_string(), JOBS_MAX.to_string(), JOBS_LISTED_MAX.to_string());
-        let args = [&job.id, &owner, &to, &job.name, &job.input, &most, &listed].map(String::as_str);
+        let (handle, owner) = (job.handle(), job.owner.to_string());
+        let [most, listed, of_owner] =
+            [JOBS_MAX, JOBS_LISTED_MAX, JOBS_OWNER_MAX].map(|most| most.to_string());
+        let args = [&handle, &job.id, &owner, &to, &job.name, &job.input, &most, &listed, &of_owner];
+        let args = args.map(String::as_str);
         let (outcome, fields): (String, Fields) = self.job_verb("enqueue", &args).await?;
         match outcome.as_str() {
-            "conflict" => Err(EnqueueError::Conflict),
+            "owner_full" => Err(EnqueueError::OwnerFull),
             "full" => Err(EnqueueError::Full),
             _ => Ok(read(fields)?),
         }
@@ -230,32 +249,32 @@ impl Engine {
         Ok(Taken { job, given_up })
     }
 
-    async fn report_job(&self, id: &str, attempt: u32, progress: u8) -> Result<Held, BrokerError> {
+    async fn report_job(&self, handle: &str, attempt: u32, progress: u8) -> Result<Held, BrokerError> {
         let args = [attempt.to_string(), progress.to_string(), JOB_LEASE_MS.to_string()];
-        let held = self.job_verb("report", &[id, &args[0], &args[1], &args[2]]).await?;
+        let held = self.job_verb("report", &[handle, &args[0], &args[1], &args[2]]).await?;
         Ok(Held::from_flag(held))
     }
 
-    async fn finish_job(&self, id: &str, attempt: u32, result: &str) -> Result<Held, BrokerError> {
+    async fn finish_job(&self, handle: &str, attempt: u32, result: &str) -> Result<Held, BrokerError> {
         let args = [attempt.to_string(), JOB_RESULT_MAX_BYTES.to_string()];
-        let held = self.job_verb("done", &[id, &args[0], result, &args[1]]).await?;
+        let held = self.job_verb("done", &[handle, &args[0], result, &args[1]]).await?;
         Ok(Held::from_flag(held))
     }
 
-    async fn fail_job(&self, id: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
+    async fn fail_job(&self, handle: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
         let numbers = [JOB_RESULT_MAX_BYTES as u64, JOB_ATTEMPTS_MAX.into(), pause_ms(attempt)];
         let (attempt, numbers) = (attempt.to_string(), numbers.map(|number| number.to_string()));
-        let args = [id, &attempt, reason, &numbers[0], &numbers[1], &numbers[2]];
+        let args = [handle, &attempt, reason, &numbers[0], &numbers[1], &numbers[2]];
         Ok(Held::from_flag(self.job_verb("fail", &args).await?))
     }
 
-    async fn release_job(&self, id: &str, attempt: u32) -> Result<Held, BrokerError> {
-        Ok(Held::from_flag(self.job_verb("release", &[id, &attempt.to_string()]).await?))
+    async fn release_job(&self, handle: &str, attempt: u32) -> Result<Held, BrokerError> {
+        Ok(Held::from_flag(self.job_verb("release", &[handle, &attempt.to_string()]).await?))
     }
 
-    async fn job(&self, id: &str) -> Result<Option<Job>, BrokerError> {
+    async fn job(&self, handle: &str) -> Result<Option<Job>, BrokerError> {
         let mut command = redis::cmd("HGETALL");
-        command.arg(self.names().job(id));
+        command.arg(self.names().job(handle));
         let fields: Fields = self.read(&command).await?;
         if fields.is_empty() { Ok(None) } else { read(fields).map(Some) }
     }
@@ -275,13 +294,15 @@ fn read(fields: Fields) -> Result<Job, BrokerError> {
 
 fn job_from(fields: &Fields) -> Option<Job> {
     let new = NewJob {
-        id: fields.get("id")?.clone(),
+        // Those that an earlier release queued have one id for both.
+        id: fields.get("own_id").or_else(|| fields.get("id"))?.clone(),
         owner: fields.get("owner")?.parse().ok()?,
         to: serde_json::from_str(fields.get("to")?).ok()?,
         name: fields.get("name")?.clone(),
         input: fields.get("input")?.clone(),
     };
     Some(Job {
+        handle: fields.get("id")?.clone(),
         new,
         status: fields.get("status")?.parse().ok()?,
         progress: fields.get("progress")?.parse().ok()?,

@@ -75,6 +75,8 @@ pub(crate) const BULK_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Jobs that wait or run at most.
 pub const JOBS_MAX: usize = 10_000;
+/// Jobs of one owner that wait or run at most, so that none of them fills the queue alone.
+pub const JOBS_OWNER_MAX: usize = 5;
 /// Jobs of one owner that are listed; older ones are found by their id.
 pub const JOBS_LISTED_MAX: usize = 20;
 /// Longest id of a job, so that the ids of its reports are names too.
@@ -102,5 +104,11 @@ pub const OUTBOX_MAX: usize = 10_000;
 pub const OUTBOX_LINE_MAX: usize = 100;
 /// A replica that has said nothing about a message for this long has lost it.
 pub const OUTBOX_LEASE_MS: u64 = 15_000;
-/// How often a message is tried at most.
-pub const OUTBOX_ATTEMPTS_MAX: u32 = 10;
+/// Messages of people who are not signed in that wait at most: a fifth, so that they leave room for all others.
+pub const OUTBOX_ANONYMOUS_MAX: usize = OUTBOX_MAX / 5;
+/// A message that has not arrived is tried again for this long: a day, in milliseconds.
+pub const OUTBOX_KEEP_MS: u64 = 24 * 60 * 60 * 1_000;
+/// The longest pause of a line: an hour, in milliseconds. Whatever seems to be due later is due now.
+pub const OUTBOX_PAUSE_MAX_MS: u64 = 60 * 60 * 1_000;
+/// How many replicas in a row may fall silent over a message.
+pub const OUTBOX_SILENT_MAX: u32 = 10;

@@ -185,10 +185,10 @@ impl Names {
         self.key("jobs")
     }
 
-    /// A hash: one job.
+    /// A hash: one job, by what workers name it by.
     #[must_use]
-    pub fn job(&self, id: &str) -> String {
-        self.key(&format!("job:{id}"))
+    pub fn job(&self, handle: &str) -> String {
+        self.key(&format!("job:{handle}"))
     }
 
     /// A sorted set: the lines of the outbox, by the moment at which each is due. A line is a list under
@@ -198,7 +198,7 @@ impl Names {
         self.key("outbox")
     }
 
-    /// A hash: the outbox' `messages` or `attempts` by id.
+    /// A hash beside the outbox: its `messages`, or their `attempts`, by id.
     #[must_use]
     pub fn outbox_part(&self, part: &str) -> String {
         format!("{}:{part}", self.outbox())

@@ -1,5 +1,5 @@
 //! Messages that must leave for the application behind the service: bounded, in order for each line, at least
-//! once, tried again by whoever is there, and in the end buried where people can find them.
+//! once, tried again by whoever is there for a day, and then buried where people can find them, while the sender is told.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,8 @@ use redis::Script;
 use crate::engine::Engine;
 use crate::jobs::Held;
 use crate::limits::{
-    DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES, OUTBOX_ATTEMPTS_MAX, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX,
+    OUTBOX_ANONYMOUS_MAX, OUTBOX_KEEP_MS, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_PAUSE_MAX_MS,
+    OUTBOX_SILENT_MAX,
 };
 use crate::{Broker, BrokerError};
 
@@ -22,17 +23,50 @@ pub struct Outgoing {
     pub id: String,
     /// The number of this attempt, from 1. Names the lease, together with line and id.
     pub attempt: u32,
+    /// Attempts of the line in a row without success, with this one: a line pauses as one.
+    pub failures: u32,
+    /// Attempts in a row whose replica fell silent.
+    pub silent: u32,
+    /// For how long the message has waited, in milliseconds.
+    pub waited_ms: u64,
     /// The message as it was added.
     pub message: Vec<u8>,
 }
 
-/// What was due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// At most one message of each line.
-    pub outgoing: Vec<Outgoing>,
-    /// Messages that were buried instead, since the last of [`OUTBOX_ATTEMPTS_MAX`] attempts never ended.
-    pub given_up: u64,
+impl Outgoing {
+    /// Why it is not to be tried any more, if it is not.
+    #[must_use]
+    pub fn is_over(&self) -> Option<String> {
+        if self.silent >= OUTBOX_SILENT_MAX {
+            return Some(format!("{OUTBOX_SILENT_MAX} replicas in a row fell silent over it"));
+        }
+        // A message that waited while no replica was there is tried all the same.
+        let is_old = self.waited_ms >= OUTBOX_KEEP_MS && self.failures > 1;
+        is_old.then(|| format!("{} attempts in a day, and none arrived", self.attempt - 1))
+    }
+}
+
+/// Who says something to the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// A signed-in user.
+    User,
+    /// Somebody who is not signed in, with a session or without. All of these together may have
+    /// [`OUTBOX_ANONYMOUS_MAX`] messages waiting.
+    Anonymous,
+}
+
+/// How a message is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenUp<'a> {
+    /// The replica that does it.
+    pub replica: &'a str,
+    /// Why, for the dead list.
+    pub detail: &'a str,
+    /// Whether the application answered, so that the line's next message need not pause.
+    pub answered: bool,
+    /// What the sender is told: an entry of the list.
+    pub notice: &'a str,
 }
 
 /// Why a message was not added.
@@ -41,6 +75,9 @@ pub enum OutboxError {
     /// As many wait as there may be.
     #[error("{OUTBOX_MAX} messages wait already")]
     Full,
+    /// As many of people who are not signed in wait as there may be.
+    #[error("{OUTBOX_ANONYMOUS_MAX} messages of people who are not signed in wait already")]
+    AnonymousFull,
     /// As many of this line wait as there may be.
     #[error("{OUTBOX_LINE_MAX} messages of this line wait already")]
     LineFull,
@@ -53,18 +90,25 @@ impl Broker {
     /// Adds a message to the end of a line. One that waits already under this id is not added again.
     ///
     /// # Errors
-    /// [`OutboxError::Full`] at [`OUTBOX_MAX`], [`OutboxError::LineFull`] at [`OUTBOX_LINE_MAX`];
-    /// [`BrokerError::Away`] leaves open whether it was done.
-    pub async fn send_out(&self, line: &Audience, id: &str, message: &[u8]) -> Result<(), OutboxError> {
-        self.0.send_out(line, id, message).await
+    /// [`OutboxError::Full`] at [`OUTBOX_MAX`], [`OutboxError::AnonymousFull`] at [`OUTBOX_ANONYMOUS_MAX`],
+    /// [`OutboxError::LineFull`] at [`OUTBOX_LINE_MAX`]; [`BrokerError::Away`] leaves open whether it was done.
+    pub async fn send_out(
+        &self,
+        line: &Audience,
+        id: &str,
+        message: &[u8],
+        by: Speaker,
+    ) -> Result<(), OutboxError> {
+        self.0.send_out(line, id, message, by).await
     }
 
-    /// Takes the first messages of at most `lines` lines that have been due longest.
+    /// Takes the first messages of at most `lines` lines that have been due longest. One that [is
+    /// over](Outgoing::is_over) is to be given up.
     ///
     /// # Errors
     /// [`BrokerError::Away`] leaves open whether it was done; if it was, they are due again after the lease.
-    pub async fn take_outgoing(&self, replica: &str, lines: usize) -> Result<Due, BrokerError> {
-        self.0.take_outgoing(replica, lines).await
+    pub async fn take_outgoing(&self, lines: usize) -> Result<Vec<Outgoing>, BrokerError> {
+        self.0.take_outgoing(lines).await
     }
 
     /// It has arrived: the next message of its line is due.
@@ -75,7 +119,8 @@ impl Broker {
         self.0.outgoing_done(outgoing).await
     }
 
-    /// It has not arrived, and is due again after so many milliseconds; its line waits for it.
+    /// It has not arrived, and is due again after so many milliseconds, at most [`OUTBOX_PAUSE_MAX_MS`]; its line
+    /// waits for it.
     ///
     /// # Errors
     /// When Redis is away or refuses; it is then due after the lease.
@@ -83,24 +128,28 @@ impl Broker {
         self.0.postpone_outgoing(outgoing, pause_ms).await
     }
 
-    /// It never will: it goes to the dead list as [`UNDELIVERABLE`], and the next message of its line is due.
+    /// It never will: it goes to the dead list as [`UNDELIVERABLE`], its sender is told, and the next message of its line
+    /// is due.
     ///
     /// # Errors
     /// When Redis is away or refuses; the message will then be sent again.
-    pub async fn give_up_outgoing(
-        &self,
-        outgoing: &Outgoing,
-        replica: &str,
-        detail: &str,
-    ) -> Result<Held, BrokerError> {
-        self.0.give_up_outgoing(outgoing, replica, detail).await
+    pub async fn give_up_outgoing(&self, outgoing: &Outgoing, how: GivenUp<'_>) -> Result<Held, BrokerError> {
+        self.0.give_up_outgoing(outgoing, how).await
     }
 }
 
 /// The reason with which a message that could not be sent out is in the dead list.
 pub const UNDELIVERABLE: &str = "undeliverable";
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("outbox/outbox.lua")));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
+    let parts = [
+        include_str!("keep.lua"),
+        "local prefix = string.match(KEYS[1], '^(.*)outbox$')\n",
+        include_str!("dead.lua"),
+        include_str!("outbox/outbox.lua"),
+    ];
+    Script::new(&parts.concat())
+});
 
 impl Engine {
     async fn outbox_verb<T: redis::FromRedisValue>(
@@ -112,7 +161,8 @@ impl Engine {
         let mut call = SCRIPT.key(names.outbox());
         call.key(names.outbox_part("messages"))
             .key(names.outbox_part("attempts"))
-            .key(names.dead(crate::DeadList::Outbox));
+            .key(names.dead(crate::DeadList::Outbox))
+            .key(names.list());
         call.arg(verb).arg(args);
         self.eval(&call).await
     }
@@ -125,34 +175,37 @@ impl Engine {
         Ok(Held::from_flag(self.outbox_verb(verb, &args).await?))
     }
 
-    async fn send_out(&self, line: &Audience, id: &str, message: &[u8]) -> Result<(), OutboxError> {
-        let (line, most) = (line.to_string(), [OUTBOX_MAX, OUTBOX_LINE_MAX].map(|most| most.to_string()));
-        let args = [line.as_bytes(), id.as_bytes(), message, most[0].as_bytes(), most[1].as_bytes()];
+    async fn send_out(
+        &self,
+        line: &Audience,
+        id: &str,
+        message: &[u8],
+        by: Speaker,
+    ) -> Result<(), OutboxError> {
+        let line = line.to_string();
+        let most = [OUTBOX_MAX, OUTBOX_LINE_MAX, OUTBOX_ANONYMOUS_MAX].map(|most| most.to_string());
+        let by = if by == Speaker::Anonymous { "1" } else { "" };
+        let rest = [&most[0], &most[1], by, &most[2]].map(str::as_bytes);
+        let args = [&[line.as_bytes(), id.as_bytes(), message], &rest[..]].concat();
         match self.outbox_verb::<String>("add", &args).await?.as_str() {
             "full" => Err(OutboxError::Full),
+            "anonymous_full" => Err(OutboxError::AnonymousFull),
             "line_full" => Err(OutboxError::LineFull),
             _ => Ok(()),
         }
     }
 
-    async fn take_outgoing(&self, replica: &str, lines: usize) -> Result<Due, BrokerError> {
-        let numbers = [
-            lines as u64,
-            OUTBOX_LEASE_MS,
-            OUTBOX_ATTEMPTS_MAX.into(),
-            DEAD_MAX_ENTRIES as u64,
-            DEAD_RAW_MAX_BYTES as u64,
-        ];
-        let numbers = numbers.map(|number| number.to_string());
-        let args: Vec<_> =
-            [replica].into_iter().chain(numbers.iter().map(String::as_str)).map(str::as_bytes).collect();
-        let (given_up, taken): (u64, Vec<Vec<u8>>) = self.outbox_verb("take", &args).await?;
-        let outgoing = taken.chunks_exact(4).map(|fields| {
+    async fn take_outgoing(&self, lines: usize) -> Result<Vec<Outgoing>, BrokerError> {
+        let numbers = [lines as u64, OUTBOX_LEASE_MS, OUTBOX_PAUSE_MAX_MS].map(|number| number.to_string());
+        let clock = self.call_time();
+        let args: Vec<_> = numbers.iter().chain([&clock]).map(|arg| arg.as_bytes()).collect();
+        let taken: Vec<Vec<u8>> = self.outbox_verb("take", &args).await?;
+        let outgoing = taken.chunks_exact(7).map(|fields| {
             outgoing(fields).ok_or_else(|| {
                 BrokerError::Refused("the outbox holds something that we did not write".to_owned())
             })
         });
-        Ok(Due { outgoing: outgoing.collect::<Result<_, _>>()?, given_up })
+        outgoing.collect()
     }
 
     async fn outgoing_done(&self, of: &Outgoing) -> Result<Held, BrokerError> {
@@ -160,27 +213,28 @@ impl Engine {
     }
 
     async fn postpone_outgoing(&self, of: &Outgoing, pause_ms: u64) -> Result<Held, BrokerError> {
-        self.outgoing_verb("postpone", of, &[&pause_ms.to_string()]).await
+        self.outgoing_verb("postpone", of, &[&pause_ms.min(OUTBOX_PAUSE_MAX_MS).to_string()]).await
     }
 
-    async fn give_up_outgoing(
-        &self,
-        of: &Outgoing,
-        replica: &str,
-        detail: &str,
-    ) -> Result<Held, BrokerError> {
-        let most = [DEAD_MAX_ENTRIES, DEAD_RAW_MAX_BYTES].map(|most| most.to_string());
-        self.outgoing_verb("give_up", of, &[replica, detail, &most[0], &most[1]]).await
+    async fn give_up_outgoing(&self, of: &Outgoing, how: GivenUp<'_>) -> Result<Held, BrokerError> {
+        let GivenUp { replica, detail, answered, notice } = how;
+        let answered = if answered { "1" } else { "" };
+        let channel = self.names().channel();
+        let args = [replica, detail, answered, notice, &channel];
+        self.outgoing_verb("give_up", of, &args).await
     }
 }
 
-/// From `line, id, attempt, message` of the script.
+/// From the seven fields of the script.
 fn outgoing(fields: &[Vec<u8>]) -> Option<Outgoing> {
     let text = |at: usize| std::str::from_utf8(&fields[at]).ok();
     Some(Outgoing {
         line: text(0)?.parse().ok()?,
         id: text(1)?.to_owned(),
         attempt: text(2)?.parse().ok()?,
-        message: fields[3].clone(),
+        failures: text(3)?.parse().ok()?,
+        silent: text(4)?.parse().ok()?,
+        waited_ms: text(5)?.parse().ok()?,
+        message: fields[6].clone(),
     })
 }

@@ -10,8 +10,8 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, Open, Patience, PlaceOptions, PresenceOptions, Publishing, Replica, STOP_DEADLINE,
-    Settings, metrics, now_ms, serve, viewer,
+    AllowOptions, LimitOptions, Open, Patience, PlaceOptions, PresenceOptions, Publishing, Replica,
+    STOP_DEADLINE, Settings, metrics, now_ms, serve, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, report, stop_on_signals};
@@ -77,6 +77,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             signing: Signing::default(),
             upstream: None,
             demo: Some(key.clone()),
+            allow: AllowOptions { jobs: true, anonymous_messages: true },
             does_jobs: true,
             static_dir: options.static_dir.clone(),
             limits: LimitOptions::default(),

@@ -122,8 +122,16 @@ impl Process {
     /// # Panics
     /// When it does not take it: it has ended, or its input was closed.
     pub fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    /// The same of bytes, whatever they are.
+    ///
+    /// # Panics
+    /// As for [`Process::write`].
+    pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.leash.child().stdin.as_mut().expect("a standard input that is still open");
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("a process that reads");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("a process that reads");
     }
 
     /// Closes its standard input.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Checks that every program on the way reads a text alike (as I-JSON, RFC 7493, asks): valid JSON, no half of a surrogate
 /// pair, numbers within those of a double, and at most 128 levels, where serde_json stops reading.
@@ -12,6 +12,17 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 /// The first fault, in words.
 pub fn check_json(text: &str) -> Result<(), String> {
     serde_json::from_str::<Checked>(text).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Reads the bytes of a request as the JSON of one kind of thing, by the same rule: [`check_json`] passes all of it, also what
+/// the thing has no use for.
+///
+/// # Errors
+/// The first fault, in words.
+pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let text = without_bom(std::str::from_utf8(bytes).map_err(|error| error.to_string())?);
+    check_json(text)?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// A text without the byte order mark that Windows puts in front of one.

@@ -45,7 +45,7 @@ pub mod received {
     };
 }
 pub use job::JobStatus;
-pub use json::{check_json, without_bom};
+pub use json::{check_json, read_json, without_bom};
 pub use notification::{Action, Notification, Severity};
 pub use page::{Page, PageItem};
 pub use problem::{FieldError, Problem};

@@ -238,12 +238,12 @@ fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let all = json!({ "type": "object", "required": ["jobs"], "properties": { "jobs": { "type": "array", "items": job } } });
     vec![
         Operation::new("post", "/api/jobs", tag, "startJob", "Starts a job in the background")
-            .text("Its reports are notifications with the `collapse_key` `job:<id>`. Asked again with the same id, it starts nothing.")
+            .text("Its reports are notifications with the `collapse_key` `job:<id>`. Asked again with the same id, it starts nothing. Open with ALLOW_JOBS, and to applications with a key.")
             .for_any(owners)
             .takes(&["session"])
             .body(of::<Asked>(schemas))
             .answers(202, "It is in the queue; `Location` is where to ask for it.", accepted)
-            .refuses(&[400, 401, 403, 408, 409, 413, 415, 429, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/jobs", tag, "jobs", "Lists the caller's jobs, newest first")
             .for_any(owners)
             .takes(&["session"])

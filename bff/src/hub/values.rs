@@ -4,9 +4,8 @@
 
 use bytes::Bytes;
 use carillon_broker::limits::RAW_MAX_BYTES;
-use carillon_protocol::Audience;
 use carillon_protocol::limits::PRESENCE_TOPIC;
-use serde_json::value::RawValue;
+use carillon_protocol::{Audience, check_json, without_bom};
 
 use super::{Direct, Hub, ReaderId, State};
 use crate::metrics;
@@ -127,11 +126,12 @@ impl Hub {
     }
 }
 
-/// A payload as it is, and in a frame: JSON as JSON, anything else as a text.
+/// A payload as it is, and in a frame: JSON that all programs read alike as JSON, anything else as a text.
 fn raw(data: &[u8]) -> Direct {
-    let frame = match serde_json::from_slice::<&RawValue>(data) {
-        Ok(json) => format!(r#"{{"type":"raw","data":{json}}}"#),
-        Err(_) => {
+    let json = std::str::from_utf8(data).ok().map(without_bom).filter(|text| check_json(text).is_ok());
+    let frame = match json {
+        Some(json) => format!(r#"{{"type":"raw","data":{}}}"#, json.trim_ascii()),
+        None => {
             let text = serde_json::Value::from(String::from_utf8_lossy(data));
             format!(r#"{{"type":"raw","data":{text}}}"#)
         }

@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use carillon_protocol::read_json;
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::reply::Refusal;
+
+/// The mark of byte order that Windows puts in front of a text.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// Whom does a token speak for?
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
@@ -111,11 +115,13 @@ impl Encoding {
                 TwirpError::malformed(format!("the protobuf request could not be decoded: {error}"))
             }),
             // An array of the fields' values would pass for a message too.
-            Self::Json if body.trim_ascii_start().first() != Some(&b'{') => {
+            Self::Json
+                if body.strip_prefix(BOM).unwrap_or(body).trim_ascii_start().first() != Some(&b'{') =>
+            {
                 let message = "the json request could not be decoded: it is no object";
                 Err(TwirpError::malformed(message.to_owned()))
             }
-            Self::Json => serde_json::from_slice(body).map_err(|error| {
+            Self::Json => read_json(body).map_err(|error| {
                 TwirpError::malformed(format!("the json request could not be decoded: {error}"))
             }),
         }

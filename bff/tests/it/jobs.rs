@@ -5,13 +5,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use carillon_harness::{Reader, ReaderOptions, Record, eventually};
+use carillon_protocol::Audience;
 use serde_json::{Value, json};
 
-use crate::people::{PEOPLE, people, signed_in, token};
+use crate::people::{KEY, PEOPLE, people_with, signed_in, token};
 use crate::world::{Bff, DEADLINE, World, in_process};
 
 /// A job that a dead replica held waits for the end of its lease, 15 s, and then takes its time again.
 const TAKEN_OVER: Duration = Duration::from_secs(90);
+
+/// Replicas where anybody with a session or a token may start jobs.
+async fn people(world: &World, count: usize) -> Vec<Bff> {
+    people_with(world, count, &["--allow-jobs"]).await
+}
 
 /// Somebody who starts jobs: by a session, or signed in.
 #[derive(Clone)]
@@ -64,7 +70,7 @@ impl Owner {
 /// The numbers of a job's reports among some ids, in the order in which they came.
 fn reports(record: &Record, id: &str) -> Vec<u32> {
     let prefix = format!("job:{id}:");
-    record.ids().iter().filter_map(|one| one.strip_prefix(&prefix)?.parse().ok()).collect()
+    record.ids().iter().filter_map(|one| one.strip_prefix(&prefix)?.split(':').next()?.parse().ok()).collect()
 }
 
 /// The last report of a job that a reader got says so.
@@ -120,7 +126,7 @@ async fn a_job_whose_replica_is_killed_is_ended_by_another() {
     let reader = Reader::connect_with(ReaderOptions::new(&tabs)).await;
     assert_eq!(owner.post(&bffs[0].http(""), &json!({"id": "j", "steps": 6})).await.0, 202);
     reader.until("a begun job", |record| reports(record, "j").len() >= 3).await;
-    let held_by = world.redis.cli(&["HGET", "{Notification-List}:job:j", "worker"]);
+    let held_by = world.redis.cli(&["HGET", "{Notification-List}:job:8:user:annj", "worker"]);
     let at = bffs.iter().position(|bff| bff.name == held_by).unwrap();
     let mut dead = bffs.remove(at);
     dead.process.kill();
@@ -144,7 +150,7 @@ async fn a_replica_that_is_told_to_stop_hands_its_jobs_on_at_once() {
     owner.until(&first.http(""), "j", "running").await;
     first.process.sigterm();
     assert_eq!(first.process.wait_exit(DEADLINE).await, 0);
-    let given_back = world.broker.job("j").await.unwrap().unwrap();
+    let given_back = world.broker.job(&Audience::User("ann".into()), "j").await.unwrap().unwrap();
     assert_eq!(given_back.status.as_str(), "queued");
     assert_eq!(given_back.result, None, "nothing has failed");
 }
@@ -176,8 +182,7 @@ async fn reports_go_to_the_connection_that_was_named_and_to_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_its_owner_s_and_a_repeated_start_begins_nothing() {
     let world = World::new();
-    let mut args = PEOPLE.to_vec();
-    args.push("--no-worker");
+    let args = [&PEOPLE[..], &["--allow-jobs", "--no-worker"]].concat();
     let bffs = ["bff-1", "bff-2"].map(|name| Bff::spawn(name, &world.redis.url(), &args));
     for bff in &bffs {
         bff.until_ready().await;
@@ -200,9 +205,12 @@ async fn a_job_is_its_owner_s_and_a_repeated_start_begins_nothing() {
         mine["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
     assert_eq!((status, ids), (200, vec![given[1].as_str(), &given[0], "a"]), "newest first, each once");
     for owner in [&ben, &session] {
-        assert_eq!(owner.post(&there, &json!({"id": "a"})).await.0, 409);
         assert_eq!(owner.get(&here, "/api/jobs/a").await.0, 404);
         assert_eq!(owner.get(&here, "/api/jobs").await.1, json!({"jobs": []}));
+        // The id is theirs too, for a job of their own.
+        assert_eq!(owner.post(&there, &json!({"id": "a", "name": "another"})).await.0, 202);
+        assert_eq!(owner.get(&here, "/api/jobs/a").await.1["name"], "another");
+        assert_eq!(ann.get(&here, "/api/jobs/a").await.1["name"], "first");
     }
     assert_eq!(ann.get(&here, "/api/jobs/other").await.0, 404);
     // What a session started is still its user's after they have signed in.
@@ -214,14 +222,13 @@ async fn a_job_is_its_owner_s_and_a_repeated_start_begins_nothing() {
     let again = both(client.post(format!("{here}/api/jobs"))).json(&json!({"id": "s"})).send().await.unwrap();
     assert_eq!(again.status(), 202);
     let all: Value = both(client.get(format!("{here}/api/jobs"))).send().await.unwrap().json().await.unwrap();
-    assert_eq!((all["jobs"].as_array().unwrap().len(), &all["jobs"][0]["id"]), (4, &json!("s")));
+    assert_eq!((all["jobs"].as_array().unwrap().len(), &all["jobs"][0]["id"]), (5, &json!("s")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_started_is_refused_with_a_reason() {
     let world = World::new();
-    let mut args = PEOPLE.to_vec();
-    args.push("--no-worker");
+    let args = [&PEOPLE[..], &["--allow-jobs", "--no-worker"]].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
     bff.until_ready().await;
     let http = bff.http("");
@@ -267,8 +274,7 @@ async fn what_cannot_be_started_is_refused_with_a_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_in_another_language_does_the_jobs_of_replicas_that_do_none() {
     let world = World::new();
-    let mut args = PEOPLE.to_vec();
-    args.push("--no-worker");
+    let args = [&PEOPLE[..], &["--allow-jobs", "--no-worker"]].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
     bff.until_ready().await;
     let owner = Owner::session(&bff.http("")).await;
@@ -303,6 +309,47 @@ async fn jobs_are_done_without_redis_too() {
     let bodies: Vec<_> = page.received().into_iter().map(|one| one.body).collect();
     assert_eq!(bodies, ["queued", "0 %", "25 %", "50 %", "75 %", "done"]);
     assert_eq!(owner.post(&http, &json!({"id": "j"})).await.1["status"], "done", "it is not begun again");
-    let other = Owner::session(&http).await;
-    assert_eq!(other.post(&http, &json!({"id": "j"})).await.0, 409);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_are_closed_to_all_but_applications_with_a_key_unless_they_are_opened() {
+    let world = World::new();
+    let bff = people_with(&world, 1, &["--no-worker"]).await.remove(0);
+    let http = bff.http("");
+    let session = Owner::session(&http).await;
+    for owner in [&session, &Owner::user("ann")] {
+        let (status, problem) = owner.post(&http, &json!({"id": "j"})).await;
+        assert_eq!((status, problem["title"].as_str()), (403, Some("starting jobs is not open to you")));
+        assert!(problem["detail"].as_str().unwrap().contains("--allow-jobs"), "{problem}");
+        assert_eq!(owner.get(&http, "/api/jobs").await.1, json!({"jobs": []}));
+    }
+    let post = |path: &str| reqwest::Client::new().post(bff.http(path)).bearer_auth(KEY);
+    let of_session = post("/api/jobs").header(session.header, &session.value);
+    assert_eq!(of_session.json(&json!({"id": "j"})).send().await.unwrap().status(), 202);
+    assert_eq!(session.get(&http, "/api/jobs/j").await.0, 200);
+    let of_ann = post(&format!("/api/jobs?token={}", token("ann")));
+    assert_eq!(of_ann.json(&json!({"id": "j"})).send().await.unwrap().status(), 202);
+    assert_eq!(Owner::user("ann").get(&http, "/api/jobs/j").await.0, 200);
+    assert_eq!(post("/api/jobs").json(&json!({})).send().await.unwrap().status(), 401, "whose is it?");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_s_sixth_job_waits_for_another_to_end_on_whichever_replica() {
+    let world = World::new();
+    let bffs = people_with(&world, 2, &["--allow-jobs", "--no-worker"]).await;
+    let owner = Owner::session(&bffs[0].http("")).await;
+    for n in 0..5 {
+        assert_eq!(owner.post(&bffs[n % 2].http(""), &json!({})).await.0, 202);
+    }
+    for bff in &bffs {
+        let request = reqwest::Client::new().post(bff.http("/api/jobs"));
+        let answer = request.header(owner.header, &owner.value).json(&json!({})).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (429, "5"));
+        assert!(answer.text().await.unwrap().contains("5 of your jobs wait or run"));
+        assert!(bff.metric("carillon_jobs_refused_total", "owner_full").await > 0.5);
+    }
+    assert_eq!(Owner::user("ann").post(&bffs[0].http(""), &json!({})).await.0, 202, "others are not held up");
+    let job = world.broker.take_job("w").await.unwrap().job.unwrap();
+    world.broker.finish_job(&job.handle, job.attempt, "1").await.unwrap();
+    assert_eq!(owner.post(&bffs[1].http(""), &json!({})).await.0, 202);
 }

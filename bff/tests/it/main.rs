@@ -17,6 +17,7 @@ mod feeds;
 mod frames;
 mod jobs;
 mod joining;
+mod json;
 mod keys;
 mod limits;
 mod measure;

@@ -18,7 +18,8 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     let world = World::new();
     let nobody = format!("http://127.0.0.1:{}/keys", free_port());
     let upstream = ["--webhook-secret", WEBHOOK, "--upstream-url", &nobody];
-    let args = [&PEOPLE[..], &["--jwks-url", &nobody], &upstream].concat();
+    let allow = ["--allow-jobs", "--allow-anonymous-messages"];
+    let args = [&PEOPLE[..], &["--jwks-url", &nobody], &upstream, &allow].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
     bff.until_ready().await;
     let reader = Reader::connect(&bff.ws()).await;
@@ -126,7 +127,19 @@ async fn what_jobs_do(world: &World, bff: &Bff) {
         request.json(&json!({"id": id, "steps": 1})).send()
     };
     assert_eq!(post("j").await.unwrap().status(), 202);
-    assert_eq!(post("silent").await.unwrap().status(), 409);
+    // Five of hers are to be done, so that the next is refused.
+    let waits = "{Notification-List}:job:waits";
+    world.redis.run(&["HSET", waits, "status", "queued"]);
+    world.redis.run(&[
+        "LPUSH",
+        "{Notification-List}:jobs:user:cem",
+        "waits",
+        "waits",
+        "waits",
+        "waits",
+        "waits",
+    ]);
+    assert_eq!(post("sixth").await.unwrap().status(), 429);
     let ended = async || bff.metric("carillon_jobs_ended_total", "done").await > 0.5;
     eventually("a job that is done", DEADLINE, ended).await;
 }
@@ -136,9 +149,12 @@ async fn what_is_said_to_an_application_that_is_away(world: &World, bff: &Bff, r
     let failed = async || bff.metric("carillon_upstream_attempts_total", "failed").await > 0.5;
     eventually("an attempt that fails", DEADLINE, failed).await;
     let id = world.redis.cli(&["HKEYS", "{Notification-List}:outbox:messages"]);
-    world.redis.run(&["HSET", "{Notification-List}:outbox:attempts", &id, "9"]);
+    // It has waited for a day.
+    world.redis.run(&["HINCRBY", "{Notification-List}:outbox:since", &id, "-86400000"]);
     let buried = async || bff.metric("carillon_upstream_undeliverable_total", "").await > 0.5;
     eventually("the last one", DEADLINE, buried).await;
+    // The sender is told.
+    reader.wait_for(3).await;
 }
 
 /// Two entries come into history, and only the second is published.
@@ -154,8 +170,8 @@ async fn a_hole(world: &World, reader: &Reader) {
     world.redis.run(&["HSET", "{Notification-List}:sequence", "last", &second]);
     let payload = format!("{} bff-9\n{second} {first} notification 1\nx", tail.epoch);
     world.redis.run(&["PUBLISH", "{Notification-List}:fanout:everyone", &payload]);
-    let ids = reader.wait_for(4).await.into_iter().map(|one| one.id).collect::<Vec<_>>();
-    assert_eq!(ids[2..], [first, second], "the one that was never heard comes from history");
+    let ids = reader.wait_for(5).await.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids[3..], [first, second], "the one that was never heard comes from history");
 }
 
 /// What is published between two connections is read once for all readers.

@@ -282,7 +282,7 @@ async fn a_job_counts_as_what_its_owner_publishes() {
     let world = World::new();
     let options =
         ["--publishes-per-user", "1", "--publish-burst-per-user", "2", "--trusted-proxies", "127.0.0.0/8"];
-    let bff = bff(&world, &options).await;
+    let bff = bff(&world, &[&options[..], &["--allow-jobs"]].concat()).await;
     let client = reqwest::Client::new();
     // The status of the first that is refused.
     let until_refused = async |name: &'static str, value: String, address: &'static str| {

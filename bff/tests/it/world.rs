@@ -6,7 +6,8 @@ use std::time::Duration;
 use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signing::Signing;
 use carillon_bff::{
-    LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
+    AllowOptions, LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream,
+    now_ms,
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
@@ -244,6 +245,7 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
         signing: Signing::default(),
         upstream: None,
         demo: None,
+        allow: AllowOptions { jobs: true, anonymous_messages: true },
         does_jobs: true,
         static_dir: None,
         limits: LimitOptions::default(),

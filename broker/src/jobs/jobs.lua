@@ -6,9 +6,13 @@
 -- leases and the retries are one thing, and the job that has been due longest is always the next.
 -- Moments are in microseconds, so that two jobs of one millisecond keep their order.
 --
+-- The id of a job is its owner's own. A worker's id names owner and id, so that it is one job's alone; the owner's own
+-- one is the field 'own_id'.
+--
 -- KEYS  1 the queue, whose name ends in 'jobs'  2 the list of notifications
 -- ARGV  1 verb  2 wake-up channel  3 milliseconds that a job is kept after its last change, and then
---       enqueue  4 id  5 owner  6 to, as JSON  7 name  8 input, as JSON  9 jobs in the queue  10 jobs listed for an owner
+--       enqueue  4 id  5 the owner's own id  6 owner  7 to, as JSON  8 name  9 input, as JSON  10 jobs in the queue
+--                11 jobs listed for an owner  12 jobs of an owner that wait or run
 --       take     4 worker  5 milliseconds of the lease  6 attempts  7 jobs looked at
 --       report   4 id  5 attempt  6 progress  7 milliseconds of the lease
 --       done     4 id  5 attempt  6 result, as JSON  7 bytes of a result
@@ -27,22 +31,28 @@ local function key(id)
   return prefix .. 'job:' .. id
 end
 
+-- No job is due later than this from now, so that a wrong second of the server's clock puts off nothing for long.
+local LATEST_MS = 600000
+
 local function after(milliseconds)
-  return now_us + tonumber(milliseconds) * 1000
+  return now_us + math.min(tonumber(milliseconds), LATEST_MS) * 1000
 end
 
 -- The notification that tells how a job stands. Its id counts the changes of the job. 'to' and 'result' are
 -- put in as the JSON they are, since cjson would not give them back as they came.
 local function tell(id)
-  local job = redis.call('HMGET', key(id), 'to', 'name', 'status', 'progress', 'result')
+  local job = redis.call('HMGET', key(id), 'to', 'name', 'status', 'progress', 'result', 'own_id', 'owner')
   local n = redis.call('HINCRBY', key(id), 'reports', 1) - 1
   local to, name, status, progress, result = job[1], job[2], job[3], job[4], job[5] or 'null'
+  -- Two owners may have jobs of one id, and of two entries with one id the second would be dropped.
+  local own, report = job[6] or id, n
+  if job[6] then report = n .. ':' .. string.sub(redis.sha1hex(job[7]), 1, 12) end
   local severity = ({ done = 'success', failed = 'error' })[status] or 'info'
   local body = status == 'running' and progress .. ' %' or status
   redis.call('LPUSH', list, table.concat({
-    '{"id":', cjson.encode('job:' .. id .. ':' .. n), ',"collapse_key":', cjson.encode('job:' .. id),
+    '{"id":', cjson.encode('job:' .. own .. ':' .. report), ',"collapse_key":', cjson.encode('job:' .. own),
     ',"to":', to, ',"title":', cjson.encode(name), ',"body":"', body, '","severity":"', severity,
-    '","data":{"job":{"id":', cjson.encode(id), ',"status":"', status, '","progress":', progress, ',"result":', result, '}}}',
+    '","data":{"job":{"id":', cjson.encode(own), ',"status":"', status, '","progress":', progress, ',"result":', result, '}}}',
   }))
   -- A wake-up is a hint: one that Redis refuses must not stop what was written.
   redis.pcall('PUBLISH', channel, 'new')
@@ -56,10 +66,89 @@ local function change(id, due, ...)
   tell(id)
 end
 
--- A result that is no JSON, or a large one, would make the report unreadable.
+-- What is wrong with a text as JSON that all programs on the way read alike; nil where nothing is. It asks for what the
+-- service's other ways in ask (protocol/src/json.rs), where cjson is laxer: NaN and Infinity, signs that are no UTF-8 or
+-- control the terminal, numbers that no program can hold.
+local function fault_of(text, levels)
+  local rest = text
+  for _, sign in ipairs({
+    '\240[\144-\191][\128-\191][\128-\191]', '[\241-\243][\128-\191][\128-\191][\128-\191]',
+    '\244[\128-\143][\128-\191][\128-\191]', '\224[\160-\191][\128-\191]', '[\225-\236\238\239][\128-\191][\128-\191]',
+    '\237[\128-\159][\128-\191]', '[\194-\223][\128-\191]',
+  }) do
+    rest = string.gsub(rest, sign, ' ')
+  end
+  if string.find(rest, '[\128-\255]') then return 'not UTF-8' end
+
+  local at = 1
+  local function take(pattern)
+    local found = string.match(text, '^' .. pattern, at)
+    if found then at = at + #found end
+    return found
+  end
+  local function quoted()
+    if not take('"') then return 'a text is missing at byte ' .. at end
+    while true do
+      take('[^"\\%z\1-\31]+')
+      if take('"') then return nil end
+      local half = take('\\u[dD][89abAB]%x%x')
+      if half then
+        if not take('\\u[dD][c-fC-F]%x%x') then return 'half of a surrogate pair before byte ' .. at end
+      elseif string.match(text, '^\\u[dD][c-fC-F]%x%x', at) then
+        return 'half of a surrogate pair at byte ' .. at
+      elseif not (take('\\["\\/bfnrt]') or take('\\u%x%x%x%x')) then
+        return 'a text that does not go on at byte ' .. at
+      end
+    end
+  end
+  local value
+  -- What stands between two brackets, one after the other.
+  local function all(close, one, left)
+    if left == 0 then return 'more than ' .. levels .. ' levels' end
+    take('[ \t\r\n]*')
+    if take(close) then return nil end
+    while true do
+      local fault = one(left - 1)
+      if fault then return fault end
+      take('[ \t\r\n]*')
+      if take(close) then return nil end
+      if not take(',') then return 'a comma is missing at byte ' .. at end
+    end
+  end
+  local function field(left)
+    take('[ \t\r\n]*')
+    local fault = quoted()
+    if fault then return fault end
+    take('[ \t\r\n]*')
+    if not take(':') then return 'a colon is missing at byte ' .. at end
+    return value(left)
+  end
+  value = function(left)
+    take('[ \t\r\n]*')
+    if take('%[') then return all('%]', value, left) end
+    if take('{') then return all('}', field, left) end
+    if string.sub(text, at, at) == '"' then return quoted() end
+    if take('true') or take('false') or take('null') then return nil end
+    local from = at
+    if not (take('-?0') or take('-?[1-9]%d*')) then return 'no value at byte ' .. at end
+    take('%.%d+')
+    take('[eE][+-]?%d+')
+    if math.abs(tonumber(string.sub(text, from, at - 1))) == math.huge then return 'a number out of range' end
+  end
+  local fault = value(levels)
+  take('[ \t\r\n]*')
+  return fault or (at <= #text and 'more after its end, at byte ' .. at) or nil
+end
+
+-- A report holds a result three levels down, and an entry has at most 127.
+local RESULT_LEVELS = 124
+
+-- A result that is no JSON, or a large one, would make the report unreadable. The worker is told, nothing has changed, and
+-- the job stays with it: it may say something else, or that it failed.
 local function result_of(text, max_bytes)
-  if #text > tonumber(max_bytes) then error('a result has at most ' .. max_bytes .. ' bytes, this has ' .. #text) end
-  cjson.decode(text)
+  if #text > tonumber(max_bytes) then error('a result has at most ' .. max_bytes .. ' bytes, this has ' .. #text, 0) end
+  local fault = fault_of(text, RESULT_LEVELS)
+  if fault then error('a result is JSON that all programs read alike: ' .. fault, 0) end
   return text
 end
 
@@ -74,27 +163,35 @@ local function failures(id, attempt)
   return tonumber(attempt) - tonumber(redis.call('HGET', key(id), 'released') or 0)
 end
 
--- No job is due later than this from now. One that seems to be was queued or leased while the server's clock was ahead.
-local LATEST_MS = 600000
+-- A job that seems to be due later was queued or leased while the server's clock was ahead.
 local function bring_back()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, string.format('(%.0f', after(LATEST_MS)), '+inf', 'LIMIT', 0, 64)) do
     redis.call('ZADD', queue, now_us, id)
   end
 end
 
+-- How many of an owner's jobs wait or run. Those that are not listed any more are older than the newest 20.
+local function unfinished(listed)
+  local count = 0
+  for _, id in ipairs(redis.call('LRANGE', listed, 0, -1)) do
+    local status = redis.call('HGET', key(id), 'status')
+    if status == 'queued' or status == 'running' then count = count + 1 end
+  end
+  return count
+end
+
 local verbs = {}
 
 function verbs.enqueue()
-  local id, owner = ARGV[4], ARGV[5]
-  local is = redis.call('HGET', key(id), 'owner')
-  if is and is ~= owner then return { 'conflict', {} } end
-  if is then return { 'repeated', redis.call('HGETALL', key(id)) } end
-  if redis.call('ZCARD', queue) >= tonumber(ARGV[9]) then return { 'full', {} } end
-  redis.call('HSET', key(id), 'id', id, 'owner', owner, 'to', ARGV[6], 'name', ARGV[7], 'input', ARGV[8],
-    'progress', 0, 'attempt', 0, 'created_at', now)
+  local id, owner = ARGV[4], ARGV[6]
   local listed = queue .. ':' .. owner
+  if redis.call('EXISTS', key(id)) == 1 then return { 'repeated', redis.call('HGETALL', key(id)) } end
+  if redis.call('ZCARD', queue) >= tonumber(ARGV[10]) then return { 'full', {} } end
+  if unfinished(listed) >= tonumber(ARGV[12]) then return { 'owner_full', {} } end
+  redis.call('HSET', key(id), 'id', id, 'own_id', ARGV[5], 'owner', owner, 'to', ARGV[7], 'name', ARGV[8],
+    'input', ARGV[9], 'progress', 0, 'attempt', 0, 'created_at', now)
   redis.call('LPUSH', listed, id)
-  redis.call('LTRIM', listed, 0, tonumber(ARGV[10]) - 1)
+  redis.call('LTRIM', listed, 0, tonumber(ARGV[11]) - 1)
   redis.call('PEXPIRE', listed, keep)
   change(id, now_us, 'status', 'queued')
   return { 'queued', redis.call('HGETALL', key(id)) }
@@ -124,6 +221,8 @@ end
 
 -- A report that says nothing new only renews the lease, so that repeating one is harmless.
 function verbs.report()
+  -- In Lua 'nan' and 'inf' are numbers.
+  if not string.match(ARGV[6], '^-?%d+%.?%d*$') then error('progress is a number from 0 to 100', 0) end
   local id, progress, lease = ARGV[4], math.max(0, math.min(100, math.floor(tonumber(ARGV[6])))), ARGV[7]
   local counts, status, before = attempt_counts(id, ARGV[5])
   if not counts or status ~= 'running' then return 0 end

@@ -5,15 +5,24 @@
 -- pause of a failed attempt, or, while a replica tries, when its lease is over. So a line is in one replica's
 -- hands at a time, and goes to another when that one falls silent. Moments are in microseconds.
 --
--- KEYS  1 the outbox  2 messages by id  3 attempts by id  4 the dead list
+-- Beside it are hashes: messages, attempts, the millisecond since when a message waits, and attempts in a row whose
+-- replica fell silent, each by id; and by line the attempts in a row without success, so that a line pauses as one. A set
+-- has the ids of messages by people who are not signed in.
+--
+-- Comes after keep.lua and dead.lua, which need `prefix`.
+--
+-- KEYS  1 the outbox  2 messages  3 attempts  4 the dead list  5 the list of notifications
 -- ARGV  1 verb, and then
---       add       2 line  3 id  4 message  5 messages in the outbox  6 messages in a line
---       take      2 replica  3 lines  4 milliseconds of the lease  5 attempts  6 dead entries  7 bytes of a dead one
+--       add       2 line  3 id  4 message  5 messages in the outbox  6 messages in a line  7 '1' from one who is not
+--                 signed in  8 messages in the outbox of all of those
+--       take      2 lines  3 milliseconds of the lease  4 milliseconds of the longest pause  5 as in sequence.lua
 --       done      2 line  3 id  4 attempt
 --       postpone  2 line  3 id  4 attempt  5 milliseconds
---       give_up   2 line  3 id  4 attempt  5 replica  6 detail  7 dead entries  8 bytes of a dead one
+--       give_up   2 line  3 id  4 attempt  5 replica  6 detail  7 '1' when the application answered  8 what the sender is
+--                 told, as an entry  9 wake-up channel
 
-local outbox, messages, attempts, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local outbox, messages, attempts, list = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
+local since, silent, failures, anonymous = outbox .. ':since', outbox .. ':silent', outbox .. ':failures', outbox .. ':anonymous'
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
@@ -28,16 +37,14 @@ end
 -- Takes the first message out of a line; the next one is due at once.
 local function advance(line, id)
   redis.call('LPOP', key(line))
-  redis.call('HDEL', messages, id)
-  redis.call('HDEL', attempts, id)
-  if redis.call('EXISTS', key(line)) == 1 then redis.call('ZADD', outbox, now, line) else redis.call('ZREM', outbox, line) end
-end
-
-local function bury(line, id, replica, detail, entries, bytes)
-  local raw = redis.call('HGET', messages, id)
-  redis.call('XADD', dead, 'MAXLEN', entries, '*', 'reason', 'undeliverable', 'detail', detail, 'size', #raw,
-    'claimed_by', replica, 'raw', string.sub(raw, 1, tonumber(bytes)))
-  advance(line, id)
+  for _, of_ids in ipairs({ messages, attempts, since, silent }) do redis.call('HDEL', of_ids, id) end
+  redis.call('SREM', anonymous, id)
+  if redis.call('EXISTS', key(line)) == 1 then
+    redis.call('ZADD', outbox, now, line)
+  else
+    redis.call('ZREM', outbox, line)
+    redis.call('HDEL', failures, line)
+  end
 end
 
 -- Whether an attempt is the present one at the first message of its line.
@@ -45,51 +52,67 @@ local function counts(line, id, attempt)
   return redis.call('LINDEX', key(line), 0) == id and redis.call('HGET', attempts, id) == attempt
 end
 
--- Longest pause of a line, in milliseconds, and more.
-local LATEST_MS = 7200000
+-- For how long a message has waited, in milliseconds. The server's clock and the caller's may be wrong for a moment:
+-- what waits is older than neither says, and a moment that has not come yet was written in a wrong second.
+local function waited(id, callers_clock)
+  local now_ms = math.floor(now / 1000)
+  local from = tonumber(redis.call('HGET', since, id) or '')
+  if not from or from > now_ms then
+    redis.call('HSET', since, id, now_ms)
+    return 0
+  end
+  return math.max(0, math.min(now_ms, callers_clock) - from)
+end
 
 local verbs = {}
 
 function verbs.add()
-  local line, id = ARGV[2], ARGV[3]
+  local line, id, unknown = ARGV[2], ARGV[3], ARGV[7] == '1'
   if redis.call('HEXISTS', messages, id) == 1 then return 'repeated' end
   if redis.call('HLEN', messages) >= tonumber(ARGV[5]) then return 'full' end
+  if unknown and redis.call('SCARD', anonymous) >= tonumber(ARGV[8]) then return 'anonymous_full' end
   if redis.call('LLEN', key(line)) >= tonumber(ARGV[6]) then return 'line_full' end
   redis.call('HSET', messages, id, ARGV[4])
+  redis.call('HSET', since, id, math.floor(now / 1000))
+  if unknown then redis.call('SADD', anonymous, id) end
   redis.call('RPUSH', key(line), id)
   redis.call('ZADD', outbox, 'NX', now, line)
   return 'added'
 end
 
+-- The first messages of lines that are due, each as line, id, attempt, attempts of its line in a row without success,
+-- attempts in a row whose replica fell silent, milliseconds that it has waited, and itself.
 function verbs.take()
-  local replica, most, lease, attempts_max = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
-  local taken, given_up = {}, 0
+  local most, lease, callers_clock = tonumber(ARGV[2]), ARGV[3], tonumber(string.match(ARGV[5], ' (%d+)$'))
+  local taken = {}
   -- No line is due later than this from now. One that seems to be was written while the server's clock was ahead.
-  local latest = string.format('(%.0f', after(LATEST_MS))
+  local latest = string.format('(%.0f', after(ARGV[4]))
   for _, line in ipairs(redis.call('ZRANGEBYSCORE', outbox, latest, '+inf', 'LIMIT', 0, 64)) do
     redis.call('ZADD', outbox, now, line)
   end
   for _, line in ipairs(redis.call('ZRANGEBYSCORE', outbox, '-inf', now, 'LIMIT', 0, most)) do
     local id = redis.call('LINDEX', key(line), 0)
     local message = id and redis.call('HGET', messages, id)
-    local before = tonumber(id and redis.call('HGET', attempts, id) or 0)
     if not message then
       advance(line, id or '')
-    elseif before >= attempts_max then
-      bury(line, id, replica, before .. ' attempts, and whoever made the last one fell silent', ARGV[6], ARGV[7])
-      given_up = given_up + 1
     else
-      redis.call('HSET', attempts, id, before + 1)
       redis.call('ZADD', outbox, after(lease), line)
-      for _, part in ipairs({ line, id, tostring(before + 1), message }) do taken[#taken + 1] = part end
+      local numbers = {
+        redis.call('HINCRBY', attempts, id, 1), redis.call('HINCRBY', failures, line, 1),
+        redis.call('HINCRBY', silent, id, 1) - 1, waited(id, callers_clock),
+      }
+      taken[#taken + 1], taken[#taken + 2] = line, id
+      for _, number in ipairs(numbers) do taken[#taken + 1] = string.format('%.0f', number) end
+      taken[#taken + 1] = message
     end
   end
-  return { given_up, taken }
+  return taken
 end
 
 function verbs.done()
   local line, id = ARGV[2], ARGV[3]
   if not counts(line, id, ARGV[4]) then return 0 end
+  redis.call('HDEL', failures, line)
   advance(line, id)
   return 1
 end
@@ -97,6 +120,7 @@ end
 function verbs.postpone()
   local line, id = ARGV[2], ARGV[3]
   if not counts(line, id, ARGV[4]) then return 0 end
+  redis.call('HDEL', silent, id)
   redis.call('ZADD', outbox, after(ARGV[5]), line)
   return 1
 end
@@ -104,7 +128,12 @@ end
 function verbs.give_up()
   local line, id = ARGV[2], ARGV[3]
   if not counts(line, id, ARGV[4]) then return 0 end
-  bury(line, id, ARGV[5], ARGV[6], ARGV[7], ARGV[8])
+  bury('outbox', redis.call('HGET', messages, id), 'undeliverable', ARGV[6], ARGV[5])
+  if ARGV[7] == '1' then redis.call('HDEL', failures, line) end
+  advance(line, id)
+  redis.call('LPUSH', list, ARGV[8])
+  -- A wake-up is a hint: one that Redis refuses must not stop what was written.
+  redis.pcall('PUBLISH', ARGV[9], 'new')
   return 1
 end
 

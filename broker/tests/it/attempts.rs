@@ -6,6 +6,7 @@ use carillon_protocol::JobStatus;
 use serde_json::json;
 
 use crate::bench::Bench;
+use crate::jobs::of_ann;
 use crate::on_both_engines;
 
 on_both_engines!(
@@ -19,9 +20,9 @@ async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
     bench.enqueue("b").await;
     for attempt in 1..=JOB_ATTEMPTS_MAX {
         assert_eq!(bench.work("w").await, ("a".into(), attempt));
-        bench.broker.finish_job("b", 1, "1").await.unwrap();
+        bench.broker.finish_job(&of_ann("b"), 1, "1").await.unwrap();
         assert_eq!(bench.take("w").await.is_some(), attempt == 1, "the other one");
-        bench.broker.finish_job("b", 1, "1").await.unwrap();
+        bench.broker.finish_job(&of_ann("b"), 1, "1").await.unwrap();
         bench.pass_time(JOB_LEASE_MS);
     }
     bench.enqueue("c").await;
@@ -30,7 +31,7 @@ async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
     let job = bench.stands("a").await;
     assert_eq!(job.status, JobStatus::Failed);
     assert!(job.result.unwrap().contains("3 attempts"));
-    assert_eq!(bench.broker.finish_job("a", JOB_ATTEMPTS_MAX, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), JOB_ATTEMPTS_MAX, "1").await.unwrap(), Held::Lost);
     let last = bench.reports().await;
     let last = last.iter().rfind(|report| report["data"]["job"]["id"] == "a").unwrap();
     assert_eq!((&last["severity"], &last["body"]), (&json!("error"), &json!("failed")));
@@ -40,17 +41,21 @@ async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) 
     bench.enqueue("a").await;
     for (attempt, pause_ms) in [(1, JOB_PAUSE_MS), (2, 2 * JOB_PAUSE_MS)] {
         assert_eq!(bench.work("w").await, ("a".into(), attempt));
-        assert_eq!(bench.broker.fail_job("a", attempt, r#""no disk""#).await.unwrap(), Held::Yes);
+        assert_eq!(bench.broker.fail_job(&of_ann("a"), attempt, r#""no disk""#).await.unwrap(), Held::Yes);
         let job = bench.stands("a").await;
         assert_eq!((job.status, job.result.as_deref()), (JobStatus::Queued, Some(r#""no disk""#)));
-        assert_eq!(bench.broker.report_job("a", attempt, 90).await.unwrap(), Held::Lost, "it gave it back");
+        assert_eq!(
+            bench.broker.report_job(&of_ann("a"), attempt, 90).await.unwrap(),
+            Held::Lost,
+            "it gave it back"
+        );
         bench.pass_time(pause_ms - 500);
         assert_eq!(bench.take("w").await, None);
         bench.pass_time(500);
     }
     let job = bench.take("w").await.unwrap();
     assert_eq!(job.result, None, "a new attempt has no result");
-    assert_eq!(bench.broker.fail_job("a", 3, r#""no disk""#).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.fail_job(&of_ann("a"), 3, r#""no disk""#).await.unwrap(), Held::Yes);
     let job = bench.stands("a").await;
     assert_eq!((job.status, job.result.as_deref()), (JobStatus::Failed, Some(r#""no disk""#)));
     bench.pass_time(JOB_LEASE_MS * 10);
@@ -62,17 +67,25 @@ async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Benc
     for attempt in 1..=2 * JOB_ATTEMPTS_MAX {
         assert_eq!(bench.work("w").await, ("a".into(), attempt));
         for _ in 0..2 {
-            assert_eq!(bench.broker.release_job("a", attempt).await.unwrap(), Held::Yes, "also said again");
+            assert_eq!(
+                bench.broker.release_job(&of_ann("a"), attempt).await.unwrap(),
+                Held::Yes,
+                "also said again"
+            );
         }
         assert_eq!(bench.stands("a").await.status, JobStatus::Queued);
     }
     for failures in 1..=JOB_ATTEMPTS_MAX {
         let (_, attempt) = bench.work("w").await;
-        assert_eq!(bench.broker.release_job("a", attempt - 1).await.unwrap(), Held::Lost, "another's");
-        assert_eq!(bench.broker.fail_job("a", attempt, "1").await.unwrap(), Held::Yes);
+        assert_eq!(
+            bench.broker.release_job(&of_ann("a"), attempt - 1).await.unwrap(),
+            Held::Lost,
+            "another's"
+        );
+        assert_eq!(bench.broker.fail_job(&of_ann("a"), attempt, "1").await.unwrap(), Held::Yes);
         let ended = bench.stands("a").await.status == JobStatus::Failed;
         assert_eq!(ended, failures == JOB_ATTEMPTS_MAX);
-        assert_eq!(bench.broker.release_job("a", attempt).await.unwrap() == Held::Lost, ended);
+        assert_eq!(bench.broker.release_job(&of_ann("a"), attempt).await.unwrap() == Held::Lost, ended);
         bench.pass_time(JOB_PAUSE_MS << 8);
     }
 }

@@ -92,6 +92,15 @@ impl Bench {
 
     /// Moves everything that is due or expires so much nearer.
     pub(crate) fn pass_time(&self, milliseconds: u64) {
+        self.move_time(milliseconds.cast_signed());
+    }
+
+    /// Moves it so much further away, as when a clock that was ahead is put right.
+    pub(crate) fn pass_time_back(&self, milliseconds: u64) {
+        self.move_time(-milliseconds.cast_signed());
+    }
+
+    fn move_time(&self, milliseconds: i64) {
         match &self.lever {
             Lever::Redis { names, .. } => {
                 let pass = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
@@ -103,13 +112,19 @@ impl Bench {
                             redis.call('ZINCRBY', key, -ARGV[2] * unit, member)
                         end
                     end
+                    if string.find(key, ':outbox:since$') then
+                        for _, id in ipairs(redis.call('HKEYS', key)) do
+                            redis.call('HINCRBY', key, id, -ARGV[2])
+                        end
+                    end
                 end";
                 let all = format!("{}*", names.prefix().replace(['{', '}'], "?"));
                 SERVER.run(&["EVAL", pass, "0", &all, &milliseconds.to_string()]);
             }
             Lever::Memory { passed_ms, .. } => {
                 // This server counts whole milliseconds: what is due at the end of one is due in the next.
-                passed_ms.fetch_add(milliseconds + 1, Ordering::SeqCst);
+                let passed = passed_ms.load(Ordering::SeqCst).saturating_add_signed(milliseconds + 1);
+                passed_ms.store(passed, Ordering::SeqCst);
             }
         }
     }

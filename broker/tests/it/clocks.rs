@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use carillon_broker::{Broker, FanOut, Faults, Job, NewJob};
+use carillon_broker::{Broker, FanOut, Faults, Job, NewJob, Speaker};
 use carillon_protocol::{Audience, Cursor, Position};
 
 use crate::bench::topic;
@@ -88,13 +88,32 @@ async fn what_was_to_be_done_in_a_wrong_second_is_done_in_the_right_one() {
     let (broker, faults) = broker();
     let line = Audience::User("ann".into());
     faults.set_clock_ahead(3 * DAY_MS);
-    broker.send_out(&line, "m", b"{}").await.unwrap();
+    broker.send_out(&line, "m", b"{}", Speaker::User).await.unwrap();
     enqueue(&broker, "new").await;
     enqueue(&broker, "held").await;
     broker.take_job("silent").await.unwrap().job.unwrap();
     faults.set_clock_ahead(0);
-    assert_eq!(broker.take_outgoing("bff", 10).await.unwrap().outgoing.len(), 1);
+    assert_eq!(broker.take_outgoing(10).await.unwrap().len(), 1);
     let first = broker.take_job("bff").await.unwrap().job.map(|job| job.new.id);
     let second = broker.take_job("bff").await.unwrap().job.map(|job| job.new.id);
     assert!(first.is_some() && second.is_some(), "{first:?} {second:?}");
+}
+
+#[tokio::test]
+async fn a_second_a_day_ahead_gives_up_no_message_and_one_from_then_is_as_old_as_it_is() {
+    let passed_ms = Arc::new(AtomicU64::new(0));
+    let passed = Arc::clone(&passed_ms);
+    let (broker, faults) = Broker::memory(Arc::new(move || NOW_MS + passed.load(Ordering::SeqCst)));
+    let line = Audience::User("ann".into());
+    broker.send_out(&line, "m", b"{}", Speaker::User).await.unwrap();
+    for ahead in [0, 3 * DAY_MS, 0] {
+        faults.set_clock_ahead(ahead);
+        passed_ms.fetch_add(60_000, Ordering::SeqCst);
+        let taken = broker.take_outgoing(10).await.unwrap().remove(0);
+        assert_eq!((taken.is_over(), taken.waited_ms <= 180_000), (None, true), "{taken:?}");
+        broker.postpone_outgoing(&taken, 1_000).await.unwrap();
+    }
+    passed_ms.fetch_add(DAY_MS.unsigned_abs(), Ordering::SeqCst);
+    let taken = broker.take_outgoing(10).await.unwrap().remove(0);
+    assert!(taken.is_over().unwrap().contains("3 attempts"), "{taken:?}");
 }

@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
 
-use carillon_broker::limits::{OUTBOX_ATTEMPTS_MAX, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX};
-use carillon_broker::{BrokerError, DeadList, Held, OutboxError, Outgoing, UNDELIVERABLE};
+use carillon_broker::limits::{
+    OUTBOX_ANONYMOUS_MAX, OUTBOX_KEEP_MS, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_PAUSE_MAX_MS,
+    OUTBOX_SILENT_MAX,
+};
+use carillon_broker::{BrokerError, DeadList, GivenUp, Held, OutboxError, Outgoing, Speaker, UNDELIVERABLE};
 use carillon_protocol::Audience;
 
-use crate::bench::{Bench, text};
+use crate::bench::{Bench, claimed, text};
 use crate::on_both_engines;
 
 on_both_engines!(
@@ -15,7 +18,10 @@ on_both_engines!(
     a_postponed_message_holds_its_line_until_it_is_due,
     a_replica_that_falls_silent_loses_its_messages_and_another_sends_them,
     what_is_given_up_is_in_the_dead_list_and_its_line_goes_on,
-    a_message_that_silences_every_replica_is_given_up,
+    a_message_that_silences_every_replica_is_over,
+    a_line_pauses_as_one_and_what_is_older_than_a_day_is_over,
+    people_who_are_not_signed_in_have_a_fifth_of_the_outbox,
+    what_seems_due_later_than_the_longest_pause_is_due_now,
     racing_replicas_send_each_message_once_and_each_line_in_order,
     a_lost_reply_loses_no_message,
 );
@@ -24,13 +30,19 @@ fn line(name: &str) -> Audience {
     Audience::Session(name.to_owned())
 }
 
+/// The application does not want it.
+fn refused<'a>(replica: &'a str, detail: &'a str) -> GivenUp<'a> {
+    GivenUp { replica, detail, answered: true, notice: r#"{"id":"n","body":"not delivered"}"# }
+}
+
 impl Bench {
     async fn send_out(&self, name: &str, id: &str) {
-        self.broker.send_out(&line(name), id, format!("message {id}").as_bytes()).await.unwrap();
+        let message = format!("message {id}");
+        self.broker.send_out(&line(name), id, message.as_bytes(), Speaker::User).await.unwrap();
     }
 
     async fn outgoing(&self, lines: usize) -> Vec<Outgoing> {
-        self.settled(async || self.broker.take_outgoing("bff", lines).await).await.outgoing
+        self.settled(async || self.broker.take_outgoing(lines).await).await
     }
 
     /// Takes what is due, as its ids and attempts.
@@ -88,7 +100,7 @@ async fn a_message_that_waits_is_not_added_twice(bench: Bench) {
 
 async fn a_full_outbox_and_a_full_line_refuse_and_have_room_again(bench: Bench) {
     let send = async |line_of: usize, id: usize| {
-        bench.broker.send_out(&line(&line_of.to_string()), &id.to_string(), b"m").await
+        bench.broker.send_out(&line(&line_of.to_string()), &id.to_string(), b"m", Speaker::User).await
     };
     for name in 0..OUTBOX_MAX / OUTBOX_LINE_MAX {
         let ids = name * OUTBOX_LINE_MAX..(name + 1) * OUTBOX_LINE_MAX;
@@ -137,7 +149,7 @@ async fn a_replica_that_falls_silent_loses_its_messages_and_another_sends_them(b
     assert_eq!(again, [("a", 2), ("c", 2)], "the same messages in the same order");
     // The first one was only slow.
     assert_eq!(bench.done(&killed[0]).await, Held::Lost);
-    assert_eq!(bench.broker.give_up_outgoing(&killed[0], "bff", "d").await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.give_up_outgoing(&killed[0], refused("bff", "d")).await.unwrap(), Held::Lost);
     assert_eq!(bench.due().await, []);
     assert_eq!(bench.done(&other[0]).await, Held::Yes);
     assert_eq!(bench.done(&killed[0]).await, Held::Lost, "nor does it take the next one's place");
@@ -146,12 +158,15 @@ async fn a_replica_that_falls_silent_loses_its_messages_and_another_sends_them(b
 
 async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench) {
     let (long, raw) = ("y".repeat(2 * 1_024), "{\"type\":\"message\"} \u{0} é");
-    bench.broker.send_out(&line("x"), "a", raw.as_bytes()).await.unwrap();
-    bench.broker.send_out(&line("x"), "b", long.as_bytes()).await.unwrap();
+    bench.broker.send_out(&line("x"), "a", raw.as_bytes(), Speaker::User).await.unwrap();
+    bench.broker.send_out(&line("x"), "b", long.as_bytes(), Speaker::User).await.unwrap();
     bench.send_out("x", "c").await;
     for detail in ["the application answered 400", "the application answered 413"] {
         let taken = bench.outgoing(10).await;
-        assert_eq!(bench.broker.give_up_outgoing(&taken[0], "bff-7", detail).await.unwrap(), Held::Yes);
+        assert_eq!(
+            bench.broker.give_up_outgoing(&taken[0], refused("bff-7", detail)).await.unwrap(),
+            Held::Yes
+        );
     }
     let dead = bench.broker.dead(DeadList::Outbox).await.unwrap();
     let found: Vec<_> = dead.iter().map(|dead| (dead.detail.as_str(), text(&dead.raw))).collect();
@@ -161,21 +176,92 @@ async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench)
     );
     assert!(dead.iter().all(|dead| dead.reason == UNDELIVERABLE && dead.claimed_by == "bff-7"));
     assert_eq!(bench.due().await, due(&["c"]));
+    let told = claimed(&bench.drain("bff").await);
+    assert_eq!(told.len(), 1, "the sender is told, and a repeated id once: {told:?}");
+    assert!(told[0].contains("not delivered"), "{told:?}");
 }
 
-async fn a_message_that_silences_every_replica_is_given_up(bench: Bench) {
+async fn a_message_that_silences_every_replica_is_over(bench: Bench) {
     bench.send_out("x", "a").await;
     bench.send_out("x", "b").await;
-    for attempt in 1..=OUTBOX_ATTEMPTS_MAX {
-        assert_eq!(bench.due().await, [("a".to_owned(), attempt)]);
+    for silent in 0..OUTBOX_SILENT_MAX {
+        let taken = bench.outgoing(10).await;
+        assert_eq!((taken[0].id.as_str(), taken[0].silent, taken[0].is_over()), ("a", silent, None));
         bench.pass_time(OUTBOX_LEASE_MS);
     }
-    let taken = bench.broker.take_outgoing("bff-2", 10).await.unwrap();
-    assert_eq!((taken.outgoing, taken.given_up), (vec![], 1));
+    let taken = bench.outgoing(10).await;
+    let why = taken[0].is_over().expect("it is over");
+    assert!(why.contains("10 replicas"), "{why}");
+    assert_eq!(bench.broker.give_up_outgoing(&taken[0], refused("bff-2", &why)).await.unwrap(), Held::Yes);
     let dead = bench.broker.dead(DeadList::Outbox).await.unwrap();
     assert_eq!((dead[0].reason.as_str(), dead[0].claimed_by.as_str()), (UNDELIVERABLE, "bff-2"));
-    assert!(dead[0].detail.starts_with("10 attempts"), "{}", dead[0].detail);
     assert_eq!(bench.due().await, due(&["b"]));
+}
+
+async fn a_line_pauses_as_one_and_what_is_older_than_a_day_is_over(bench: Bench) {
+    for id in ["a", "b", "c"] {
+        bench.send_out("x", id).await;
+    }
+    for failures in 1..=OUTBOX_SILENT_MAX + 5 {
+        let taken = bench.outgoing(10).await;
+        let [of] = taken.as_slice() else { panic!("one attempt for the line: {taken:?}") };
+        assert_eq!((of.id.as_str(), of.failures, of.silent, of.is_over()), ("a", failures, 0, None));
+        assert_eq!(bench.broker.postpone_outgoing(of, 60_000).await.unwrap(), Held::Yes);
+        bench.pass_time(60_000);
+    }
+    bench.send_out("x", "young").await;
+    bench.pass_time(OUTBOX_KEEP_MS - 60_000);
+    // The rest of the line is as old, and needs no attempts of its own.
+    for id in ["a", "b", "c"] {
+        let taken = bench.outgoing(10).await;
+        assert_eq!(taken[0].id, id);
+        assert!(taken[0].waited_ms >= OUTBOX_KEEP_MS && taken[0].is_over().is_some(), "{taken:?}");
+        let over = GivenUp { answered: false, ..refused("bff", "a day") };
+        assert_eq!(bench.broker.give_up_outgoing(&taken[0], over).await.unwrap(), Held::Yes);
+    }
+    let taken = bench.outgoing(10).await;
+    assert_eq!((taken[0].id.as_str(), taken[0].is_over()), ("young", None));
+    assert!(taken[0].failures > OUTBOX_SILENT_MAX, "the line goes on pausing: {taken:?}");
+    bench.done(&taken[0]).await;
+    // Nobody was there for a day: that is no failure of the application's.
+    bench.send_out("x", "d").await;
+    bench.pass_time(2 * OUTBOX_KEEP_MS);
+    let taken = bench.outgoing(10).await;
+    assert_eq!((taken[0].failures, taken[0].is_over()), (1, None));
+}
+
+async fn people_who_are_not_signed_in_have_a_fifth_of_the_outbox(bench: Bench) {
+    let send = async |name: usize, id: usize, by: Speaker| {
+        bench.broker.send_out(&line(&name.to_string()), &id.to_string(), b"m", by).await
+    };
+    for name in 0..OUTBOX_ANONYMOUS_MAX / OUTBOX_LINE_MAX {
+        let ids = name * OUTBOX_LINE_MAX..(name + 1) * OUTBOX_LINE_MAX;
+        let sent = futures_util::future::join_all(ids.map(|id| send(name, id, Speaker::Anonymous))).await;
+        assert!(sent.iter().all(Result::is_ok));
+    }
+    let (name, id) = (OUTBOX_MAX, OUTBOX_MAX);
+    assert!(matches!(send(name, id, Speaker::Anonymous).await, Err(OutboxError::AnonymousFull)));
+    assert!(send(0, 7, Speaker::Anonymous).await.is_ok(), "what waits already is no more");
+    send(name, id, Speaker::User).await.unwrap();
+    let first = bench.outgoing(1).await;
+    bench.done(&first[0]).await;
+    send(name, id + 1, Speaker::Anonymous).await.unwrap();
+    assert!(matches!(send(name, id + 2, Speaker::Anonymous).await, Err(OutboxError::AnonymousFull)));
+}
+
+async fn what_seems_due_later_than_the_longest_pause_is_due_now(bench: Bench) {
+    bench.send_out("x", "a").await;
+    let taken = bench.outgoing(10).await;
+    // A pause that is asked for is never longer.
+    bench.broker.postpone_outgoing(&taken[0], 100 * OUTBOX_PAUSE_MAX_MS).await.unwrap();
+    bench.pass_time(OUTBOX_PAUSE_MAX_MS - 5_000);
+    assert_eq!(bench.due().await, []);
+    bench.pass_time(5_000);
+    let taken = bench.outgoing(10).await;
+    bench.broker.postpone_outgoing(&taken[0], OUTBOX_PAUSE_MAX_MS).await.unwrap();
+    // The clock was ahead when that was written, and is put right.
+    bench.pass_time_back(60_000);
+    assert_eq!(bench.due().await.len(), 1);
 }
 
 async fn racing_replicas_send_each_message_once_and_each_line_in_order(bench: Bench) {
@@ -210,12 +296,12 @@ async fn racing_replicas_send_each_message_once_and_each_line_in_order(bench: Be
 
 async fn a_lost_reply_loses_no_message(bench: Bench) {
     let (broker, x) = (&bench.broker, line("x"));
-    let lost = bench.lose_the_reply_of(broker.send_out(&x, "a", b"m")).await;
+    let lost = bench.lose_the_reply_of(broker.send_out(&x, "a", b"m", Speaker::User)).await;
     assert!(matches!(lost, Err(OutboxError::Broker(BrokerError::Away(_)))));
     bench.settled(async || broker.tail().await).await;
     bench.send_out("x", "a").await;
     bench.send_out("x", "b").await;
-    assert!(bench.lose_the_reply_of(broker.take_outgoing("bff", 10)).await.is_err());
+    assert!(bench.lose_the_reply_of(broker.take_outgoing(10)).await.is_err());
     assert_eq!(bench.due().await, []);
     bench.pass_time(OUTBOX_LEASE_MS);
     let taken = bench.outgoing(10).await;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carillon_broker::{
-    Accepted, Beat, Broker, BrokerError, Dead, DeadList, Event, FanOut, Held, MessageRef, Names, NewJob,
-    NewMessage, Revocation, State, Subscriptions,
+    Accepted, Beat, Broker, BrokerError, Dead, DeadList, Event, FanOut, GivenUp, Held, MessageRef, Names,
+    NewJob, NewMessage, Revocation, Speaker, State, Subscriptions,
 };
 use carillon_harness::{RedisServer, eventually, free_port, need};
 use carillon_protocol::{Audience, Cursor, JobStatus, Position, Status};
@@ -215,20 +215,21 @@ async fn queues(broker: &Broker) -> Result<(), BrokerError> {
         broker.enqueue_job(&job).await.map_err(|error| BrokerError::Refused(error.to_string()))?;
     }
     assert_eq!(broker.take_job("bff-1").await?.job.map(|job| job.attempt), Some(1));
-    assert_eq!(broker.report_job("j", 1, 50).await?, Held::Yes);
-    assert_eq!(broker.finish_job("j", 1, "1").await?, Held::Yes);
-    assert_eq!(broker.job("j").await?.map(|job| job.status), Some(JobStatus::Done));
+    assert_eq!(broker.report_job(&job.handle(), 1, 50).await?, Held::Yes);
+    assert_eq!(broker.finish_job(&job.handle(), 1, "1").await?, Held::Yes);
+    assert_eq!(broker.job(&one, "j").await?.map(|job| job.status), Some(JobStatus::Done));
     assert_eq!(broker.jobs_of(&one).await?.len(), 1);
     for message in ["a", "a", "b"] {
-        let sent = broker.send_out(&one, message, message.as_bytes()).await;
+        let sent = broker.send_out(&one, message, message.as_bytes(), Speaker::Anonymous).await;
         sent.map_err(|error| BrokerError::Refused(error.to_string()))?;
     }
-    let first = broker.take_outgoing("bff-1", 10).await?.outgoing.remove(0);
+    let first = broker.take_outgoing(10).await?.remove(0);
     assert_eq!(broker.postpone_outgoing(&first, 0).await?, Held::Yes);
-    let first = broker.take_outgoing("bff-1", 10).await?.outgoing.remove(0);
+    let first = broker.take_outgoing(10).await?.remove(0);
     assert_eq!(broker.outgoing_done(&first).await?, Held::Yes);
-    let second = broker.take_outgoing("bff-1", 10).await?.outgoing.remove(0);
-    assert_eq!(broker.give_up_outgoing(&second, "bff-1", "a test").await?, Held::Yes);
+    let given_up = GivenUp { replica: "bff-1", detail: "a test", answered: true, notice: "a notice" };
+    let second = broker.take_outgoing(10).await?.remove(0);
+    assert_eq!(broker.give_up_outgoing(&second, given_up).await?, Held::Yes);
     Ok(())
 }
 

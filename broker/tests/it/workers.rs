@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use carillon_broker::{Broker, Names, NewJob};
-use carillon_harness::RedisServer;
+use carillon_broker::{Broker, Held, Names, NewJob, Speaker};
+use carillon_harness::{RedisServer, hostile};
 use carillon_protocol::{Audience, JobStatus};
+use redis::Script;
 
 #[tokio::test]
 async fn the_shell_worker_of_the_manual_does_a_job() {
@@ -33,7 +34,7 @@ async fn the_shell_worker_of_the_manual_does_a_job() {
     };
     broker.enqueue_job(&job).await.unwrap();
     assert_eq!(worker(), "1\n1\n", "both had an effect");
-    let done = broker.job("42").await.unwrap().unwrap();
+    let done = broker.job(&Audience::Session("s".into()), "42").await.unwrap().unwrap();
     assert_eq!((done.status, done.progress), (JobStatus::Done, 100));
     assert_eq!(done.result.as_deref(), Some(r#"{"from":"the shell"}"#));
     assert_eq!(broker.waiting().await.unwrap(), 4, "and each change was told");
@@ -52,16 +53,20 @@ async fn what_the_queues_keep_has_its_names_and_expires() {
         input: "{}".into(),
     };
     broker.enqueue_job(&job).await.unwrap();
-    broker.send_out(&owner, "m", b"{}").await.unwrap();
-    broker.take_outgoing("bff", 1).await.unwrap();
+    broker.send_out(&owner, "m", b"{}", Speaker::Anonymous).await.unwrap();
+    broker.take_outgoing(1).await.unwrap();
     let hour = 60 * 60 * 1_000;
     for (key, kind, expires) in [
         ("jobs", "zset", false),
         ("jobs:user:ann", "list", true),
-        ("job:a", "hash", true),
+        ("job:8:user:anna", "hash", true),
         ("outbox", "zset", false),
         ("outbox:messages", "hash", false),
         ("outbox:attempts", "hash", false),
+        ("outbox:since", "hash", false),
+        ("outbox:silent", "hash", false),
+        ("outbox:failures", "hash", false),
+        ("outbox:anonymous", "set", false),
         ("outbox:user:ann", "list", false),
     ] {
         let key = format!("{{Notification-List}}:{key}");
@@ -70,7 +75,7 @@ async fn what_the_queues_keep_has_its_names_and_expires() {
         assert!(if expires { (23 * hour..=24 * hour).contains(&left) } else { left == -1 }, "{key}: {left}");
     }
     let before = server.cli(&["DBSIZE"]);
-    assert_eq!(before, "8", "and the list: {}", server.cli(&["KEYS", "*"]));
+    assert_eq!(before, "12", "and the list: {}", server.cli(&["KEYS", "*"]));
 }
 
 #[tokio::test]
@@ -78,22 +83,42 @@ async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
     let server = RedisServer::start();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let owner = Audience::User("ann".into());
-    let job =
-        NewJob { id: "a".into(), owner: owner.clone(), to: owner, name: "n".into(), input: "{}".into() };
+    let (id, to) = ("a".to_owned(), owner.clone());
+    let job = NewJob { id, owner: owner.clone(), to, name: "n".into(), input: "{}".into() };
     broker.enqueue_job(&job).await.unwrap();
     broker.take_job("w").await.unwrap();
-    let before = (broker.job("a").await.unwrap(), broker.waiting().await.unwrap());
-    let large = format!("\"{}\"", "x".repeat(8_192));
-    let verbs: [&[&str]; 7] = [
-        &["done", "a", "1", "{", "8192"],
-        &["done", "a", "1", "1,2", "8192"],
-        &["done", "a", "1", "", "8192"],
-        &["done", "a", "1", &large, "8192"],
-        &["fail", "a", "1", "no JSON", "8192", "3", "1000"],
-        &["report", "a", "1", "much", "15000"],
+    let before = (broker.job(&owner, "a").await.unwrap(), broker.waiting().await.unwrap());
+    let (large, id) = (format!("\"{}\"", "x".repeat(8_192)), job.handle());
+    // What programs read differently: NaN of Python, half an emoji, numbers that nothing holds, depth.
+    let deep = format!("{}{}", "[".repeat(125), "]".repeat(125));
+    let digits = "9".repeat(400);
+    let verbs: &[&[&str]] = &[
+        &["done", &id, "1", "NaN", "8192"],
+        &["done", &id, "1", r#"{"rate":Infinity}"#, "8192"],
+        &["done", &id, "1", "-Infinity", "8192"],
+        &["done", &id, "1", "nan", "8192"],
+        &["done", &id, "1", "0x10", "8192"],
+        &["done", &id, "1", "01", "8192"],
+        &["done", &id, "1", "1.", "8192"],
+        &["done", &id, "1", "1e400", "8192"],
+        &["done", &id, "1", &digits, "8192"],
+        &["done", &id, "1", &deep, "8192"],
+        &["done", &id, "1", r#""\ud83c""#, "8192"],
+        &["done", &id, "1", r#"{"\udf00":1}"#, "8192"],
+        &["done", &id, "1", "\"a\u{1}\"", "8192"],
+        &["done", &id, "1", "\u{feff}1", "8192"],
+        &["fail", &id, "1", "[1,]", "8192", "3", "1000"],
+        &["report", &id, "1", "nan", "15000"],
+        &["report", &id, "1", "inf", "15000"],
+        &["done", &id, "1", "{", "8192"],
+        &["done", &id, "1", "1,2", "8192"],
+        &["done", &id, "1", "", "8192"],
+        &["done", &id, "1", &large, "8192"],
+        &["fail", &id, "1", "no JSON", "8192", "3", "1000"],
+        &["report", &id, "1", "much", "15000"],
         &["invent"],
     ];
-    for verb in verbs {
+    for verb in verbs.iter().copied() {
         let port = server.port().to_string();
         let mut args = vec!["-p", &port, "EVAL", include_str!("../../src/jobs/jobs.lua"), "2"];
         args.extend([
@@ -107,6 +132,47 @@ async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
         let answer = Command::new("redis-cli").args(&args).output().unwrap().stdout;
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.contains("ERR"), "{verb:?}: {answer}");
-        assert_eq!((broker.job("a").await.unwrap(), broker.waiting().await.unwrap()), before, "{verb:?}");
+        assert_eq!(
+            (broker.job(&owner, "a").await.unwrap(), broker.waiting().await.unwrap()),
+            before,
+            "{verb:?}"
+        );
     }
+    // The attempt is not lost: the worker may say it better.
+    let good = r#"{"rate":null,"sign":"\ud83d\ude00","least":-1.10e-5}"#;
+    assert_eq!(broker.finish_job(&id, 1, good).await.unwrap(), Held::Yes);
+    assert_eq!(broker.job(&owner, "a").await.unwrap().unwrap().result.as_deref(), Some(good));
+}
+
+#[tokio::test]
+async fn a_worker_s_words_are_taken_where_all_programs_read_them_alike_and_the_job_stays_with_it_where_not() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let script = Script::new(include_str!("../../src/jobs/jobs.lua"));
+    let mut faults = Vec::new();
+    for (n, one) in hostile().into_iter().enumerate() {
+        let owner = Audience::User(n.to_string());
+        let to = owner.clone();
+        let job = NewJob { id: "j".into(), owner: owner.clone(), to, name: "n".into(), input: "{}".into() };
+        broker.enqueue_job(&job).await.unwrap();
+        broker.take_job("w").await.unwrap();
+        let mut call = script.key("{Notification-List}:jobs");
+        call.key("Notification-List").arg("done").arg("Notification-Channel").arg(86_400_000);
+        call.arg(job.handle()).arg(1).arg(&one.json).arg(8_192);
+        let said: Result<u64, _> = call.invoke_async(&mut connection).await;
+        let by_rust = match one.text() {
+            Some(text) => broker.finish_job(&job.handle(), 1, text).await.is_ok(),
+            None => false,
+        };
+        if (said.as_ref().ok(), by_rust) != if one.taken { (Some(&1), true) } else { (None, false) } {
+            faults.push(format!("{}: {said:?}, and in Rust {by_rust}", one.what));
+        }
+        let stands = broker.job(&owner, "j").await.unwrap().unwrap();
+        let expected = if one.taken { JobStatus::Done } else { JobStatus::Running };
+        assert_eq!(stands.status, expected, "{}", one.what);
+        assert_eq!(broker.finish_job(&job.handle(), 1, "1").await.unwrap(), Held::Yes, "{}", one.what);
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }

@@ -25,17 +25,17 @@ impl Inbox {
         let item = Item::new(now, delivery);
         self.race.won(now.ms, &item.replica);
         self.catch_up.came(now.ms, item.at_ms);
-        let Some((item, fresh)) = self.take_in(now, item) else { return };
+        let Some((item, fresh, told)) = self.take_in(now, item) else { return };
         if fresh {
             self.stack.push(now.ms, item);
         } else {
-            self.stack.update(now.ms, item);
+            self.stack.update(now.ms, item, told);
         }
     }
 
-    /// Puts an item into the list, and tells whether it has a row of its own. What is not to be shown is
-    /// not given back.
-    fn take_in(&mut self, now: Now, mut item: Item) -> Option<(Arc<Item>, bool)> {
+    /// Puts an item into the list, and tells whether it has a row of its own, and whether it says no more of a job than was
+    /// known. What is not to be shown is not given back.
+    fn take_in(&mut self, now: Now, mut item: Item) -> Option<(Arc<Item>, bool, bool)> {
         // A user who writes to himself has the message in the list already.
         let own = item.sender.is_some() && item.sender == self.me;
         if item.expired(now.ms) || (own && self.sent.knows(&item.id)) {
@@ -45,6 +45,7 @@ impl Inbox {
         if earlier.is_some_and(|earlier| earlier.outdates(&item)) {
             return None;
         }
+        let told = earlier.is_some_and(|earlier| earlier.job.is_some() && earlier.job == item.job);
         let slot = earlier.map(|earlier| earlier.slot);
         item.slot = slot.unwrap_or_else(|| self.new_slot());
         if let Some(cursor) = &item.cursor {
@@ -57,7 +58,7 @@ impl Inbox {
         }
         let item = Arc::new(item);
         self.rows.push(Row::Item(Arc::clone(&item)));
-        Some((item, slot.is_none()))
+        Some((item, slot.is_none(), told))
     }
 
     pub(super) fn fill(&mut self, now: Now, past: Past) {
@@ -141,12 +142,12 @@ impl Inbox {
         if !known && !item.runs() {
             return;
         }
-        if let Some((item, fresh)) = self.take_in(now, item) {
+        if let Some((item, fresh, told)) = self.take_in(now, item) {
             // The server is asked when the page begins: what still runs then has its toast again.
             if fresh || item.runs() {
                 self.stack.push(now.ms, item);
             } else {
-                self.stack.update(now.ms, item);
+                self.stack.update(now.ms, item, told);
             }
         }
     }

@@ -123,11 +123,12 @@ impl Stack {
         }
     }
 
-    /// Shows what is new of something: not, when somebody has closed it and it is not finished.
-    pub(super) fn update(&mut self, now_ms: u64, item: Arc<Item>) {
+    /// Shows what is new of something: not, when its toast is gone and it is not finished, or was `told` already: the server is
+    /// asked how a job stands, and the report of its end may come long after the answer, or before.
+    pub(super) fn update(&mut self, now_ms: u64, item: Arc<Item>, told: bool) {
         let shown = self.visible.iter().map(|toast| &toast.item).chain(&self.waiting);
         let closed = shown.filter(|shown| shown.slot == item.slot).count() == 0;
-        if !(closed && item.runs()) {
+        if !(closed && (told || item.runs())) {
             self.push(now_ms, item);
         }
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use carillon_broker::Broker;
-use carillon_harness::RedisServer;
+use carillon_harness::{RedisServer, hostile};
 use carillon_producer::push_lines;
 use carillon_protocol::Audience;
 use tokio::io::AsyncWriteExt;
@@ -94,4 +94,26 @@ async fn the_line_in_hand_is_still_pushed_for_a_while_after_the_stop() {
     let error = ended.unwrap_err().to_string();
     assert!(error.starts_with("1 lines are pushed; lines 2 to 2 (1 good ones) may not be: "), "{error}");
     assert_eq!(pushed, 1);
+}
+
+#[tokio::test]
+async fn a_line_that_programs_read_differently_is_a_bad_line_and_never_goes_to_everyone() {
+    let server = RedisServer::start();
+    let mut producer = producer(&server.url(), &["--stdin", "--to", "user:ann"]);
+    // A line ends where a value has an end of line.
+    let all: Vec<_> = hostile().into_iter().filter(|one| !one.json.contains(&b'\n')).collect();
+    for one in &all {
+        producer.write_bytes(&one.within(r#"{"body":"b","data":"#, "}\n"));
+    }
+    producer.write_bytes("\u{feff}{\"body\":\"behind a mark\"}\n".as_bytes());
+    producer.close_stdin();
+    assert_eq!(producer.wait_exit(DEADLINE).await, 1);
+    let bad = all.iter().filter(|one| !one.taken).count();
+    let said = producer.stderr();
+    let counted =
+        format!("producer: {bad} of {} lines are no notifications and were not pushed", all.len() + 1);
+    assert_eq!(said.last(), Some(&counted), "{said:?}");
+    let claimed = claim_all(&server).await;
+    assert_eq!(claimed.len(), all.len() - bad + 1, "what is pushed, the claim takes");
+    assert!(claimed.iter().all(|one| one.to == Audience::User("ann".into())));
 }

@@ -59,7 +59,8 @@ struct Ports {
 impl Ports {
     async fn replica(&self, world: &World) -> Bff {
         let (origin, upstream) = (local(self.page), local(self.application));
-        let args = ["--allowed-origins", &origin, "--upstream-url", &upstream, "--webhook-secret", WEBHOOK];
+        let own = ["--upstream-url", &upstream, "--webhook-secret", WEBHOOK, "--allow-anonymous-messages"];
+        let args = [&["--allowed-origins", &origin][..], &own].concat();
         let bff = Bff::spawn_at("bff-1", (Ipv4Addr::LOCALHOST, self.bff).into(), &world.redis.url(), &args);
         bff.until_ready().await;
         bff

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carillon_bff::now_ms;
 use carillon_bff::signature::{ApiAuthSecrets, WebhookSecrets};
@@ -29,6 +29,8 @@ pub(crate) const LEGACY: &str = "the text that both ends have";
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     Status(u16),
+    /// 503, with this `Retry-After`.
+    Later(&'static str),
     /// 204, so much later.
     After(Duration),
     /// The connection breaks in the middle of the answer's head.
@@ -151,6 +153,9 @@ async fn take(State(desk): State<Desk>, request: Request) -> Response {
     };
     match answer {
         Answer::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Answer::Later(when) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, when)]).into_response()
+        }
         Answer::After(pause) => {
             tokio::time::sleep(pause).await;
             StatusCode::NO_CONTENT.into_response()

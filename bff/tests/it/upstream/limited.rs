@@ -22,7 +22,8 @@ async fn a_user_and_an_address_say_so_much_to_the_application() {
     let application = Application::start(|_, _| Answer::Status(204)).await;
     let limits =
         ["--publishes-per-user", "1", "--publish-burst-per-user", "3", "--trusted-proxies", "127.0.0.0/8"];
-    let own = ["--webhook-secret", WEBHOOK, "--upstream-url", &application.url()];
+    let url = application.url();
+    let own = ["--webhook-secret", WEBHOOK, "--upstream-url", &url, "--allow-anonymous-messages"];
     let bff = Bff::spawn("bff-1", &world.redis.url(), &[&PEOPLE[..], &own, &limits].concat());
     bff.until_ready().await;
     let of_ann = format!("{}?token={}", bff.ws(), token("ann"));

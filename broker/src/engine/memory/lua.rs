@@ -11,8 +11,8 @@ use super::{Bytes, Data, Reply, lock};
 /// `redis.call` raises what `redis.pcall` returns as a table with `err`; the JSON functions raise a text. A script runs
 /// under `pcall`, since an error may be a table, which Rust would not see whole.
 const ENVIRONMENT: &str = "
-local call, decode, encode = ...
-redis = { pcall = call, call = function(...)
+local call, decode, encode, sha1hex = ...
+redis = { pcall = call, sha1hex = sha1hex, call = function(...)
   local reply = call(...)
   if type(reply) == 'table' and reply.err then error(reply, 0) end
   return reply
@@ -108,7 +108,10 @@ fn environment(lua: &Lua, data: Arc<Mutex<Data>>) -> mlua::Result<Function> {
     })?;
     let encode =
         lua.create_function(|_, value: Lv| Ok((lua_to_json(&value)?.to_string(), None::<String>)))?;
-    lua.load(ENVIRONMENT).call((call, decode, encode))
+    let sha1hex = lua.create_function(|_, text: LuaString| {
+        Ok(Script::new(&text.to_string_lossy()).get_hash().to_owned())
+    })?;
+    lua.load(ENVIRONMENT).call((call, decode, encode, sha1hex))
 }
 
 /// How Redis turns an argument of `redis.call` into bytes.

@@ -78,6 +78,32 @@ fn a_closed_job_comes_back_when_it_is_finished() {
 }
 
 #[test]
+fn an_end_that_is_told_twice_is_shown_once() {
+    // The server was asked and the report came late, or the other way round: on a busy machine later than a toast lives.
+    for asked_first in [true, false] {
+        let mut page = Page::default();
+        let asked = |page: &mut Page| {
+            page.apply(Event::Jobs(vec![state("j", JobStatus::Done, 100)]));
+        };
+        report(&mut page, "j", JobStatus::Running, 90);
+        if asked_first {
+            asked(&mut page);
+        } else {
+            report(&mut page, "j", JobStatus::Done, 100);
+        }
+        assert_eq!(page.toasts().len(), 1);
+        page.after(LIFE_MS).after(LEAVE_MS);
+        assert_eq!(page.toasts(), [""; 0]);
+        if asked_first {
+            report(&mut page, "j", JobStatus::Done, 100);
+        } else {
+            asked(&mut page);
+        }
+        assert_eq!((page.toasts(), jobs(&page)), (vec![], vec![(JobStatus::Done, 100)]), "{asked_first}");
+    }
+}
+
+#[test]
 fn a_job_that_runs_has_its_toast_again_when_the_page_is_loaded_anew() {
     let mut page = Page::default();
     let reports = ["runs", "ends"].map(|id| page.delivery(id, |one| says(one, id, JobStatus::Running, 40)));

@@ -178,7 +178,7 @@ impl Replica {
         let hub = Arc::new(Hub::new(fan_out, subscriptions.clone()));
         let wake = Arc::new(Notify::new());
         let (received, writes) = (readiness.latch("the fan-out"), readiness.latch("writes"));
-        let revocations = Arc::<Revocations>::default();
+        let revocations = Arc::new(Revocations::kept_for(identities.tokens.revocations_keep_s()));
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
         let sealing = Sealing::new(broker.clone(), Arc::clone(&revocations));

@@ -249,7 +249,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
             return Err(fault(detail));
         }
     };
-    app.broker.revoke(&revocation).await?;
+    app.broker.revoke_for(&revocation, app.identities.tokens.revocations_keep_s()).await?;
     tracing::info!(key = app.name_of(application), "a revocation was taken");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use clap::Args;
 
 use crate::origin::Origins;
-use crate::token::{Tokens, TopicPattern};
+use crate::token::{TokenLifetime, Tokens, TopicPattern};
 
 /// The options by which a replica knows who somebody is. An empty one is as good as none.
 #[derive(Args, Clone, Debug)]
@@ -30,6 +30,9 @@ pub struct IdentityOptions {
     /// The claim that says who the user is
     #[arg(long, env, default_value = USER_CLAIM)]
     pub jwt_user_claim: String,
+    /// How long a token may be good from its `iat`, like 30d; `none`: for ever, and `exp` may be absent
+    #[arg(long, env, default_value = "30d")]
+    pub token_lifetime_max: TokenLifetime,
     /// The cookie that may hold a token
     #[arg(long, env)]
     pub session_cookie: Option<String>,
@@ -56,6 +59,7 @@ impl Default for IdentityOptions {
             jwt_audience: Vec::new(),
             jwt_issuer: Vec::new(),
             jwt_user_claim: USER_CLAIM.to_owned(),
+            token_lifetime_max: TokenLifetime::default(),
             session_cookie: None,
             allowed_origins: Vec::new(),
             public_topics: Vec::new(),

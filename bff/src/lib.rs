@@ -191,7 +191,7 @@ impl Replica {
         let wake = Arc::new(Notify::new());
         let lasting = |name| readiness.latch_for(name, LATCH_LASTS);
         let (received, writes) = (lasting("the fan-out"), lasting("writes"));
-        let revocations = Arc::<Revocations>::default();
+        let revocations = Arc::new(Revocations::kept_for(identities.tokens.revocations_keep_s()));
         tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
 
         let sealing = Sealing::new(broker.clone(), Arc::clone(&revocations));

@@ -13,7 +13,7 @@ use carillon_bff::{
     serve,
 };
 use carillon_broker::Broker;
-use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, run, stop_on_signals};
+use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, options, run, stop_on_signals};
 use clap::{Parser, Subcommand};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
@@ -43,7 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { command, config } = Cli::parse();
+    let Cli { command, config } = options::<Cli>();
     match command {
         Some(Command::Check) => run(check(config.admin_listen)),
         Some(Command::Dead(options)) => run(dead(options)),

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::app::App;
 use crate::feed::Reader;
 use crate::hub::Credential;
+use crate::identity::filled;
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
 use crate::seal::{KeyId, SealError, Session, SessionId};
@@ -237,9 +238,9 @@ pub(crate) fn no_random(error: crate::seal::RandomError) -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no session could be made", "the cause is in the log")
 }
 
-/// The session that a request names, in a header or, as browsers must, in the query.
+/// The session that a request names, and not by an empty text, in a header or, as browsers must, in the query.
 pub(crate) fn session_of(parts: &Parts) -> Option<String> {
-    let header = parts.headers.get("carillon-session").and_then(|value| value.to_str().ok());
+    let header = parts.headers.get("carillon-session").and_then(|value| value.to_str().ok()).and_then(filled);
     header.map(str::to_owned).or_else(|| query(parts, "session"))
 }
 
@@ -247,7 +248,7 @@ pub(crate) fn session_of(parts: &Parts) -> Option<String> {
 pub(crate) fn since(parts: &Parts) -> Option<Cursor> {
     // A browser's EventSource repeats its first URL and names its last event in a header, which is newer.
     let last_event = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let last_event = last_event.filter(|text| !text.is_empty()).map(str::to_owned);
+    let last_event = last_event.and_then(filled).map(str::to_owned);
     last_event.or_else(|| query(parts, "since")).map(|text| cursor(&text))
 }
 

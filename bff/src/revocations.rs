@@ -22,8 +22,9 @@ const RETRY_CAP_MS: u64 = 1_000;
 ///
 /// What a replica knows only grows, until it is too old to matter: a Redis that has lost its data gets it back from the
 /// replicas, as it does not lose a revocation that was answered with success.
-#[derive(Default)]
 pub(crate) struct Revocations {
+    /// Seconds that they matter.
+    keep_s: u64,
     /// Notified when they are to be read.
     outdated: Notify,
     known: Mutex<Known>,
@@ -47,7 +48,17 @@ enum Revoked {
     SessionKey(String),
 }
 
+impl Default for Revocations {
+    fn default() -> Self {
+        Self::kept_for(REVOCATIONS_KEEP_S)
+    }
+}
+
 impl Revocations {
+    pub(crate) fn kept_for(keep_s: u64) -> Self {
+        Self { keep_s, outdated: Notify::new(), known: Mutex::default() }
+    }
+
     /// Whether a credential was revoked; `None` while that is not known.
     pub(crate) fn refuse(&self, credential: &Credential) -> Option<bool> {
         let known = self.lock();
@@ -134,7 +145,7 @@ impl Revocations {
         let mut stored_until = Until::new();
         stored.into_iter().for_each(|one| raise(&mut stored_until, one));
         let mut known = self.lock();
-        known.until.retain(|_, until_s| *until_s + REVOCATIONS_KEEP_S >= now_s);
+        known.until.retain(|_, until_s| *until_s + self.keep_s >= now_s);
         let lacks = |(revoked, until_s): &(&Revoked, &u64)| {
             stored_until.get(revoked).is_none_or(|stored| stored < until_s)
         };

@@ -5,6 +5,7 @@ use clap::Args;
 
 use crate::now_ms;
 use crate::seal::{KeyId, Sealer};
+use crate::token::KEEP_ALL_S;
 
 /// The options of `bff rotate-session-key`.
 #[derive(Args, Clone, Debug)]
@@ -28,7 +29,9 @@ pub async fn rotate_session_key(options: RotateOptions) -> anyhow::Result<()> {
     if old != fresh {
         // First, since a replica that hears of it puts a new key in its place too, should this process end here.
         let key_id = KeyId::of(&old).to_string();
-        broker.revoke(&Revocation::SessionKey { key_id, until_s: now_ms() / 1_000 }).await?;
+        let revocation = Revocation::SessionKey { key_id, until_s: now_ms() / 1_000 };
+        // How long others are kept is the replicas' affair: this drops none of them.
+        broker.revoke_for(&revocation, KEEP_ALL_S).await?;
         broker.replace_session_key(old, fresh).await?;
     }
     println!("sessions are sealed with a new key, and those of the one before have ended");

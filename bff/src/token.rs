@@ -4,6 +4,7 @@
 mod claims;
 mod error;
 mod key;
+mod lifetime;
 mod provider;
 mod send;
 mod topics;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::TokenError;
 pub use key::Key;
 pub(crate) use key::header;
+pub use lifetime::{KEEP_ALL_S, TokenLifetime};
 pub use send::{MaySend, SendPattern};
 pub use topics::TopicPattern;
 
@@ -30,7 +32,7 @@ use claims::Checks;
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Clocks may differ by this many seconds: so long a token is good after its `exp` and before its `nbf`.
 pub const LEEWAY_S: u64 = 30;
-/// A token is good for at most this many seconds. Revocations are kept longer, so no token outlives its own.
+/// A token is good for at most this many seconds, unless an option says otherwise.
 pub const EXPIRY_MAX_S: u64 = 30 * 86_400;
 /// Most keys in JWT_SECRET and JWT_PUBLIC_KEY together: each is tried.
 pub const STATIC_KEYS_MAX: usize = 8;
@@ -110,6 +112,7 @@ impl Tokens {
         let checks = Checks {
             audiences: words(&options.jwt_audience).map(str::to_owned).collect(),
             issuers: words(&options.jwt_issuer).map(str::to_owned).collect(),
+            lifetime: options.token_lifetime_max,
             user_claim: filled(&options.jwt_user_claim).unwrap_or(USER_CLAIM).to_owned(),
         };
         Ok(Self(Arc::new(Inner { keys, jwks, checks })))
@@ -133,6 +136,12 @@ impl Tokens {
             None => stop.cancelled().await,
         }
         Ok(())
+    }
+
+    /// How long revocations are kept.
+    #[must_use]
+    pub fn revocations_keep_s(&self) -> u64 {
+        self.0.checks.lifetime.revocations_keep_s()
     }
 
     /// Whether there is anything to check a token with.

@@ -104,8 +104,16 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already. Again is harmless.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
+        self.revoke_for(revocation, REVOCATIONS_KEEP_S).await
+    }
+
+    /// The same, where tokens are good for longer than usual: revocations are dropped after `keep_s` seconds.
+    ///
+    /// # Errors
+    /// As [`Broker::revoke`].
+    pub async fn revoke_for(&self, revocation: &Revocation, keep_s: u64) -> Result<(), BrokerError> {
         let mut call = REVOKE.key(self.0.names().revocations());
-        call.arg(revocation.member()).arg(revocation.until_s()).arg(REVOCATIONS_KEEP_S);
+        call.arg(revocation.member()).arg(revocation.until_s()).arg(keep_s);
         call.arg(REVOCATIONS_MAX).arg(self.0.names().control()).arg(REVOCATION_SKEW_MAX_S);
         match self.0.eval::<String>(&call).await?.as_str() {
             "done" => Ok(()),
@@ -134,7 +142,7 @@ impl Broker {
         self.0.run::<u64>(&announce).await.map(|_| ())
     }
 
-    /// All that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds.
+    /// All that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds, where nothing else was asked for.
     ///
     /// # Errors
     /// When Redis is away or refuses.

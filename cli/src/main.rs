@@ -16,7 +16,7 @@ mod tls;
 
 use std::process::ExitCode;
 
-use carillon_service::run;
+use carillon_service::{options, run};
 use clap::{Parser, Subcommand};
 
 /// Real-time notifications: one keyboard, many bells.
@@ -38,7 +38,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    match options::<Cli>().command {
         Command::Demo(options) => run(demo::demo(options)),
         Command::Send(options) => run(send::send(options)),
         Command::Tail(options) => run(tail::tail(options)),

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use carillon_broker::Broker;
 use carillon_producer::{Options, push_lines};
-use carillon_service::{init_logs, run, stop_on_signals};
-use clap::Parser;
+use carillon_service::{init_logs, options, run, stop_on_signals};
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options: Options = options();
     run(async move {
         init_logs();
         let stop = stop_on_signals();

@@ -2,7 +2,7 @@ use carillon_protocol::Audience;
 use carillon_protocol::limits::{NAME_MAX_BYTES, TOPICS_MAX};
 use serde_json::{Map, Value};
 
-use super::{EXPIRY_MAX_S, Identity, LEEWAY_S, MaySend, TokenError, TopicPattern};
+use super::{Identity, LEEWAY_S, MaySend, TokenError, TokenLifetime, TopicPattern};
 
 /// What the claims of a token whose signature is good must say.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Checks {
     pub(super) audiences: Vec<String>,
     /// Who may issue tokens; with none, whoever holds a key.
     pub(super) issuers: Vec<String>,
+    /// How long a token may be good.
+    pub(super) lifetime: TokenLifetime,
     /// The claim that says who the user is.
     pub(super) user_claim: String,
 }
@@ -18,9 +20,14 @@ pub(super) struct Checks {
 impl Checks {
     pub(super) fn identity(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<Identity, TokenError> {
         let now_s = now_ms / 1_000;
-        let expires_s = seconds(claims, "exp")?.ok_or_else(|| missing("exp"))?;
+        let expires_s = self.lifetime.end_s(seconds(claims, "exp")?).ok_or_else(|| missing("exp"))?;
         let issued_s = seconds(claims, "iat")?;
         times(now_s, expires_s, seconds(claims, "nbf")?, issued_s)?;
+        // From when it was issued, so that a token that lasts too long does not become good near its end,
+        // when a revocation of it has been forgotten.
+        if self.lifetime.is_passed_by(expires_s.saturating_sub(issued_s.unwrap_or(now_s))) {
+            return Err(TokenError::TooLongLived);
+        }
         self.issuer(claims)?;
         self.audience(claims)?;
         let expires_at_ms = (expires_s + LEEWAY_S) * 1_000;
@@ -85,11 +92,6 @@ fn times(now: u64, expires: u64, not_before: Option<u64>, issued: Option<u64>) -
     // Else it would be younger than every revocation.
     if issued.is_some_and(|issued| issued > now + LEEWAY_S) {
         return Err(TokenError::IssuedLater);
-    }
-    // From when it was issued, so that a token that lasts too long does not become good near its end,
-    // when a revocation of it has been forgotten.
-    if expires.saturating_sub(issued.unwrap_or(now)) > EXPIRY_MAX_S {
-        return Err(TokenError::TooLongLived);
     }
     Ok(())
 }

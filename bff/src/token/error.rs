@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use super::{EXPIRY_MAX_S, TOKEN_MAX_BYTES};
+use super::TOKEN_MAX_BYTES;
 
 /// Why a token is refused. The text helps whoever made the token and tells nothing of keys, of other
 /// users, or of what was expected instead.
@@ -55,7 +55,9 @@ pub enum TokenError {
     #[error("the token was issued in the future (iat): compare the clocks")]
     IssuedLater,
     /// `exp` is too far away.
-    #[error("the token lasts longer than {} days (exp): issue shorter ones", EXPIRY_MAX_S / 86_400)]
+    #[error(
+        "the token lasts longer (exp) than this service takes, which is 30 days unless TOKEN_LIFETIME_MAX says otherwise: issue shorter ones"
+    )]
     TooLongLived,
     /// `iss` is not one of those configured.
     #[error("the token is from another issuer (iss)")]

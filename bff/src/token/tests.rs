@@ -413,3 +413,30 @@ fn eddsa_is_called_ed25519_as_well() {
     assert!(Key::jwk(&jwk).unwrap().open(&token).is_ok());
     assert!(Key::jwk(&jwk).unwrap().open(&signer.token(&claims)).is_ok(), "by its older name");
 }
+
+#[test]
+fn an_operator_says_how_long_a_token_may_be_good() {
+    let lasting = |text: &str| IdentityOptions { token_lifetime_max: text.parse().unwrap(), ..secret() };
+    let signed = |claims: Value| Signer::secret(SECRET).token(&claims);
+    let of = |days: u64| signed(json!({ "user_id": "ann", "iat": NOW_S, "exp": NOW_S + days * 86_400 }));
+    assert_eq!(lasting("30d").token_lifetime_max, TokenLifetime::default());
+    for (option, days, is_good) in [
+        ("30d", 30, true),
+        ("30d", 31, false),
+        ("1h", 1, false),
+        ("365d", 365, true),
+        ("365d", 366, false),
+        ("none", 40_000, true),
+    ] {
+        assert_eq!(verify(&lasting(option), &of(days)).is_ok(), is_good, "{option} {days}");
+    }
+    let endless = signed(json!({ "user_id": "ann" }));
+    assert_eq!(verify(&lasting("365d"), &endless), Err(TokenError::Missing("exp".to_owned())));
+    let identity = verify(&lasting("none"), &endless).unwrap();
+    assert!(identity.expires_at_ms > NOW_S * 2_000 && identity.issued_at_s == 0, "any revocation ends it");
+    // No token outlives a revocation of it, and sessions do not either.
+    let keeps =
+        ["1h", "365d", "none"].map(|text| text.parse::<TokenLifetime>().unwrap().revocations_keep_s());
+    assert_eq!(keeps, [31 * 86_400, 366 * 86_400, KEEP_ALL_S]);
+    assert!("for ever".parse::<TokenLifetime>().is_err() && "0s".parse::<TokenLifetime>().is_err());
+}

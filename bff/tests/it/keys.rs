@@ -145,3 +145,23 @@ fn a_replica_does_not_start_with_a_key_that_can_be_guessed() {
         assert!(!output.status.success() && error.contains(says) && error.contains("API_KEY"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_empty_is_absent() {
+    let world = World::new();
+    let empty =
+        ["LISTEN", "PORT", "API_KEY", "REPLICA", "FANOUT", "READERS_MAX", "JWT_SECRET", "TOKEN_LIFETIME_MAX"];
+    let (url, admin) = (world.redis.url(), format!("127.0.0.1:{}", carillon_harness::free_port()));
+    let listen = format!("127.0.0.1:{}", carillon_harness::free_port());
+    let env: Vec<_> = empty.iter().map(|name| (*name, "")).chain([("REDIS_URL", url.as_str())]).collect();
+    let args = ["--listen", &listen, "--admin-listen", &admin];
+    let mut process = carillon_harness::Process::spawn(env!("CARGO_BIN_EXE_bff"), &args, &env);
+    process.wait_line("starting").await;
+    let bff = world.bff("bff-1").await;
+    let get = Client::new().get(bff.http("/api/notifications"));
+    let get =
+        get.header("last-event-id", "").header("carillon-session", " ").header("authorization", "Bearer ");
+    assert_eq!(get.send().await.unwrap().status(), 200);
+    let opened = Client::new().post(bff.http("/api/sessions?session=")).header("carillon-session", "");
+    assert_eq!(opened.send().await.unwrap().status(), 201);
+}

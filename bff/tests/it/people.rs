@@ -146,6 +146,22 @@ async fn a_token_whose_key_cannot_be_had_right_now_is_to_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_without_an_end_is_good_where_the_service_takes_it_until_it_is_called_back() {
+    let world = World::new();
+    let bff = &people_with(&world, 1, &["--token-lifetime-max", "none"]).await[0];
+    let endless = Signer::secret(SECRET).token(&json!({"user_id": "ann", "iat": now_ms() / 1_000}));
+    let url = format!("{}?token={endless}", bff.ws());
+    let mut socket = open(&url).await;
+    assert_eq!(welcome(&mut socket).await.user.as_deref(), Some("ann"));
+    socket.send(r#"{"type":"ping"}"#).await;
+    while !socket.text().await.contains("heartbeat") {}
+    let revoke = reqwest::Client::new().post(bff.http("/api/revocations")).bearer_auth(KEY);
+    assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);
+    assert_eq!(socket.until_closed().await.1, Some(CloseCode::REFUSED));
+    assert_eq!(refused(&url).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_another_origin_may_not_connect() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];

@@ -216,3 +216,50 @@ async fn a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it() {
     assert!(line.starts_with("--token or CARILLON_TOKEN: a line of visible ASCII is needed"), "{line}");
     assert!(!line.contains("second"), "{line}");
 }
+
+/// Senders of many messages: each may send a hundred in a row.
+const SENDERS: usize = 4;
+const EACH: usize = 80;
+
+/// Every sender sends ben as many as one may, all at the same time.
+async fn flood(demo: &Demo, word: &str) {
+    let senders = (0..SENDERS).map(async |sender| {
+        let token = token(demo, &format!("{word}-{sender}")).await;
+        for n in 0..EACH {
+            let body = serde_json::json!({
+                "id": format!("{word}-{n}"), "to": { "user": "ben" }, "body": format!("{word} {sender}-{n}."),
+            });
+            let request = reqwest::Client::new().post(format!("{}/api/notifications", demo.url));
+            let answer = request.bearer_auth(&token).json(&body).send().await.unwrap();
+            assert_eq!(answer.status(), 202);
+        }
+    });
+    futures_util::future::join_all(senders).await;
+}
+
+#[tokio::test]
+async fn says_what_arrived_within_what_it_may_say_after_hundreds_were_missed_and_while_hundreds_come() {
+    let demo = Demo::start().await;
+    let ben = token(&demo, "ben").await;
+    let get = async |path: &str| -> serde_json::Value {
+        let request = reqwest::Client::new().get(format!("{}{path}", demo.url));
+        request.bearer_auth(&ben).send().await.unwrap().json().await.unwrap()
+    };
+    let start = get("/api/notifications").await["next"].as_str().unwrap().to_owned();
+    flood(&demo, "missed").await;
+    let mut tail = connected(&demo.url, &["--token", &ben, "--since", &start]).await;
+    let printed = |tail: &Process, word: &str| about(&tail.stdout(), word).len();
+    eventually("what was missed", DEADLINE, async || printed(&tail, "missed ") >= SENDERS * EACH).await;
+    flood(&demo, "live").await;
+    eventually("what is live", DEADLINE, async || printed(&tail, "live ") >= SENDERS * EACH).await;
+    for (word, sender) in [("missed", 0), ("live", SENDERS - 1)] {
+        let last = format!("/api/notifications/{word}-{}?from={word}-{sender}", EACH - 1);
+        let delivered = async || get(&last).await["status"] == "delivered";
+        eventually("an acknowledgement", DEADLINE, delivered).await;
+    }
+    tail.signal("INT");
+    assert_eq!(tail.wait_exit(DEADLINE).await, 0, "{:?}", tail.stderr());
+    assert_eq!((printed(&tail, "missed "), printed(&tail, "live ")), (SENDERS * EACH, SENDERS * EACH));
+    let lost = tail.stderr().into_iter().filter(|line| line.contains("again in ")).count();
+    assert_eq!(lost, 0, "the service never closed it: {:?}", tail.stderr());
+}

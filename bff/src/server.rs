@@ -3,6 +3,7 @@
 mod places;
 mod refused;
 mod stream;
+mod unread;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub use places::PlaceOptions;
 use places::{Over, Phase, Place, Places};
 use refused::Told;
 use stream::{Answer, Placed};
+use unread::Asked;
 
 /// After the stop, readers have this long to be let go.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
@@ -154,9 +156,10 @@ async fn connection(
     set_options(&stream, patience.unread_timeout);
     let place = Arc::new(place);
     let of_requests = Arc::clone(&place);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
         let place = Arc::clone(&of_requests);
         place.set(Phase::Busy);
+        let mut request = request.map(|body| Asked::new(body, Arc::clone(&place)));
         request.extensions_mut().insert(ConnectInfo(peer));
         let answering = router.clone().oneshot(request);
         async move { answering.await.map(|response| placed(response, place)) }

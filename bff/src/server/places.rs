@@ -215,6 +215,14 @@ impl Place {
         });
     }
 
+    /// Notes that the bytes which came were none of a head.
+    pub(super) fn rested(&self) {
+        self.update(|phase| match phase {
+            Phase::Asking(_) => Phase::Idle(Instant::now()),
+            other => other,
+        });
+    }
+
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
         let mut table = self.places.table();
         let Some(open) = table.open.get(&self.id) else { return };

@@ -32,8 +32,11 @@ impl Service {
         let signing = Signing::new(&SigningOptions { webhook_secret: secret, apiauth_secret: None }).unwrap();
         let upstream = UpstreamOptions { upstream_url: Some(application.url()) };
         let upstream = Upstream::new(&upstream, &signing).unwrap();
-        let people =
-            IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
+        let people = IdentityOptions {
+            jwt_secret: vec![SECRET.parse().unwrap()],
+            people_send: true,
+            ..IdentityOptions::default()
+        };
         let addr = serve(&broker, Settings { signing, upstream, ..settings(&people) }).await;
         Self { broker, addr, application }
     }

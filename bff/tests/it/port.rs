@@ -222,3 +222,16 @@ async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
     );
     assert_eq!(good.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_before_the_body_gets_the_answer_however_much_comes() {
+    let world = World::new();
+    let bff = bff(&world, &["--api-key", KEY]).await;
+    let body = "x".repeat(900_000);
+    for _ in 0..50 {
+        // On a connection of its own, which is closed when the answer is given.
+        let raw = || Client::new().post(bff.http("/api/users/ann/raw")).body(body.clone());
+        assert_eq!(raw().send().await.unwrap().status(), 401);
+        assert_eq!(raw().bearer_auth(KEY).send().await.unwrap().status(), 413);
+    }
+}

@@ -58,13 +58,13 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&TOLD)
             .takes(&["from"])
             .answers(200, "Its status.", of::<Progress>(schemas))
-            .refuses(&[400, 401, 403, 404, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
         Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Tells why a message has not come further")
             .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped. How many replicas heard of it is for whoever may know whether the addressee is online, and whole ids of connections are for keys.")
             .for_any(&TOLD)
             .takes(&["from"])
             .answers(200, "Its steps.", of::<Trace>(schemas))
-            .refuses(&[400, 401, 403, 404, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
     ]
 }
 
@@ -99,7 +99,7 @@ fn programs() -> Vec<Operation> {
             .text("For the user, and whoever has a key. Without fields where there is none.")
             .for_any(&TOLD)
             .answers(200, "The fields.", state.clone())
-            .refuses(&[400, 401, 403, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("put", "/api/users/{user}/state", tag, "setState", "Keeps a state for a user")
             .text("The fields take the place of all that there were, at most 64 KiB, and the user's readers are told.")
             .for_any(&["key"])
@@ -148,7 +148,7 @@ fn twirp() -> Vec<Operation> {
         )
         .text("Where `authorization` is empty, the session cookie counts.")
         .for_any(&["", "tokenInCookie"])
-        .refuses(&[408]),
+        .refuses(&[408, 429]),
         call(
             "/twirp/notify.NotifyService/Publish",
             "twirpPublish",
@@ -159,7 +159,7 @@ fn twirp() -> Vec<Operation> {
         .text("As `/api/users/{user}/raw` does.")
         .for_any(&["key"])
         .answers(429, refused, error.clone())
-        .refuses(&[408]),
+        .refuses(&[408, 429]),
         call(
             "/twirp/notify.NotifyService/State",
             "twirpState",
@@ -168,7 +168,7 @@ fn twirp() -> Vec<Operation> {
             json!({ "state": { "type": "object", "additionalProperties": text() } }),
         )
         .for_any(&TOLD)
-        .refuses(&[408]),
+        .refuses(&[408, 429]),
     ]
 }
 
@@ -188,13 +188,13 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .text("The session that the request names, its token renewed where that is old, or else a new one.")
             .for_any(&["", "session", "sessionInQuery"])
             .answers(201, "The session is open.", of::<Opened>(schemas))
-            .refuses(&[401, 403, 408, 500, 503]),
+            .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("post", "/api/revocations", tag, "revoke", "Calls tokens back")
             .text("Ends every token of a `user` issued up to now, or the one `token` with this `jti`, and closes their sockets.")
             .for_any(&["key"])
             .body(revocation)
             .ends(204, "It is kept, for 31 days.")
-            .refuses(&[400, 401, 403, 408, 413, 415, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/presence", tag, "presences", "Tells who of several users is online")
             .text("For tokens whose `topics` cover `presence:<user>`, and whoever has a key.")
             .for_any(&TOLD)
@@ -203,11 +203,11 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
                 "type": "object", "required": ["users"],
                 "properties": { "users": { "type": "array", "items": of::<Told>(schemas) } },
             }))
-            .refuses(&[400, 401, 403, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/presence/{user}", tag, "presence", "Tells whether a user is online")
             .for_any(&TOLD)
             .answers(200, "The user.", of::<Told>(schemas))
-            .refuses(&[400, 401, 403, 408, 500, 503]),
+            .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/demo", tag, "demo", "Asks whether anybody may sign in as anybody")
             .for_any(&[""])
             .ends(204, "Anybody may.")
@@ -218,7 +218,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&[""])
             .body(who)
             .answers(200, "A token.", of::<SignedIn>(schemas))
-            .refuses(&[400, 404, 408]),
+            .refuses(&[400, 404, 408, 429]),
     ]
 }
 
@@ -248,13 +248,13 @@ fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(owners)
             .takes(&["session"])
             .answers(200, "At most 20.", all)
-            .refuses(&[401, 403, 408, 500, 503]),
+            .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/jobs/{id}", tag, "job", "Tells how a job stands")
             .text("For whoever started it. Kept for 24 hours after its last change.")
             .for_any(owners)
             .takes(&["session"])
             .answers(200, "The job.", job)
-            .refuses(&[401, 403, 404, 408, 500, 503]),
+            .refuses(&[401, 403, 404, 408, 429, 500, 503]),
     ]
 }
 

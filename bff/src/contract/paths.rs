@@ -148,7 +148,7 @@ fn twirp() -> Vec<Operation> {
         )
         .text("Where `authorization` is empty, the session cookie counts.")
         .for_any(&["", "tokenInCookie"])
-        .refuses(&[408]),
+        .refuses(&[408, 429]),
         call(
             "/twirp/notify.NotifyService/Publish",
             "twirpPublish",
@@ -159,7 +159,7 @@ fn twirp() -> Vec<Operation> {
         .text("As `/api/users/{user}/raw` does.")
         .for_any(&["key"])
         .answers(429, refused, error.clone())
-        .refuses(&[408]),
+        .refuses(&[408, 429]),
         call(
             "/twirp/notify.NotifyService/State",
             "twirpState",
@@ -168,7 +168,7 @@ fn twirp() -> Vec<Operation> {
             json!({ "state": { "type": "object", "additionalProperties": text() } }),
         )
         .for_any(&TOLD)
-        .refuses(&[408]),
+        .refuses(&[408, 429]),
     ]
 }
 
@@ -188,7 +188,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .text("The session that the request names, its token renewed where that is old, or else a new one.")
             .for_any(&["", "session", "sessionInQuery"])
             .answers(201, "The session is open.", of::<Opened>(schemas))
-            .refuses(&[401, 403, 408, 500, 503]),
+            .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("post", "/api/revocations", tag, "revoke", "Calls tokens and sessions back")
             .text("Ends every token of a `user` issued up to now, the one `token` with this `jti`, or the one `session` with this id, and closes their sockets.")
             .for_any(&["key"])
@@ -218,7 +218,7 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(&[""])
             .body(who)
             .answers(200, "A token.", of::<SignedIn>(schemas))
-            .refuses(&[400, 403, 404, 408]),
+            .refuses(&[400, 403, 404, 408, 429]),
     ]
 }
 
@@ -248,13 +248,13 @@ fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .for_any(owners)
             .takes(&["session"])
             .answers(200, "At most 20.", all)
-            .refuses(&[401, 403, 408, 500, 503]),
+            .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/jobs/{id}", tag, "job", "Tells how a job stands")
             .text("For whoever started it. Kept for 24 hours after its last change.")
             .for_any(owners)
             .takes(&["session"])
             .answers(200, "The job.", job)
-            .refuses(&[401, 403, 404, 408, 500, 503]),
+            .refuses(&[401, 403, 404, 408, 429, 500, 503]),
     ]
 }
 

@@ -55,10 +55,7 @@ pub const ALL: &[(&str, &str)] = &[
     ),
     ("carillon_key_fetches_failed_total", "times that the keys of JWKS_URL could not be had"),
     ("carillon_tokens_refused_total", "tokens that were not good, by reason"),
-    (
-        "carillon_keys_refused_total",
-        "requests with a key that is none, or may not do what was asked, by reason",
-    ),
+    ("carillon_keys_refused_total", "wrong keys, and keys that may not do what was asked, by reason"),
     ("carillon_signatures_refused_total", "signed requests that were refused, by reason"),
     ("carillon_people_messages_accepted_total", "messages between people that were stored; repeats apart"),
     ("carillon_people_messages_repeated_total", "messages between people that were stored before"),

@@ -251,3 +251,46 @@ fn without_zeros(key: DecodingKey) -> DecodingKey {
         DecodingKeyKind::SecretOrDer(_) => key,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use carillon_harness::Signer;
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::IdentityOptions;
+    use crate::token::{Identity, Tokens};
+
+    const NOW_S: u64 = 1_800_000_000;
+    const SECRET: &str = "a secret of at least thirty-two bytes";
+
+    fn secret() -> IdentityOptions {
+        IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() }
+    }
+
+    fn verify(options: &IdentityOptions, token: &str) -> Result<Identity, TokenError> {
+        Tokens::new(options).unwrap().verify_with_known_keys(token, NOW_S * 1_000)
+    }
+
+    #[test]
+    fn eddsa_is_called_ed25519_as_well() {
+        let (signer, other) = (Signer::ed25519(), Signer::ed25519());
+        let options = IdentityOptions {
+            jwt_public_key: Some(signer.public_pem().to_owned()),
+            ..IdentityOptions::default()
+        };
+        let claims = json!({ "user_id": "ann", "exp": NOW_S + 60 });
+        let header = json!({ "alg": "Ed25519", "typ": "JWT" });
+        let token = signer.sign(&header, &claims);
+        assert_eq!(verify(&options, &token).unwrap().user, "ann");
+        assert_eq!(verify(&options, &other.sign(&header, &claims)), Err(TokenError::Signature));
+        assert_eq!(verify(&options, &format!("{token}.x")), Err(TokenError::Malformed));
+        assert_eq!(verify(&secret(), &token), Err(TokenError::Algorithm), "the key says what it is for");
+        let critical = json!({ "alg": "Ed25519", "crit": ["x"] });
+        assert_eq!(verify(&options, &signer.sign(&critical, &claims)), Err(TokenError::Critical));
+        let mut jwk = signer.jwk();
+        jwk["alg"] = "Ed25519".into();
+        assert!(Key::jwk(&jwk).unwrap().open(&token).is_ok());
+        assert!(Key::jwk(&jwk).unwrap().open(&signer.token(&claims)).is_ok(), "by its older name");
+    }
+}

@@ -63,3 +63,54 @@ impl FromStr for TokenLifetime {
         Ok(Self::AtMost(duration.as_secs().max(1)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use carillon_harness::Signer;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::identity::IdentityOptions;
+    use crate::token::{Identity, TokenError, Tokens};
+
+    const NOW_S: u64 = 1_800_000_000;
+    const SECRET: &str = "a secret of at least thirty-two bytes";
+
+    fn secret() -> IdentityOptions {
+        IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() }
+    }
+
+    fn verify(options: &IdentityOptions, token: &str) -> Result<Identity, TokenError> {
+        Tokens::new(options).unwrap().verify_with_known_keys(token, NOW_S * 1_000)
+    }
+
+    #[test]
+    fn an_operator_says_how_long_a_token_may_be_good() {
+        let lasting = |text: &str| IdentityOptions { token_lifetime_max: text.parse().unwrap(), ..secret() };
+        let signed = |claims: Value| Signer::secret(SECRET).token(&claims);
+        let of = |days: u64| signed(json!({ "user_id": "ann", "iat": NOW_S, "exp": NOW_S + days * 86_400 }));
+        assert_eq!(lasting("30d").token_lifetime_max, TokenLifetime::default());
+        for (option, days, is_good) in [
+            ("30d", 30, true),
+            ("30d", 31, false),
+            ("1h", 1, false),
+            ("365d", 365, true),
+            ("365d", 366, false),
+            ("none", 40_000, true),
+        ] {
+            assert_eq!(verify(&lasting(option), &of(days)).is_ok(), is_good, "{option} {days}");
+        }
+        let endless = signed(json!({ "user_id": "ann" }));
+        assert_eq!(verify(&lasting("365d"), &endless), Err(TokenError::Missing("exp".to_owned())));
+        let identity = verify(&lasting("none"), &endless).unwrap();
+        assert!(
+            identity.expires_at_ms > NOW_S * 2_000 && identity.issued_at_s == 0,
+            "any revocation ends it"
+        );
+        // No token outlives a revocation of it, and sessions do not either.
+        let keeps =
+            ["1h", "365d", "none"].map(|text| text.parse::<TokenLifetime>().unwrap().revocations_keep_s());
+        assert_eq!(keeps, [31 * 86_400, 366 * 86_400, KEEP_ALL_S]);
+        assert!("for ever".parse::<TokenLifetime>().is_err() && "0s".parse::<TokenLifetime>().is_err());
+    }
+}

@@ -9,6 +9,7 @@ struct Caddy {
     url: String,
     /// The certificate of its authority.
     root: String,
+    token: String,
 }
 
 impl Caddy {
@@ -25,9 +26,14 @@ impl Caddy {
         std::fs::write(&file, config).unwrap();
         let process = Process::spawn("caddy", &["run", "--config", &file, "--adapter", "caddyfile"], &[]);
         let root = format!("{place}/pki/authorities/local/root.crt");
-        let caddy = Self { _process: process, _folder: folder, url, root };
+        // Behind a proxy nobody publishes without a key; a user sends.
+        let ann = serde_json::json!({ "user": "ann" });
+        let signed_in = reqwest::Client::new().post(format!("{}/api/demo/token", behind.url)).json(&ann);
+        let signed_in: serde_json::Value = signed_in.send().await.unwrap().json().await.unwrap();
+        let token = signed_in["token"].as_str().unwrap().to_owned();
+        let caddy = Self { _process: process, _folder: folder, url, root, token };
         eventually("Caddy has a certificate and answers", DEADLINE, async || {
-            caddy.carillon(&["send", "are you there?"]).wait_exit(DEADLINE).await == 0
+            caddy.carillon(&["send", "are you there?", "--to", "user:ann"]).wait_exit(DEADLINE).await == 0
         })
         .await;
         caddy
@@ -36,7 +42,7 @@ impl Caddy {
     /// `carillon` that trusts it.
     fn carillon(&self, args: &[&str]) -> Process {
         let args = [args, &["--url", &self.url]].concat();
-        Process::spawn(CARILLON, &args, &[("SSL_CERT_FILE", &self.root)])
+        Process::spawn(CARILLON, &args, &[("SSL_CERT_FILE", &self.root), ("CARILLON_TOKEN", &self.token)])
     }
 }
 
@@ -46,7 +52,10 @@ async fn sends_and_tails_over_tls_where_it_is_trusted() {
     let caddy = Caddy::start(&demo).await;
     let mut tail = caddy.carillon(&["tail"]);
     tail.wait_line("-- connected to bff-").await;
-    assert_eq!(caddy.carillon(&["send", "sealed on its way"]).wait_exit(DEADLINE).await, 0);
+    assert_eq!(
+        caddy.carillon(&["send", "sealed on its way", "--to", "user:ann"]).wait_exit(DEADLINE).await,
+        0
+    );
     tail.wait_line("sealed on its way").await;
 
     // Another authority's certificate proves nothing.

@@ -28,7 +28,12 @@ impl Door {
         let mut bffs = vec![];
         for at in 0..3 {
             let name = format!("bff-{}", at + 1);
-            bffs.push(Bff::spawn_at(&name, (host(at), port).into(), &world.redis.url(), args));
+            bffs.push(Bff::spawn_at(
+                &name,
+                (host(at), port).into(),
+                &world.redis.url(),
+                &[args, &["--allow-jobs"]].concat(),
+            ));
         }
         let dns = Dns::start(&[host(0), host(1), host(2)]).await;
         let env = [

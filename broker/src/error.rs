@@ -43,3 +43,25 @@ impl From<redis::RedisError> for BrokerError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(line: &str) -> BrokerError {
+        let value = redis::parse_redis_value(line.as_bytes()).expect("an answer");
+        value.extract_error().expect_err("an error").into()
+    }
+
+    #[test]
+    fn what_passes_is_away_and_what_does_not_is_refused() {
+        for code in NOT_NOW {
+            let error = answered(&format!("-{code} 3999 127.0.0.1:6381\r\n"));
+            assert!(matches!(error, BrokerError::Away(_)), "{code}: {error:?}");
+        }
+        for code in ["WRONGTYPE", "NOPERM", "NOSCRIPT", "ERR", "MODE"] {
+            let error = answered(&format!("-{code} not like that\r\n"));
+            assert!(matches!(error, BrokerError::Refused(_)), "{code}: {error:?}");
+        }
+    }
+}

@@ -219,6 +219,37 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readers_that_stand_at_one_place_share_a_read() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&looks);
+    // The engine looks at its clock once a read.
+    let (broker, _faults) = Broker::memory(Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        now_ms()
+    }));
+    let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let since = broker.tail().await.unwrap();
+    hub.subscribed(&[(Audience::Everyone, None)], &since);
+    let mut readers = vec![];
+    for _ in 0..200 {
+        let (feed, _) = feeds.join(reader([Audience::Everyone], Some(since.clone()))).await.unwrap();
+        readers.push(feed);
+    }
+    // What comes now is not received, and the tail of the next confirmation shows it.
+    broker.push(&[entry(1, &Audience::Everyone)]).await.unwrap();
+    broker.claim("bff-1", FanOut::All).await.unwrap();
+    let tail = broker.tail().await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let before = looks.load(Ordering::SeqCst);
+    hub.subscribed(&[(Audience::Everyone, None)], &tail);
+    let outputs = futures_util::future::join_all(readers.iter_mut().map(|feed| feed.next())).await;
+    assert!(outputs.iter().all(|output| output.frames.len() == 1));
+    let reads = looks.load(Ordering::SeqCst) - before;
+    assert!((1..10).contains(&reads), "{reads} reads for 200 readers");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));

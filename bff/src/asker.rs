@@ -130,9 +130,8 @@ impl App {
 
     fn key_of(&self, parts: &Parts) -> Result<Option<(usize, &ApiKey)>, Refusal> {
         let Some(given) = self.sent_as_key(parts) else { return Ok(None) };
-        let address = self.limits.network(parts);
         // Those whose address is not known may be all the applications that there are.
-        if address.is_some() {
+        if self.limits.is_told_apart(parts) {
             self.may_guess(parts)?;
         }
         Ok(self.publishing.keys.find(given))

@@ -169,6 +169,11 @@ impl Limits {
         }
     }
 
+    /// Whether what a request is counted by is its own, and not that of all whose address is not known.
+    pub(crate) fn is_told_apart(&self, parts: &Parts) -> bool {
+        matches!(self.client(parts), Client::At(_))
+    }
+
     fn client(&self, parts: &Parts) -> Client {
         client(parts, &self.options.trusted_proxies, self.options.trusted_proxy_hops)
     }

@@ -230,7 +230,7 @@ impl Feed {
         } else if let Some((_, since)) = self.joining.front_mut() {
             *since = at;
         }
-        Step::Given(Output { gaps, missed, _page: Some(page), ..Output::default() })
+        Step::Given(Output { gaps, missed, page: Some(page), ..Output::default() })
     }
 
     /// Takes up a topic that the reader does not have, with what was missed of it since a cursor.
@@ -317,7 +317,7 @@ impl Feed {
         // With nothing to follow, the reader stands at the end; else what follows moves it on.
         let gaps = self.announce(&read.gaps, if frames.is_empty() { &read.reached } else { &read.from });
         self.feeds.hub.set_position(self.id, &read.reached);
-        Output { gaps, frames, _page: Some(page), ..Output::default() }
+        Output { gaps, frames, page: Some(page), ..Output::default() }
     }
 
     /// The frames of gaps that the reader was not told of yet since it was live.

@@ -35,7 +35,8 @@ fn names_us(parts: &Parts) -> bool {
     named.peek().is_some() && named.all(is_here)
 }
 
-fn is_forwarded(headers: &HeaderMap) -> bool {
+/// Whether a proxy says that it has passed the request on.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with(FORWARDED) || OF_PROXIES.contains(&name.as_str()))
 }
 

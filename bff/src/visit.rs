@@ -106,6 +106,10 @@ impl Visit {
         metrics::sent(self.transport, output.notifications());
         for message in output.messages() {
             self.app.written.record(message, &self.connection());
+            // A stream of events acknowledges nothing.
+            if matches!(self.transport, Transport::Sse) {
+                continue;
+            }
             if self.written.len() == WRITTEN_MAX {
                 self.written.pop_front();
             }

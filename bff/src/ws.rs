@@ -123,7 +123,7 @@ impl Socket {
     }
 
     async fn serve(mut self, first: String) {
-        let end = match self.send([Message::text(first)]).await {
+        let end = match self.send([Message::text(first)], false).await {
             Ok(()) => self.attend().await,
             Err(end) => end,
         };
@@ -212,25 +212,30 @@ impl Socket {
         let heartbeat = (self.dialect == Dialect::Frames)
             .then(|| Message::text(ServerMessage::heartbeat(cursor.to_string()).to_json()));
         let ping = ping.then(|| Message::Ping(bytes::Bytes::new()));
-        self.send(heartbeat.into_iter().chain(ping)).await
+        self.send(heartbeat.into_iter().chain(ping), false).await
     }
 
     async fn write(&mut self, output: Output) -> Result<(), End> {
         if self.dialect == Dialect::Notify {
-            return self.send(notify::texts(&output).into_iter().map(Message::Text)).await;
+            let texts = notify::texts(&output);
+            return self.send(texts.into_iter().map(Message::Text), output.is_charged()).await;
         }
-        self.send(output.texts().map(Message::Text)).await?;
+        self.send(output.texts().map(Message::Text), output.is_charged()).await?;
         self.visit.written(&output);
         Ok(())
     }
 
     async fn say(&mut self, message: &ServerMessage) -> Result<(), End> {
-        self.send([Message::text(message.to_json())]).await
+        self.send([Message::text(message.to_json())], false).await
     }
 
     /// Writes messages with few writes, and hands on the next ones when the socket has taken those before. What a socket
-    /// does not take in time, it will get from history when it comes back.
-    async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
+    /// does not take in time, it will get from history when it comes back. What is of a page counts already.
+    async fn send(
+        &mut self,
+        messages: impl IntoIterator<Item = Message>,
+        is_charged: bool,
+    ) -> Result<(), End> {
         let (socket, feed) = (&mut self.socket, &self.visit.feed);
         let pages = self.visit.app.feeds.pages();
         let patience = WRITE_TIMEOUT;
@@ -242,7 +247,7 @@ impl Socket {
                     socket.flush().await.map_err(|_| End::Gone)?;
                     (waiting, permit) = (0, None);
                 }
-                if bytes > WRITE_CHUNK_BYTES {
+                if bytes > WRITE_CHUNK_BYTES && !is_charged {
                     // A large frame that many do not take must not fill the replica.
                     permit = pages.budget().take(bytes, feed.network(), patience).await;
                     if permit.is_none() {

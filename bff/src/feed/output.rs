@@ -23,7 +23,7 @@ pub struct Output {
     /// Close with this code; nothing follows.
     pub close: Option<CloseCode>,
     /// The page that the frames are of, which counts until they are written.
-    pub(super) _page: Option<SharedPage>,
+    pub(super) page: Option<SharedPage>,
 }
 
 impl Output {
@@ -33,6 +33,11 @@ impl Output {
             && self.missed.is_empty()
             && self.direct.is_none()
             && self.close.is_none()
+    }
+
+    /// Whether a page is held until this is written.
+    pub(crate) fn is_charged(&self) -> bool {
+        self.page.is_some()
     }
 
     pub(super) fn close(code: CloseCode) -> Self {

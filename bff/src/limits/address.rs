@@ -5,11 +5,10 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use ipnet::IpNet;
 
+use crate::local::is_forwarded;
+
 /// What one subscriber of a network provider gets of IPv6, and can take addresses from at will.
 const IPV6_PREFIX_BITS: u8 = 64;
-
-/// What proxies add to a request.
-const FORWARDING: [&str; 3] = ["x-forwarded-for", "forwarded", "via"];
 
 /// A network as options are written: `10.0.0.0/8`, or one address.
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
@@ -42,7 +41,7 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
         // Who writes less than that, or no address, is no client of our proxies.
         match forwarded_for(parts).rev().nth(hops.get() - 1).flatten().and_then(parse_address) {
             Some(address) => return Client::At(address),
-            None => is_known = FORWARDING.iter().all(|name| !parts.headers.contains_key(*name)),
+            None => is_known = !is_forwarded(&parts.headers),
         }
     } else if is_proxy(&peer) {
         for word in forwarded_for(parts).rev() {
@@ -57,7 +56,7 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
             }
         }
     } else if peer.is_loopback() {
-        is_known = FORWARDING.iter().all(|name| !parts.headers.contains_key(*name));
+        is_known = !is_forwarded(&parts.headers);
     }
     match is_known {
         false => Client::Unknown,

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::config::Open;
 use crate::identity::bearer;
 use crate::keys::{ApiKey, Scope};
-use crate::limits::Publisher;
+use crate::limits::{Publisher, whole_seconds};
 use crate::local::is_local;
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
@@ -140,8 +140,7 @@ impl App {
     fn may_guess(&self, parts: &Parts) -> Result<(), Refusal> {
         let Some(wait) = self.guesses.wait(self.limits.network(parts), Instant::now()) else { return Ok(()) };
         metrics::limit_reached(Limit::KeyGuesses);
-        // Rounded up: whoever comes back then is let through.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = whole_seconds(wait);
         let detail = format!("30 in a row, then one a minute from one address; try again in {seconds} s");
         Err(Refusal::too_many("too many wrong keys", detail, seconds))
     }

@@ -55,14 +55,7 @@ impl App {
             if length > max_bytes {
                 return Err(too_large());
             }
-            let has_room = match &mut permit {
-                Some(permit) => permit.grow_to(length),
-                None => {
-                    permit = self.body_budget.try_take(length, network);
-                    permit.is_some()
-                }
-            };
-            if !has_room {
+            if !self.body_budget.try_hold(&mut permit, length, network) {
                 metrics::limit_reached(Limit::BodyBytes);
                 let detail = "too many bodies of requests are held at this moment; try again shortly";
                 return Err(Refusal::unavailable("too much is sent here", detail, RETRY_SECONDS));

@@ -2,13 +2,14 @@
 //! address may have an eighth of it.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+
+use crate::limits::release;
 
 /// The part of a budget that one address may have.
 const SHARES: usize = 8;
@@ -63,6 +64,22 @@ impl Budget {
         Some(Permit { budget: Arc::clone(self), bytes, network })
     }
 
+    /// Makes a permit, or none yet, one of so many bytes; `false` when there are not so many.
+    pub(crate) fn try_hold(
+        self: &Arc<Self>,
+        permit: &mut Option<Permit>,
+        bytes: usize,
+        network: Option<IpNet>,
+    ) -> bool {
+        match permit {
+            Some(permit) => permit.grow_to(bytes),
+            None => {
+                *permit = self.try_take(bytes, network);
+                permit.is_some()
+            }
+        }
+    }
+
     /// [`Budget::try_take`], and waits for its turn, at most for `patience`. A call that is dropped takes nothing.
     pub(crate) async fn take(
         self: &Arc<Self>,
@@ -112,13 +129,8 @@ impl Permit {
     fn give_back(&self, bytes: usize) {
         let mut used = self.budget.used();
         used.bytes -= bytes;
-        if let Some(network) = self.network
-            && let Entry::Occupied(mut of_network) = used.networks.entry(network)
-        {
-            *of_network.get_mut() -= bytes;
-            if *of_network.get() == 0 {
-                of_network.remove();
-            }
+        if let Some(network) = self.network {
+            release(&mut used.networks, network, bytes);
         }
         drop(used);
         self.budget.freed.notify_waiters();

@@ -3,7 +3,6 @@
 //! also where it is nothing any more.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::release;
 use crate::metrics;
 use crate::outbound::{Outbound, address};
 use crate::token::Key;
@@ -269,12 +269,7 @@ impl<'a> Share<'a> {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut waiting) = lock(&self.jwks.waiting_from).entry(self.from) {
-            *waiting.get_mut() -= 1;
-            if *waiting.get() == 0 {
-                waiting.remove();
-            }
-        }
+        release(&mut lock(&self.jwks.waiting_from), self.from, 1);
     }
 }
 

@@ -264,7 +264,7 @@ impl Limits {
 }
 
 /// Rounded up: whoever comes back then is let through.
-fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
@@ -275,10 +275,10 @@ fn count<K: Hash + Eq + std::borrow::Borrow<Q>, Q: Hash + Eq + ?Sized>(
     counts.get(key).copied().unwrap_or_default()
 }
 
-/// Takes one away, and the whole entry with the last.
-fn release<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+/// Takes so many away, and the whole entry with the last.
+pub(crate) fn release<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K, by: usize) {
     if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() -= 1;
+        *count.get_mut() -= by;
         if *count.get() == 0 {
             count.remove();
         }
@@ -290,10 +290,10 @@ impl Drop for Place {
         let mut readers = self.limits.readers();
         readers.all -= 1;
         if let Some(user) = self.user.take() {
-            release(&mut readers.users, user);
+            release(&mut readers.users, user, 1);
         }
         if let Some(network) = self.network {
-            release(&mut readers.networks, network);
+            release(&mut readers.networks, network, 1);
         }
     }
 }

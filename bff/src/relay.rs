@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use carillon_broker::{Broker, Event, FanOut, Subscriptions};
+use carillon_broker::{Broker, Event, FanOut, Revocation, Subscriptions};
 use carillon_service::Latch;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -101,7 +101,9 @@ impl Relay {
             }
             Event::Revoked(revocation) => {
                 revocations.revoked(&revocation, hub);
-                sealing.outdated.notify_one();
+                if matches!(revocation, Revocation::SessionKey { .. }) {
+                    sealing.outdated.notify_one();
+                }
             }
             Event::RevocationsRestored => revocations.outdated(),
             Event::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Whom::All),

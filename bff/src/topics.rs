@@ -1,13 +1,13 @@
 //! How many topics readers have: each distinct one is a subscription at Redis, and each of a reader costs memory.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::Audience;
 use ipnet::IpNet;
 
 use crate::hub::Hub;
+use crate::limits::release;
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
 
@@ -90,13 +90,8 @@ impl TopicPlaces {
         self.count -= count;
         let mut taken = self.topics.taken();
         taken.all -= count;
-        if let Some(network) = self.network
-            && let Entry::Occupied(mut of_network) = taken.networks.entry(network)
-        {
-            *of_network.get_mut() -= count;
-            if *of_network.get() == 0 {
-                of_network.remove();
-            }
+        if let Some(network) = self.network {
+            release(&mut taken.networks, network, count);
         }
     }
 }

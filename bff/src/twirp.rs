@@ -20,6 +20,7 @@ use crate::asker::{Asker, Right, who_asks};
 use crate::identity::{cookie, filled};
 use crate::notify::unprefixed;
 use crate::reply::Refusal;
+use crate::users::named;
 
 /// In front of the name of a method.
 const SERVICE: &str = "/twirp/notify.NotifyService/";
@@ -46,37 +47,35 @@ async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpE
         let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         return Err(nowhere(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
     };
+    let read = async |max_bytes| app.read(parts, body, max_bytes, || too_large(max_bytes)).await;
     // Whoever may not is refused before anything of it is held. Whom `Auth` is about is told by its body.
-    match name {
+    Ok(match name {
+        "Auth" => {
+            let request = encoding.read(&read(NAME_MAX_BYTES).await?)?;
+            encoding.respond(&app.auth(parts, &request).await?)
+        }
         "Publish" => {
             app.allow_origin(parts)?;
-            app.application(parts, Right::Publish)?;
-        }
-        "State" => app.may_ask(parts).await?,
-        _ => {}
-    }
-    let max_bytes = if name == "Publish" { PUBLISH_MAX_BYTES } else { NAME_MAX_BYTES };
-    let body = app.read(parts, body, max_bytes, || too_large(max_bytes)).await?;
-    Ok(match name {
-        "Auth" => encoding.respond(&app.auth(parts, &encoding.read(&body)?).await?),
-        "Publish" => {
-            let PublishRequest { user_id, message } = encoding.read(&body)?;
-            app.say_to(parts, &user_id, message.as_bytes()).await?;
+            let application = app.application(parts, Right::Publish)?;
+            let PublishRequest { user_id, message } = encoding.read(&read(PUBLISH_MAX_BYTES).await?)?;
+            app.say_to(application, parts, &user_id, message.as_bytes()).await?;
             encoding.respond(&PublishResponse {})
         }
         _ => {
-            let StateRequest { user_id } = encoding.read(&body)?;
-            encoding.respond(&StateResponse { state: app.state_for(parts, &user_id).await? })
+            let asker = app.known_asker(parts).await?;
+            let StateRequest { user_id } = encoding.read(&read(NAME_MAX_BYTES).await?)?;
+            named(&user_id)?;
+            encoding.respond(&StateResponse { state: app.state_for(asker, &user_id).await? })
         }
     })
 }
 
 impl App {
-    /// Refuses who says nothing of who it is.
-    async fn may_ask(&self, parts: &Parts) -> Result<(), Refusal> {
+    /// Who asks; whoever says nothing of who it is is refused.
+    async fn known_asker(&self, parts: &Parts) -> Result<Asker, Refusal> {
         match self.asker(parts, Right::Read).await? {
-            Asker::Application(_) | Asker::User(_) => Ok(()),
             Asker::Anybody => Err(who_asks()),
+            asker => Ok(asker),
         }
     }
 

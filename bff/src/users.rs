@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::api::require_json;
 use crate::app::App;
-use crate::asker::{Asker, Right, who_asks};
+use crate::asker::{Application, Asker, Right, who_asks};
 use crate::reply::Refusal;
 
 /// Longest request that sets a state, in bytes: JSON may write one byte as six.
@@ -25,9 +25,8 @@ const FAULTS_MAX: usize = 16;
 
 impl App {
     /// The state of a user, for the user, and for whoever has a key.
-    pub(crate) async fn state_for(&self, parts: &Parts, user: &str) -> Result<UserState, Refusal> {
-        named(user)?;
-        match self.asker(parts, Right::Read).await? {
+    pub(crate) async fn state_for(&self, asker: Asker, user: &str) -> Result<UserState, Refusal> {
+        match asker {
             Asker::Application(_) => {}
             Asker::User(identity) if identity.user == user => {}
             Asker::User(_) => {
@@ -40,9 +39,13 @@ impl App {
     }
 
     /// Says something to a user, for an application.
-    pub(crate) async fn say_to(&self, parts: &Parts, user: &str, data: &[u8]) -> Result<(), Refusal> {
-        self.allow_origin(parts)?;
-        let application = self.application(parts, Right::Publish)?;
+    pub(crate) async fn say_to(
+        &self,
+        application: Application,
+        parts: &Parts,
+        user: &str,
+        data: &[u8],
+    ) -> Result<(), Refusal> {
         self.count(application, parts, data.len())?;
         named(user)?;
         if data.len() > RAW_MAX_BYTES {
@@ -59,7 +62,9 @@ pub(crate) async fn state(
     request: Request,
 ) -> Result<Json<UserState>, Refusal> {
     let (parts, _) = request.into_parts();
-    app.state_for(&parts, &user).await.map(Json)
+    named(&user)?;
+    let asker = app.asker(&parts, Right::Read).await?;
+    app.state_for(asker, &user).await.map(Json)
 }
 
 /// `PUT /api/users/{user}/state`: these fields take the place of all that there were, and the user's
@@ -92,13 +97,13 @@ pub(crate) async fn raw(
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
     app.allow_origin(&parts)?;
-    app.application(&parts, Right::Publish)?;
+    let application = app.application(&parts, Right::Publish)?;
     let body = app.read(&parts, body, RAW_MAX_BYTES, too_much).await?;
-    app.say_to(&parts, &user, &body).await?;
+    app.say_to(application, &parts, &user, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn named(user: &str) -> Result<(), Refusal> {
+pub(crate) fn named(user: &str) -> Result<(), Refusal> {
     if (1..=NAME_MAX_BYTES).contains(&user.len()) {
         return Ok(());
     }

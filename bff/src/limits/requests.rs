@@ -47,7 +47,7 @@ impl Requests {
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(network) = self.network {
-            release(&mut self.requests.networks(), network);
+            release(&mut self.requests.networks(), network, 1);
         }
     }
 }

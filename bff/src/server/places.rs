@@ -1,6 +1,5 @@
 //! The connections of a port: who may open one more, and whose is closed for it.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +10,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::limits::network;
+use crate::limits::{network, release};
 use crate::metrics::{self, Limit};
 
 /// Connections that are open beside those of readers: requests, and what waits for the next one.
@@ -116,7 +115,7 @@ impl Places {
 
     /// Takes a place for a new connection, if need be that of one that has nothing to do.
     pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Place, NoPlace> {
-        let PlaceOptions { all_max, plain_max, plain_per_address_max, shared, .. } = &self.options;
+        let PlaceOptions { plain_per_address_max, shared, .. } = &self.options;
         let peer = peer.to_canonical();
         let network = (!shared.iter().any(|network| network.contains(&peer))).then(|| network(peer));
         let mut table = self.table();
@@ -125,7 +124,7 @@ impl Places {
             metrics::limit_reached(Limit::ConnectionsPerAddress);
             return Err(NoPlace::Address);
         }
-        if table.plain >= *plain_max || table.open.len() >= *all_max {
+        if self.is_full(&table) {
             metrics::limit_reached(Limit::Connections);
             let oldest = table.closable().ok_or(NoPlace::Full)?;
             table.remove(oldest);
@@ -141,8 +140,11 @@ impl Places {
     /// Whether one more would get a place.
     pub(super) fn has_room(&self) -> bool {
         let table = self.table();
-        let is_full = table.plain >= self.options.plain_max || table.open.len() >= self.options.all_max;
-        !is_full || table.closable().is_some()
+        !self.is_full(&table) || table.closable().is_some()
+    }
+
+    fn is_full(&self, table: &Table) -> bool {
+        table.plain >= self.options.plain_max || table.open.len() >= self.options.all_max
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -190,13 +192,8 @@ impl Table {
             Phase::Reader => return,
         };
         self.plain -= 1;
-        if let Some(network) = open.network
-            && let Entry::Occupied(mut count) = self.networks.entry(network)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if let Some(network) = open.network {
+            release(&mut self.networks, network, 1);
         }
     }
 }

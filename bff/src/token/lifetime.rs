@@ -71,18 +71,8 @@ mod tests {
 
     use super::*;
     use crate::identity::IdentityOptions;
-    use crate::token::{Identity, TokenError, Tokens};
-
-    const NOW_S: u64 = 1_800_000_000;
-    const SECRET: &str = "a secret of at least thirty-two bytes";
-
-    fn secret() -> IdentityOptions {
-        IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() }
-    }
-
-    fn verify(options: &IdentityOptions, token: &str) -> Result<Identity, TokenError> {
-        Tokens::new(options).unwrap().verify_with_known_keys(token, NOW_S * 1_000)
-    }
+    use crate::token::TokenError;
+    use crate::token::tests::{NOW_S, SECRET, secret, verify};
 
     #[test]
     fn an_operator_says_how_long_a_token_may_be_good() {

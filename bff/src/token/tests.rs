@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const NOW_S: u64 = 1_800_000_000;
-const SECRET: &str = "a secret of at least thirty-two bytes";
+pub(super) const NOW_S: u64 = 1_800_000_000;
+pub(super) const SECRET: &str = "a secret of at least thirty-two bytes";
 
 fn options() -> IdentityOptions {
     IdentityOptions::default()
 }
 
-fn secret() -> IdentityOptions {
+pub(super) fn secret() -> IdentityOptions {
     IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..options() }
 }
 
@@ -24,7 +24,7 @@ fn public(signer: &Signer) -> IdentityOptions {
     pem(signer.public_pem())
 }
 
-fn verify(options: &IdentityOptions, token: &str) -> Result<Identity, TokenError> {
+pub(super) fn verify(options: &IdentityOptions, token: &str) -> Result<Identity, TokenError> {
     Tokens::new(options).unwrap().verify_with_known_keys(token, NOW_S * 1_000)
 }
 

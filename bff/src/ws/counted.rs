@@ -73,13 +73,7 @@ impl<S: AsyncRead + Unpin> Counted<S> {
             self.permit = None;
             return Ok(());
         }
-        let has_room = match &mut self.permit {
-            Some(permit) => permit.grow_to(unfinished),
-            None => {
-                self.permit = self.budget.try_take(unfinished, self.network);
-                self.permit.is_some()
-            }
-        };
+        let has_room = self.budget.try_hold(&mut self.permit, unfinished, self.network);
         if has_room { Ok(()) } else { Err(Fault::NoRoom) }
     }
 }

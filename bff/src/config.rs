@@ -205,8 +205,8 @@ impl Config {
         }
     }
 
-    /// Without keys, secrets to sign with, and people who sign in, a replica at a loopback address is open to its own
-    /// machine. Whether a request comes from there is seen of each: a proxy beside the replica has such an address too.
+    /// Without keys, secrets to sign with, people who sign in, and known proxies, a replica at a loopback address is open
+    /// to its own machine. Each request is looked at too: a proxy beside the replica has such an address as well.
     ///
     /// # Errors
     /// Names each key that cannot be used, and why.
@@ -217,7 +217,9 @@ impl Config {
         tokens: &Tokens,
     ) -> anyhow::Result<Publishing> {
         let keys = ApiKeys::new(&self.api_key)?;
-        let only_us = listen.ip().is_loopback() && !signing.is_configured() && !tokens.is_configured();
+        let has_proxy = !self.limits.trusted_proxies.is_empty() || self.limits.trusted_proxy_hops.is_some();
+        let has_people = signing.is_configured() || tokens.is_configured();
+        let only_us = listen.ip().is_loopback() && !has_proxy && !has_people;
         let open = match (keys.is_empty(), self.allow_publish) {
             (false, _) => Open::Nobody,
             (true, true) => Open::Anybody,

@@ -146,6 +146,18 @@ async fn that_anybody_may_publish_opens_nothing_else_also_where_nobody_signs_in(
 }
 
 #[tokio::test]
+async fn a_replica_that_knows_of_a_proxy_is_closed_without_a_key() {
+    let world = World::new();
+    for proxy in [["--trusted-proxies", "10.0.0.0/8"], ["--trusted-proxy-hops", "1"]] {
+        let bff = started(&world, &proxy).await;
+        // nginx from 1.29.7 on passes its clients' requests on like these: with a Host of its own, and nothing else.
+        assert_eq!(post(&bff, PUBLISH, "", json!({ "body": "for all" })).await, 401);
+        assert_eq!(post(&bff, REVOKE, "", json!({ "user": "ann" })).await, 401);
+        assert_eq!(get(&bff, STATE, "").await.0, 401);
+    }
+}
+
+#[tokio::test]
 async fn a_revocation_is_json_and_of_no_foreign_page() {
     let world = World::new();
     let bff = started(&world, &PEOPLE).await;

@@ -71,8 +71,9 @@ enum Notify {
 /// `POST /api/jobs`: 202 once the job is in the queue. Saying it again with the same id starts nothing.
 pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    app.may_start_jobs(&parts)?;
-    let caller = app.owner(&parts).await?;
+    let has_key = app.has_key(&parts)?;
+    app.may_start_jobs(has_key)?;
+    let caller = app.owner(&parts, has_key).await?;
     require_json(&parts, "send a job as application/json")?;
     let too_large = || {
         let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
@@ -177,7 +178,7 @@ pub(crate) async fn one(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    let caller = app.owner(&parts).await?;
+    let caller = app.owner(&parts, app.has_key(&parts)?).await?;
     match app.job_of(&caller, &id).await? {
         Some(job) => Ok(Json(Shown::from(job)).into_response()),
         None => {
@@ -190,7 +191,7 @@ pub(crate) async fn one(
 /// `GET /api/jobs`: the caller's, newest first.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    let caller = app.owner(&parts).await?;
+    let caller = app.owner(&parts, app.has_key(&parts)?).await?;
     let mut jobs = Vec::new();
     for owner in caller.own_user().into_iter().chain(caller.own_session()) {
         jobs.extend(app.broker.jobs_of(&owner).await?);
@@ -201,9 +202,13 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Res
 }
 
 impl App {
+    fn has_key(&self, parts: &Parts) -> Result<bool, Refusal> {
+        Ok(self.keyed(parts, Right::Publish)?.is_some())
+    }
+
     /// Jobs cost the replicas time and Redis room, so not everybody starts them everywhere.
-    fn may_start_jobs(&self, parts: &Parts) -> Result<(), Refusal> {
-        if self.allow.jobs || self.keyed(parts, Right::Publish)?.is_some() {
+    fn may_start_jobs(&self, has_key: bool) -> Result<(), Refusal> {
+        if self.allow.jobs || has_key {
             return Ok(());
         }
         metrics::job_refused("closed");
@@ -213,9 +218,9 @@ impl App {
 
     /// Somebody who can be recognized again: a session or a user. An application with a key names the one for whom it
     /// asks: a session, or a user by the token in `?token=`.
-    async fn owner(&self, parts: &Parts) -> Result<Caller, Refusal> {
+    async fn owner(&self, parts: &Parts, has_key: bool) -> Result<Caller, Refusal> {
         let mut credentials = Credentials::of(self, parts);
-        if self.keyed(parts, Right::Publish)?.is_some() {
+        if has_key {
             credentials.token = query(parts, "token");
         }
         self.allow_origin(parts)?;

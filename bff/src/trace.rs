@@ -123,7 +123,8 @@ fn steps(message: &Message, view: &View) -> Vec<Step> {
         steps.push(Step { replica: message.claimed_by.clone(), ..step("claimed", at(Status::Sent)) });
     }
     if let Some(routed) = message.routed {
-        let detail = || format!("{routed} replicas had a connection of {} and received it", message.to);
+        let replicas = if routed == 1 { "replica" } else { "replicas" };
+        let detail = || format!("{routed} {replicas} had a connection of {} and received it", message.to);
         steps.push(Step { detail: view.presence.then(detail), ..step("routed", at(Status::Sent)) });
     }
     for writing in &message.writings {

@@ -132,9 +132,11 @@ impl Socket {
         }
     }
 
+    /// What the clock wants comes first; then what comes in and what goes out have their turns by chance: a client that
+    /// sends much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
     async fn attend(&mut self) -> End {
         loop {
-            let step = match self.due() {
+            let step = match self.visit.due() {
                 Some(happened) => self.take(happened).await,
                 None if Instant::now() >= self.silent_at() => {
                     // What came while this task was held up counts.
@@ -149,12 +151,6 @@ impl Socket {
                 return end;
             }
         }
-    }
-
-    /// What the clock wants comes first; then what comes in and what goes out have their turns by chance: a client that
-    /// sends much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
-    fn due(&mut self) -> Option<Happened> {
-        self.visit.due()
     }
 
     async fn step(&mut self) -> Result<(), End> {
@@ -178,7 +174,7 @@ impl Socket {
                 if self.dialect == Dialect::Frames {
                     self.say(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms })).await?;
                 }
-                Err(End::Close(CloseCode::DRAIN, "this replica is going away"))
+                Err(DRAINING)
             }
             Happened::End(code, reason) => Err(End::Close(code, reason)),
         }
@@ -265,6 +261,8 @@ impl Socket {
     }
 }
 
+const DRAINING: End = End::Close(CloseCode::DRAIN, "this replica is going away");
+const TOO_MANY: End = End::Close(CloseCode::LIMIT, "too many messages");
 const SLOW: End = End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor");
 
 fn length(message: &Message) -> usize {

@@ -14,7 +14,7 @@ use carillon_protocol::{
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Dialect, End, Socket};
+use super::{Dialect, End, Socket, TOO_MANY};
 use crate::app::App;
 use crate::metrics::{self, Limit};
 use crate::reader::{TOPIC_REFUSED, cursor};
@@ -63,7 +63,7 @@ impl Socket {
                 format!("at most {MESSAGES_PER_SECOND} messages a second, {BURST_MAX_MESSAGES} in a row");
             self.say(&ServerMessage::error("rate_limited", detail, None)).await?;
         }
-        Err(End::Close(CloseCode::LIMIT, "too many messages"))
+        Err(TOO_MANY)
     }
 
     pub(super) async fn hear_text(&mut self, text: &str) -> Result<(), End> {

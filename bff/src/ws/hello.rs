@@ -11,9 +11,13 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Dialect, End, Socket, WebSocket, close, ended_by, upgrade_of};
+use super::command::Allowance;
+use super::{
+    CLOSE_TIMEOUT, DRAINING, Dialect, End, Socket, TOO_MANY, WebSocket, close, ended_by, upgrade_of,
+};
 use crate::app::App;
-use crate::metrics;
+use crate::limits::Place;
+use crate::metrics::{self, Limit};
 use crate::reader::{BEARER, Credentials, SESSION, cursor};
 use crate::reply::Refusal;
 
@@ -47,11 +51,12 @@ pub(super) async fn upgrade(app: App, mut parts: Parts) -> Result<Response, Refu
     let place = app.limits.admit(None, network)?;
     let (readers, unfinished) = (app.readers.clone(), app.unfinished.clone());
     Ok(upgrade.serve(&readers, &unfinished, network, move |mut socket| async move {
-        let hello = hello(&mut socket).await;
-        // The reader takes a place of its own, as whoever it turns out to be.
-        drop(place);
-        match hello {
-            Ok(hello) => serve(app, parts, socket, hello).await,
+        let first = tokio::select! {
+            first = hello(&mut socket) => first,
+            () = app.stop.cancelled() => Err(DRAINING),
+        };
+        match first {
+            Ok(hello) => serve(app, parts, socket, hello, place).await,
             Err(End::Close(code, reason)) => close(&mut socket, code, reason).await,
             Err(End::Gone) => {}
         }
@@ -61,10 +66,15 @@ pub(super) async fn upgrade(app: App, mut parts: Parts) -> Result<Response, Refu
 /// The first message, which must be a `hello`.
 async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     const EXPECTED: End = End::Close(CloseCode::BAD_MESSAGE, "the first message is a hello, within 10 s");
+    let mut allowance = Allowance::new();
     let first = async {
         loop {
             match socket.next().await {
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) if allowance.take() => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    metrics::limit_reached(Limit::Messages);
+                    return Err(TOO_MANY);
+                }
                 Some(Ok(Message::Text(text))) => {
                     return match ClientMessage::parse(&text) {
                         Ok(ClientMessage::Hello(hello)) => {
@@ -83,7 +93,7 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     timeout(HELLO_TIMEOUT, first).await.unwrap_or(Err(EXPECTED))
 }
 
-async fn serve(app: App, parts: Parts, mut socket: WebSocket, hello: Hello) {
+async fn serve(app: App, parts: Parts, mut socket: WebSocket, hello: Hello, place: Place) {
     let Hello { token, session, topics, since } = hello;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let mut credentials = Credentials::of(&app, &parts);
@@ -93,6 +103,8 @@ async fn serve(app: App, parts: Parts, mut socket: WebSocket, hello: Hello) {
     let since = given(since).map(|since| cursor(&since));
     let joined = async {
         let caller = app.identify(&parts, credentials).await?;
+        // The reader takes a place of its own, as who it has turned out to be.
+        drop(place);
         let (feed, welcome) = app.join(&caller, since).await?;
         Ok::<_, Refusal>((caller, feed, welcome))
     };
@@ -110,7 +122,7 @@ async fn serve(app: App, parts: Parts, mut socket: WebSocket, hello: Hello) {
                 _ => (CloseCode::REFUSED, "forbidden"),
             };
             let error = ServerMessage::error(word, refusal.words(), None).to_json();
-            let _ = timeout(HELLO_TIMEOUT, socket.send(Message::text(error))).await;
+            let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::text(error))).await;
             close(&mut socket, code, "the hello was refused; the error before this tells why").await;
         }
     }

@@ -93,6 +93,21 @@ async fn a_hello_that_is_refused_gets_an_error_and_a_close_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_no_hello_is_let_go_by_a_replica_that_stops_and_counts_pings() {
+    let world = World::new();
+    let bff = &people(&world, 1).await[0];
+    let mut flood = open(&bff.ws(), "carillon").await;
+    // More than the 60 in a row and the 20 a second that may come while they are sent.
+    for _ in 0..1_000 {
+        flood.ping().await;
+    }
+    assert_eq!(refused(flood).await, (None, Some(CloseCode::LIMIT)));
+    let waits = open(&bff.ws(), "carillon").await;
+    bff.process.sigterm();
+    assert_eq!(refused(waits).await, (None, Some(CloseCode::DRAIN)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_is_taken_up_from_where_the_client_last_had_it() {
     let world = World::new();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &[&PEOPLE[..], &["--public-topics", "news"]].concat());

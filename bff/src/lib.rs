@@ -6,6 +6,7 @@ mod app;
 mod asker;
 mod body;
 mod budget;
+pub mod command_line;
 mod config;
 mod contract;
 mod cors;

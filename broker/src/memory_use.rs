@@ -28,8 +28,9 @@ pub struct Trimmed {
     pub entries: u64,
 }
 
-static TRIM: LazyLock<Script> =
-    LazyLock::new(|| sequence_script(&[include_str!("keep.lua"), include_str!("trim.lua")]));
+static TRIM: LazyLock<Script> = LazyLock::new(|| {
+    sequence_script(&[include_str!("history/keep.lua"), include_str!("memory_use/trim.lua")])
+});
 
 impl MemoryUse {
     /// The part that is used, from 0 to 1; 0 where there is no limit.

@@ -143,9 +143,9 @@ pub const UNDELIVERABLE: &str = "undeliverable";
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     let parts = [
-        include_str!("keep.lua"),
+        include_str!("history/keep.lua"),
         "local prefix = string.match(KEYS[1], '^(.*)outbox$')\n",
-        include_str!("dead.lua"),
+        include_str!("dead/dead.lua"),
         include_str!("outbox/outbox.lua"),
     ];
     Script::new(&parts.concat())

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::asker::{Asker, Right};
 use crate::budget::Permit;
+use crate::limits::Publisher;
 use crate::metrics::{self, Limit};
 use crate::reader::{Caller, cursor, query, since};
 use crate::reply::Refusal;
@@ -270,16 +271,24 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
             Asker::Anybody => return Err(app.no_key(Right::Publish)),
         },
     };
-    if is_signed && let Err(refusal) = app.can_verify(&parts) {
-        app.wrong_key(&parts)?;
-        return Err(refusal);
+    let guess = is_signed.then(|| app.guess(&parts));
+    if is_signed {
+        app.can_verify(&parts)?;
     }
     require_json(&parts, "send a notification as application/json")?;
     let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     if let Some(application) = application {
         app.count(application, &parts, body.len())?;
     }
-    let signature = if is_signed { Some(app.signed(&parts, &body)?) } else { None };
+    let signature = match guess {
+        Some(guess) => {
+            let verified = app.verify(&parts, &body)?;
+            guess.withdraw();
+            app.limits.publish(&Publisher::Signers, body.len())?;
+            Some(verified)
+        }
+        None => None,
+    };
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
@@ -302,17 +311,6 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     app.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
-}
-
-impl App {
-    /// A signature that is good. Else, what came as a key beside it is a wrong key.
-    fn signed(&self, parts: &Parts, body: &[u8]) -> Result<Verified, Refusal> {
-        let verified = self.verify(parts, body);
-        if verified.is_err() {
-            self.wrong_key(parts)?;
-        }
-        verified
-    }
 }
 
 pub(crate) fn list_full() -> Refusal {

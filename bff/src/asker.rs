@@ -145,8 +145,13 @@ impl App {
         Err(Refusal::too_many("too many wrong keys", detail, seconds))
     }
 
+    /// What came as a key beside a signature and is none of ours: a guess, until the signature is good.
+    pub(crate) fn guess<'a>(&'a self, parts: &'a Parts) -> Guess<'a> {
+        Guess { app: self, parts, is_withdrawn: false }
+    }
+
     /// Counts the key of a request that is none of ours, where there is one.
-    pub(crate) fn wrong_key(&self, parts: &Parts) -> Result<(), Refusal> {
+    fn wrong_key(&self, parts: &Parts) -> Result<(), Refusal> {
         if self.sent_as_key(parts).is_none() {
             return Ok(());
         }
@@ -178,6 +183,29 @@ impl App {
             (true, ..) => "no API_KEY is set here: start with one",
         };
         Refusal::new(StatusCode::UNAUTHORIZED, title, detail)
+    }
+}
+
+/// A key beside a signature. It is counted as wrong however its request ends, also where nobody waits for its body any more.
+pub(crate) struct Guess<'a> {
+    app: &'a App,
+    parts: &'a Parts,
+    is_withdrawn: bool,
+}
+
+impl Guess<'_> {
+    /// The signature is good, and the key was not needed.
+    pub(crate) fn withdraw(mut self) {
+        self.is_withdrawn = true;
+    }
+}
+
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        if !self.is_withdrawn {
+            // The request is refused in any case, for what is wrong with its signature.
+            let _ = self.app.wrong_key(self.parts);
+        }
     }
 }
 

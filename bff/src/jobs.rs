@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carillon_broker::limits::{
-    JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
+    JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
 };
 use carillon_broker::{EnqueueError, Job, NewJob};
 use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp, read_json};
@@ -254,6 +254,13 @@ fn not_enqueued(error: EnqueueError) -> Refusal {
             let detail =
                 format!("{JOBS_OWNER_MAX} of your jobs wait or run; start another when one has ended");
             Refusal::too_many("you have jobs enough", detail, OWNER_RETRY_S)
+        }
+        EnqueueError::AnonymousFull => {
+            metrics::job_refused("anonymous_full");
+            let detail = format!(
+                "{JOBS_ANONYMOUS_MAX} jobs of people who are not signed in wait or run; sign in, or try again later"
+            );
+            Refusal::unavailable("the queue of jobs is full", detail, OWNER_RETRY_S)
         }
         EnqueueError::Full => {
             metrics::job_refused("full");

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::release;
+use crate::limits::{is_told_apart, release};
 use crate::metrics;
 use crate::outbound::{Outbound, address};
 use crate::token::Key;
@@ -37,6 +37,8 @@ pub const KEYS_MAX: usize = 64;
 pub const WAITING_MAX: usize = 1_024;
 /// Of them from one address; those whose address is not known have half of all places.
 pub const WAITING_PER_ADDRESS_MAX: usize = 64;
+/// Longest name of a key that is fetched or remembered, in bytes; a longer one is found where it was published already.
+const KEY_NAME_MAX_BYTES: usize = 128;
 /// Names of keys that were not published, which are not asked for again within [`FETCH_INTERVAL_MIN`].
 const MISSED_MAX: usize = 1_024;
 /// Keys that could not be fetched anew for so long are used no more.
@@ -130,10 +132,10 @@ impl Jwks {
     }
 
     /// The keys as they are when one of this name has come, or else after a fetch that began after this
-    /// call; those that are here, for a name that was asked for just before. None when too many wait, in all or from
+    /// call; those that are here, for a name that is too long or was asked for just before. None when too many wait, in all or from
     /// this address, or it takes too long.
     pub(crate) async fn fetched_after_now(&self, id: Option<&str>, from: Option<IpNet>) -> Option<State> {
-        if id.is_some_and(|id| self.was_missed(id)) {
+        if id.is_some_and(|id| id.len() > KEY_NAME_MAX_BYTES || self.was_missed(id)) {
             return Some(self.state.borrow().clone());
         }
         let _place = self.waiting.try_acquire().ok()?;
@@ -248,7 +250,7 @@ impl Jwks {
     }
 }
 
-/// A place of those of one address.
+/// A place of those of one address, or of all whose address is not known.
 struct Share<'a> {
     jwks: &'a Jwks,
     from: Option<IpNet>,
@@ -256,7 +258,8 @@ struct Share<'a> {
 
 impl<'a> Share<'a> {
     fn take(jwks: &'a Jwks, from: Option<IpNet>) -> Option<Self> {
-        let max = if from.is_some() { WAITING_PER_ADDRESS_MAX } else { jwks.pace.waiting_max.div_ceil(2) };
+        let max =
+            if is_told_apart(from) { WAITING_PER_ADDRESS_MAX } else { jwks.pace.waiting_max.div_ceil(2) };
         let mut all = lock(&jwks.waiting_from);
         let waiting = all.entry(from).or_default();
         if *waiting >= max {

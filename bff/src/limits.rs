@@ -8,6 +8,7 @@ mod requests;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::net::Ipv4Addr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -114,6 +115,14 @@ impl LimitOptions {
     }
 }
 
+/// What all clients are counted by whose address is not known: no client has a network of this size.
+const UNKNOWN: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+
+/// Whether what a client is counted by is its own, and not that of all whose address is not known or of this machine.
+pub(crate) fn is_told_apart(network: Option<IpNet>) -> bool {
+    network.is_some_and(|network| network != UNKNOWN.into())
+}
+
 /// Who publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Publisher {
@@ -167,14 +176,14 @@ impl Limits {
     pub(crate) fn network(&self, parts: &Parts) -> Option<IpNet> {
         match self.client(parts) {
             Client::At(address) => Some(network(address)),
-            Client::Unknown => Some(Ipv4Net::default().into()),
+            Client::Unknown => Some(UNKNOWN.into()),
             Client::Local => None,
         }
     }
 
     /// Whether what a request is counted by is its own, and not that of all whose address is not known.
     pub(crate) fn is_told_apart(&self, parts: &Parts) -> bool {
-        matches!(self.client(parts), Client::At(_))
+        is_told_apart(self.network(parts))
     }
 
     fn client(&self, parts: &Parts) -> Client {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use carillon_broker::{Broker, BrokerError, MemoryUse};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{self, Limit};
@@ -20,10 +19,9 @@ const REFUSE_FROM_PERCENT: u32 = 80;
 const TRIM_FROM_PERCENT: u32 = 85;
 /// From here on, each history loses the older half of its entries.
 const HALVE_FROM_PERCENT: u32 = 95;
-/// All histories are gone through at most this often: what fills Redis may be somebody else's.
+/// All histories are gone through at most this often, by one replica of all: what fills Redis may be somebody else's.
 const PASS_EVERY: Duration = Duration::from_secs(60);
-/// Between two steps of a pass, each of which looks at some keys, Redis serves others for this long at least, and up to as
-/// much again at random, so that replicas do not all do the same.
+/// Between two steps of a pass, each of which looks at some keys, Redis serves others for this long.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 /// Seconds after which somebody who was refused is asked to come back.
 const RETRY_SECONDS: u64 = 30;
@@ -48,13 +46,10 @@ impl Memory {
 
     pub(crate) async fn run(self: Arc<Self>, broker: Broker, stop: CancellationToken) -> anyhow::Result<()> {
         let watching = async {
-            let mut passed: Option<Instant> = None;
             loop {
                 match self.look(&broker).await {
                     Ok(percent) => {
-                        let is_time = passed.is_none_or(|at| at.elapsed() >= PASS_EVERY);
-                        if percent >= TRIM_FROM_PERCENT && is_time {
-                            passed = Some(Instant::now());
+                        if percent >= TRIM_FROM_PERCENT {
                             if let Err(error) = self.trim(&broker).await {
                                 tracing::warn!(%error, "histories cannot be trimmed");
                             }
@@ -86,7 +81,7 @@ impl Memory {
         Ok(percent)
     }
 
-    /// Goes once through all histories, while it is needed.
+    /// Goes once through all histories, while it is needed, unless another replica has just done so or does.
     async fn trim(&self, broker: &Broker) -> Result<(), BrokerError> {
         let (mut cursor, mut entries) = ("0".to_owned(), 0);
         loop {
@@ -95,13 +90,13 @@ impl Memory {
                 break;
             }
             let share = if percent >= HALVE_FROM_PERCENT { 0.5 } else { 1.0 };
-            let trimmed = broker.trim(&cursor, share).await?;
+            let Some(trimmed) = broker.trim(&cursor, share, PASS_EVERY).await? else { return Ok(()) };
             entries += trimmed.entries;
             cursor = trimmed.cursor;
             if cursor == "0" {
                 break;
             }
-            tokio::time::sleep(STEP_PAUSE.mul_f64(1.0 + fastrand::f64())).await;
+            tokio::time::sleep(STEP_PAUSE).await;
         }
         metrics::history_trimmed(entries);
         tracing::warn!(entries, "entries of history were removed, since Redis is almost full");
@@ -116,7 +111,40 @@ fn percent(memory: MemoryUse) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use carillon_broker::{FanOut, Settings};
+
     use super::*;
+
+    #[tokio::test]
+    async fn of_all_replicas_one_halves_the_histories_in_a_period() {
+        let passed_ms = Arc::new(AtomicU64::new(1_800_000_000_000));
+        let now = Arc::clone(&passed_ms);
+        let (broker, faults) = Broker::memory(Arc::new(move || now.load(Ordering::Relaxed)));
+        let pass =
+            |time: Duration| passed_ms.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
+        let entries: Vec<_> = (0..64).map(|n| format!(r#"{{"body":"{n}"}}"#).into_bytes()).collect();
+        broker.push(&entries).await.unwrap();
+        broker.claim("bff", FanOut::All).await.unwrap();
+        // The first pass, before it is full, has found nothing.
+        broker.trim("0", 1.0, PASS_EVERY).await.unwrap();
+        faults.fill(true);
+        let replicas = [broker, faults.again(Settings::default()), faults.again(Settings::default())];
+        let left = async || {
+            for replica in &replicas {
+                Memory::default().trim(replica).await.unwrap();
+            }
+            faults.run(&["XLEN", "{Notification-List}:history:everyone"])
+        };
+        assert_eq!(left().await, "64", "within the period of the first");
+        pass(PASS_EVERY);
+        assert_eq!(left().await, "32");
+        pass(PASS_EVERY - Duration::from_millis(1));
+        assert_eq!(left().await, "32");
+        pass(Duration::from_millis(1));
+        assert_eq!(left().await, "16");
+    }
 
     #[test]
     fn what_is_stored_for_users_is_refused_before_redis_is_full() {

@@ -14,6 +14,8 @@ use crate::hub::{Credential, Hub};
 use crate::metrics;
 use crate::seal::KeyId;
 
+/// Those that are too old to matter are dropped this often. Redis keeps as many as there may be, so no more come meanwhile.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The longest pause after a reading that failed.
 const RETRY_CAP_MS: u64 = 1_000;
 
@@ -104,6 +106,10 @@ impl Revocations {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.outdated.notified() => {}
+                () = tokio::time::sleep(PRUNE_EVERY) => {
+                    self.lock().prune(self.keep_s, clock() / 1_000);
+                    continue;
+                }
             }
             let read = async {
                 let stored = broker.revocations().await?;
@@ -145,7 +151,7 @@ impl Revocations {
         let mut stored_until = Until::new();
         stored.into_iter().for_each(|one| raise(&mut stored_until, one));
         let mut known = self.lock();
-        known.until.retain(|_, until_s| *until_s + self.keep_s >= now_s);
+        known.prune(self.keep_s, now_s);
         let lacks = |(revoked, until_s): &(&Revoked, &u64)| {
             stored_until.get(revoked).is_none_or(|stored| stored < until_s)
         };
@@ -161,6 +167,12 @@ impl Revocations {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn prune(&mut self, keep_s: u64, now_s: u64) {
+        self.until.retain(|_, until_s| until_s.saturating_add(keep_s) >= now_s);
     }
 }
 
@@ -192,6 +204,11 @@ fn key(revocation: Revocation) -> (Revoked, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use carillon_broker::{FanOut, Subscriptions};
+    use carillon_service::Readiness;
+
     use super::*;
 
     const NOW_S: u64 = 1_000_000_000;
@@ -203,6 +220,29 @@ mod tests {
     fn refused(revocations: &Revocations, user: &str) -> Option<bool> {
         let credential = Credential { user: Some(user.to_owned()), issued_at_s: 5, ..Credential::default() };
         revocations.refuse(&credential)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_old_goes_while_the_connection_stays() {
+        let now_s = Arc::new(AtomicU64::new(NOW_S));
+        let reading = Arc::clone(&now_s);
+        let clock: Clock = Arc::new(move || reading.load(Ordering::Relaxed) * 1_000);
+        let (broker, _faults) = Broker::memory(Arc::clone(&clock));
+        let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+        let revocations = Arc::<Revocations>::default();
+        let (stop, known) = (CancellationToken::new(), Readiness::default().latch("revocations"));
+        let running = Arc::clone(&revocations).run(broker, Arc::clone(&hub), clock, known, stop.clone());
+        let running = tokio::spawn(running);
+        revocations.revoked(&of("ann", NOW_S), &hub);
+        let known = || revocations.lock().until.len();
+        tokio::time::sleep(2 * PRUNE_EVERY).await;
+        assert_eq!(known(), 1);
+        now_s.fetch_add(REVOCATIONS_KEEP_S + 1, Ordering::Relaxed);
+        revocations.revoked(&of("ben", NOW_S + REVOCATIONS_KEEP_S), &hub);
+        tokio::time::sleep(2 * PRUNE_EVERY).await;
+        assert_eq!(known(), 1, "without a new connection");
+        stop.cancel();
+        running.await.unwrap().unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The port: takes connections, hands their requests to a router, and gives up on peers that neither ask nor take.
 
+mod pace;
 mod places;
 mod refused;
 mod stream;
@@ -31,6 +32,7 @@ use tower::ServiceExt;
 
 use crate::metrics::{self, Limit};
 use crate::reply::Refusal;
+pub(crate) use pace::WRITE_TIMEOUT;
 pub(crate) use places::CONNECTIONS_PER_ADDRESS_MAX;
 pub use places::PlaceOptions;
 use places::{Over, Phase, Place, Places};
@@ -174,8 +176,10 @@ async fn connection(
         let until = match place.deadline(patience.request_timeout) {
             Ok(until) => until.unwrap_or_else(|| Instant::now() + FAR),
             Err(over) => {
-                if over == Over::Slow {
-                    metrics::limit_reached(Limit::RequestTime);
+                match over {
+                    Over::Slow => metrics::limit_reached(Limit::RequestTime),
+                    Over::NotTaken => metrics::limit_reached(Limit::Slow),
+                    Over::Closed => {}
                 }
                 return;
             }

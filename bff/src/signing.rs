@@ -7,7 +7,6 @@ use clap::Args;
 
 use crate::app::App;
 use crate::identity::{Secret, filled};
-use crate::limits::Publisher;
 use crate::metrics;
 use crate::reply::Refusal;
 use crate::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
@@ -78,7 +77,7 @@ impl App {
     }
 
     /// Checks the signature of a request that claims to have one. A bad one is refused, also where anybody
-    /// may publish: whoever signed meant to be checked. A good one counts against what signers may publish.
+    /// may publish: whoever signed meant to be checked.
     pub(crate) fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Verified, Refusal> {
         let now_ms = (self.clock)();
         let Signing { webhooks, api_auth } = &self.signing;
@@ -89,9 +88,7 @@ impl App {
             let api_auth = api_auth.as_ref().ok_or_else(|| off("APIAuth", "APIAUTH_SECRET"))?;
             api_auth.verify(parts, body, now_ms)
         };
-        let verified = verified.map_err(|error| refused(error.reason(), &error.to_string()))?;
-        self.limits.publish(&Publisher::Signers, body.len())?;
-        Ok(verified)
+        verified.map_err(|error| refused(error.reason(), &error.to_string()))
     }
 
     /// Refuses a request that came before, to whichever replica.

@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use axum::http::Uri;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use carillon_broker::limits::{OUTBOX_ANONYMOUS_MAX, OUTBOX_LINE_MAX, OUTBOX_MAX};
+use carillon_broker::limits::{OUTBOX_ANONYMOUS_MAX, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_USER_MAX};
 use carillon_broker::{Broker, OutboxError, Speaker};
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::{Audience, check_json, format_timestamp};
@@ -110,7 +110,7 @@ impl App {
         let Some(wake) = &self.upstream else {
             return Err(("no_upstream", "there is no application behind this service".to_owned()));
         };
-        let speaker = if caller.identity.is_some() { Speaker::User } else { Speaker::Anonymous };
+        let speaker = caller.user().map_or(Speaker::Anonymous, Speaker::User);
         if speaker == Speaker::Anonymous && !self.allow.anonymous_messages {
             return Err(("not_signed_in", ANONYMOUS_REFUSED.to_owned()));
         }
@@ -146,6 +146,12 @@ impl App {
             Err(OutboxError::AnonymousFull) => {
                 let detail = format!(
                     "{OUTBOX_ANONYMOUS_MAX} messages of people who are not signed in wait for the application; try again later"
+                );
+                Err(("upstream_full", detail))
+            }
+            Err(OutboxError::UserFull) => {
+                let detail = format!(
+                    "{OUTBOX_USER_MAX} messages of all your sessions wait for the application; try again later"
                 );
                 Err(("upstream_full", detail))
             }

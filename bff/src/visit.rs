@@ -1,8 +1,8 @@
 //! The life of a connection that reads, whatever its transport: heartbeats, the end of its token, the goodbye of a replica
 //! that goes away, and what its feed gives. A transport only frames what comes of it.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod recent;
+
 use std::time::Duration;
 
 use carillon_broker::MessageRef;
@@ -14,11 +14,10 @@ use crate::app::App;
 use crate::feed::{Feed, Output};
 use crate::hub::connection_id;
 use crate::metrics::{self, Transport};
+use recent::RecentSenders;
 
 /// A reader that is let go comes back within this many milliseconds.
 const RECONNECT_MAX_MS: u64 = 500;
-/// Messages of other users that were written to this connection lately: an acknowledgement may name them by their id alone.
-const WRITTEN_MAX: usize = 256;
 
 /// One connection.
 pub(crate) struct Visit {
@@ -29,8 +28,7 @@ pub(crate) struct Visit {
     leave: Option<Instant>,
     /// When the token runs out.
     expires: Option<Instant>,
-    /// Most readers have none, and pay for nothing.
-    written: VecDeque<Arc<MessageRef>>,
+    recent: RecentSenders,
 }
 
 /// What comes next on a connection.
@@ -49,8 +47,8 @@ impl Visit {
     pub(crate) fn new(app: App, feed: Feed, expires_at_ms: Option<u64>, transport: Transport) -> Self {
         metrics::joined(transport);
         let expires = expires_at_ms.map(|at_ms| app.instant(at_ms));
-        let (heartbeat, leave, written) = (next_heartbeat(), None, VecDeque::new());
-        Self { app, feed, transport, heartbeat, leave, expires, written }
+        let (heartbeat, leave, recent) = (next_heartbeat(), None, RecentSenders::default());
+        Self { app, feed, transport, heartbeat, leave, expires, recent }
     }
 
     /// What comes next. A call that is dropped loses nothing.
@@ -107,23 +105,21 @@ impl Visit {
         for message in output.messages() {
             self.app.written.record(message, &self.connection());
             // A stream of events acknowledges nothing.
-            if matches!(self.transport, Transport::Sse) {
-                continue;
+            if !matches!(self.transport, Transport::Sse) {
+                self.recent.remember(&message.from, &message.id);
             }
-            if self.written.len() == WRITTEN_MAX {
-                self.written.pop_front();
-            }
-            self.written.push_back(Arc::clone(message));
         }
     }
 
     /// The messages that a reader names. Ids of what was not sent by one user to another stay here: they are counted, and
     /// nothing waits for them.
     pub(crate) fn named(&self, named: &[Named]) -> Vec<MessageRef> {
-        let lately = |id: &str| self.written.iter().rev().find(|message| message.id == id);
         let messages = named.iter().filter_map(|one| match one {
             Named::Sent { from, id } => Some(MessageRef { from: from.clone(), id: id.clone() }),
-            Named::Id(id) => lately(id).map(|message| (**message).clone()),
+            Named::Id(id) => {
+                let from = self.recent.sender_of(id)?.to_owned();
+                Some(MessageRef { from, id: id.clone() })
+            }
         });
         messages.collect()
     }

@@ -22,6 +22,7 @@ use crate::metrics::{self, Limit, Transport};
 use crate::notify;
 use crate::reader::{Caller, since};
 use crate::reply::Refusal;
+use crate::server::WRITE_TIMEOUT;
 use crate::visit::{Happened, Visit};
 use command::Allowance;
 use counted::Fault;
@@ -40,8 +41,6 @@ const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
 /// Bytes of messages that are not finished, of all sockets, at most.
 pub(crate) const UNFINISHED_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// A socket that takes nothing for this long is closed as slow.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A close frame that cannot be written in this time is not sent, nor its answer waited for any longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 

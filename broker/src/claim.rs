@@ -79,9 +79,9 @@ pub struct Claimed {
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     appending_script(&[
-        include_str!("dead.lua"),
+        include_str!("dead/dead.lua"),
         include_str!("ledger/status.lua"),
-        include_str!("claim.lua"),
+        include_str!("claim/claim.lua"),
     ])
 });
 

@@ -61,11 +61,11 @@ pub struct Dead {
 
 static BURY: LazyLock<Script> = LazyLock::new(|| {
     let parts = [
-        include_str!("sequence.lua"),
-        include_str!("keep.lua"),
+        include_str!("engine/sequence.lua"),
+        include_str!("history/keep.lua"),
         "local prefix = ARGV[2]\n",
-        include_str!("dead.lua"),
-        include_str!("bury.lua"),
+        include_str!("dead/dead.lua"),
+        include_str!("dead/bury.lua"),
     ];
     Script::new(&parts.concat())
 });

@@ -3,10 +3,9 @@
 
 mod connection;
 mod link;
-pub(crate) mod listen;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
-mod subscriber;
+pub(crate) mod subscriber;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,7 +47,7 @@ impl Engine {
         }
     }
 
-    fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place {
         self.link.place()
     }
 
@@ -61,7 +60,7 @@ impl Engine {
     }
 
     /// Waits before the next try to reach the server. The one in this process tells when it is back.
-    async fn pause(&self, pause: Duration) {
+    pub(crate) async fn pause(&self, pause: Duration) {
         match self.place() {
             Place::Redis(_) => tokio::time::sleep(pause).await,
             #[cfg(feature = "memory")]
@@ -133,12 +132,16 @@ impl Engine {
 
 /// A script that knows the sequence.
 pub(crate) fn sequence_script(parts: &[&str]) -> Script {
-    Script::new(&[&[include_str!("sequence.lua")], parts].concat().concat())
+    Script::new(&[&[include_str!("engine/sequence.lua")], parts].concat().concat())
 }
 
 /// A script that appends to history.
 pub(crate) fn appending_script(parts: &[&str]) -> Script {
-    let prelude = [include_str!("keep.lua"), include_str!("timestamp.lua"), include_str!("append.lua")];
+    let prelude = [
+        include_str!("history/keep.lua"),
+        include_str!("history/timestamp.lua"),
+        include_str!("history/append.lua"),
+    ];
     sequence_script(&[&prelude, parts].concat())
 }
 

@@ -79,7 +79,7 @@ enum Toward {
     Older,
 }
 
-static READ: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("read.lua")]));
+static READ: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("history/read.lua")]));
 
 impl Broker {
     /// The current epoch and the last position that was given out.

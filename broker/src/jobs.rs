@@ -11,7 +11,8 @@ use redis::Script;
 use crate::engine::Engine;
 use crate::limits::{
     JOB_ATTEMPTS_MAX, JOB_ID_MAX_BYTES, JOB_INPUT_MAX_BYTES, JOB_KEEP_MS, JOB_LEASE_MS, JOB_LOOKS_MAX,
-    JOB_NAME_MAX_CHARS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
+    JOB_NAME_MAX_CHARS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX,
+    JOBS_OWNER_MAX,
 };
 use crate::{Broker, BrokerError};
 
@@ -81,6 +82,9 @@ pub enum EnqueueError {
     /// As many of this owner's wait and run as there may be.
     #[error("{JOBS_OWNER_MAX} jobs of this owner wait or run already")]
     OwnerFull,
+    /// As many of owners who are no users wait and run as there may be.
+    #[error("{JOBS_ANONYMOUS_MAX} jobs of owners who are not signed in wait or run already")]
+    AnonymousFull,
     /// As many wait and run as there may be.
     #[error("{JOBS_MAX} jobs wait or run already")]
     Full,
@@ -140,8 +144,9 @@ impl Broker {
     /// Puts a job into the queue. One that is there already is given as it stands.
     ///
     /// # Errors
-    /// [`EnqueueError::Full`] at [`JOBS_MAX`]; [`BrokerError::Away`] leaves open whether it was done, and
-    /// doing it again is harmless.
+    /// [`EnqueueError::Full`] at [`JOBS_MAX`], [`EnqueueError::OwnerFull`] at [`JOBS_OWNER_MAX`],
+    /// [`EnqueueError::AnonymousFull`] at [`JOBS_ANONYMOUS_MAX`]; [`BrokerError::Away`] leaves open whether it was done,
+    /// and doing it again is harmless.
     pub async fn enqueue_job(&self, job: &NewJob) -> Result<Job, EnqueueError> {
         job.check()?;
         self.0.enqueue_job(job).await
@@ -229,13 +234,14 @@ impl Engine {
     async fn enqueue_job(&self, job: &NewJob) -> Result<Job, EnqueueError> {
         let to = serde_json::json!(job.to).to_string();
         let (handle, owner) = (job.handle(), job.owner.to_string());
-        let [most, listed, of_owner] =
-            [JOBS_MAX, JOBS_LISTED_MAX, JOBS_OWNER_MAX].map(|most| most.to_string());
-        let args = [&handle, &job.id, &owner, &to, &job.name, &job.input, &most, &listed, &of_owner];
-        let args = args.map(String::as_str);
+        let most =
+            [JOBS_MAX, JOBS_LISTED_MAX, JOBS_OWNER_MAX, JOBS_ANONYMOUS_MAX].map(|most| most.to_string());
+        let texts = [&handle, &job.id, &owner, &to, &job.name, &job.input];
+        let args: Vec<_> = texts.into_iter().chain(&most).map(String::as_str).collect();
         let (outcome, fields): (String, Fields) = self.job_verb("enqueue", &args).await?;
         match outcome.as_str() {
             "owner_full" => Err(EnqueueError::OwnerFull),
+            "anonymous_full" => Err(EnqueueError::AnonymousFull),
             "full" => Err(EnqueueError::Full),
             _ => Ok(read(fields)?),
         }

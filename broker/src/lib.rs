@@ -6,7 +6,7 @@ mod claim;
 mod dead;
 mod engine;
 mod error;
-mod event;
+mod fan_out;
 mod history;
 mod jobs;
 mod ledger;
@@ -19,7 +19,6 @@ mod replay;
 mod retention;
 mod revocations;
 mod state;
-mod wire;
 
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ pub use dead::{Dead, DeadList};
 #[cfg(feature = "memory")]
 pub use engine::memory::{Clock, Faults};
 pub use error::BrokerError;
-pub use event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
+pub use fan_out::event::{Event, Fanout, Kind, Stored, Subscriptions, heard_as};
 pub use history::{Gap, History, Recalled};
 pub use jobs::{EnqueueError, Held, Job, NewJob, Taken, job_handle};
 pub use ledger::{Accepted, Message, MessageRef, NewMessage, Writing};
@@ -97,12 +96,6 @@ impl Broker {
     pub fn memory_with(clock: Clock, settings: Settings) -> (Self, Faults) {
         let server = engine::memory::Server::new(clock);
         (Self(Arc::new(Engine::memory(server.clone(), settings))), Faults::new(server))
-    }
-
-    /// Reports what happens, for ever, to a function that must not block. Ends only by being dropped. `fan_out` is the mode
-    /// that all replicas of a deployment have in common.
-    pub async fn listen(&self, subscriptions: &Subscriptions, fan_out: FanOut, on: impl FnMut(Event)) {
-        engine::listen::listen(&self.0, subscriptions, fan_out, on).await;
     }
 
     /// Warns in the log when Redis may evict keys, which would lose entries without a word.

@@ -77,6 +77,9 @@ pub(crate) const BULK_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const JOBS_MAX: usize = 10_000;
 /// Jobs of one owner that wait or run at most, so that none of them fills the queue alone.
 pub const JOBS_OWNER_MAX: usize = 5;
+/// Jobs of owners who are no users that wait or run at most: a fifth, so that they leave room for all others. Anybody begins
+/// as many sessions as they like.
+pub const JOBS_ANONYMOUS_MAX: usize = JOBS_MAX / 5;
 /// Jobs of one owner that are listed; older ones are found by their id.
 pub const JOBS_LISTED_MAX: usize = 20;
 /// Longest id of a job, so that the ids of its reports are names too.
@@ -102,6 +105,8 @@ pub const JOB_LOOKS_MAX: u64 = 64;
 pub const OUTBOX_MAX: usize = 10_000;
 /// Messages of one session or user that wait at most, so that none of them fills the outbox alone.
 pub const OUTBOX_LINE_MAX: usize = 100;
+/// Messages of one user that wait at most, in all sessions together: each may have as many as it likes.
+pub const OUTBOX_USER_MAX: usize = 200;
 /// A replica that has said nothing about a message for this long has lost it.
 pub const OUTBOX_LEASE_MS: u64 = 15_000;
 /// Messages of people who are not signed in that wait at most: a fifth, so that they leave room for all others.

@@ -1,6 +1,7 @@
 //! How full Redis is, and what makes room: a full server refuses every claim, and claims are what trims histories.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::Script;
 
@@ -28,8 +29,9 @@ pub struct Trimmed {
     pub entries: u64,
 }
 
-static TRIM: LazyLock<Script> =
-    LazyLock::new(|| sequence_script(&[include_str!("keep.lua"), include_str!("trim.lua")]));
+static TRIM: LazyLock<Script> = LazyLock::new(|| {
+    sequence_script(&[include_str!("history/keep.lua"), include_str!("memory_use/trim.lua")])
+});
 
 impl MemoryUse {
     /// The part that is used, from 0 to 1; 0 where there is no limit.
@@ -56,17 +58,24 @@ impl Broker {
     }
 
     /// Trims some histories to their age and bytes, and where `share` is below 1 to that part of their entries, oldest
-    /// first. It needs no memory. `cursor` is `"0"`, or where the last one ended.
+    /// first. It needs no memory. `cursor` is where the last one ended, or `"0"` to begin: that is `None` within `every` of
+    /// the last call by any replica, so that one of them goes through all histories and not each.
     ///
     /// # Errors
     /// When Redis is away or refuses.
-    pub async fn trim(&self, cursor: &str, share: f64) -> Result<Trimmed, BrokerError> {
+    pub async fn trim(
+        &self,
+        cursor: &str,
+        share: f64,
+        every: Duration,
+    ) -> Result<Option<Trimmed>, BrokerError> {
         let mut call = TRIM.key(self.0.names().sequence());
         call.arg(self.0.call_time())
             .arg(self.0.names().prefix())
             .arg(self.0.settings().retention.to_script());
-        call.arg(cursor).arg(TRIM_LOOKS_MAX_KEYS).arg(share.clamp(0.0, 1.0));
-        let (cursor, entries): (String, u64) = self.0.eval(&call).await?;
-        Ok(Trimmed { cursor, entries })
+        let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        call.arg(cursor).arg(TRIM_LOOKS_MAX_KEYS).arg(share.clamp(0.0, 1.0)).arg(every_ms);
+        let (cursor, entries): (String, i64) = self.0.eval(&call).await?;
+        Ok(u64::try_from(entries).ok().map(|entries| Trimmed { cursor, entries }))
     }
 }

@@ -1,5 +1,8 @@
 use carillon_protocol::Audience;
 
+use crate::dead::DeadList;
+use crate::ledger::remembered;
+
 /// The names in Redis: the list and the channel that other programs know, those of the users, and everything else
 /// under one prefix. The prefix carries the list's own name as its hash tag, so that all keys live in one
 /// slot and the scripts run on Redis Cluster.
@@ -86,14 +89,14 @@ impl Names {
 
     /// A dead list: a stream of `reason`, `detail`, `size`, `claimed_by` and `raw`.
     #[must_use]
-    pub fn dead(&self, list: crate::DeadList) -> String {
+    pub fn dead(&self, list: DeadList) -> String {
         self.key(list.key())
     }
 
     /// A hash: how far a message between people has come, and by whom.
     #[must_use]
     pub fn message(&self, from: &str, id: &str) -> String {
-        self.key(&format!("message:{}", crate::ledger::remembered(from, id)))
+        self.key(&format!("message:{}", remembered(from, id)))
     }
 
     /// The bytes that a user has had stored lately.

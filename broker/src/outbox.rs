@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::jobs::Held;
 use crate::limits::{
     OUTBOX_ANONYMOUS_MAX, OUTBOX_KEEP_MS, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_PAUSE_MAX_MS,
-    OUTBOX_SILENT_MAX,
+    OUTBOX_SILENT_MAX, OUTBOX_USER_MAX,
 };
 use crate::{Broker, BrokerError};
 
@@ -48,9 +48,9 @@ impl Outgoing {
 
 /// Who says something to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker {
-    /// A signed-in user.
-    User,
+pub enum Speaker<'a> {
+    /// A signed-in user, who may have [`OUTBOX_USER_MAX`] messages waiting in all lines together.
+    User(&'a str),
     /// Somebody who is not signed in, with a session or without. All of these together may have
     /// [`OUTBOX_ANONYMOUS_MAX`] messages waiting.
     Anonymous,
@@ -78,6 +78,9 @@ pub enum OutboxError {
     /// As many of people who are not signed in wait as there may be.
     #[error("{OUTBOX_ANONYMOUS_MAX} messages of people who are not signed in wait already")]
     AnonymousFull,
+    /// As many of this user wait as there may be, in all lines together.
+    #[error("{OUTBOX_USER_MAX} messages of this user wait already")]
+    UserFull,
     /// As many of this line wait as there may be.
     #[error("{OUTBOX_LINE_MAX} messages of this line wait already")]
     LineFull,
@@ -91,13 +94,14 @@ impl Broker {
     ///
     /// # Errors
     /// [`OutboxError::Full`] at [`OUTBOX_MAX`], [`OutboxError::AnonymousFull`] at [`OUTBOX_ANONYMOUS_MAX`],
-    /// [`OutboxError::LineFull`] at [`OUTBOX_LINE_MAX`]; [`BrokerError::Away`] leaves open whether it was done.
+    /// [`OutboxError::UserFull`] at [`OUTBOX_USER_MAX`], [`OutboxError::LineFull`] at [`OUTBOX_LINE_MAX`];
+    /// [`BrokerError::Away`] leaves open whether it was done.
     pub async fn send_out(
         &self,
         line: &Audience,
         id: &str,
         message: &[u8],
-        by: Speaker,
+        by: Speaker<'_>,
     ) -> Result<(), OutboxError> {
         self.0.send_out(line, id, message, by).await
     }
@@ -143,9 +147,9 @@ pub const UNDELIVERABLE: &str = "undeliverable";
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     let parts = [
-        include_str!("keep.lua"),
+        include_str!("history/keep.lua"),
         "local prefix = string.match(KEYS[1], '^(.*)outbox$')\n",
-        include_str!("dead.lua"),
+        include_str!("dead/dead.lua"),
         include_str!("outbox/outbox.lua"),
     ];
     Script::new(&parts.concat())
@@ -180,16 +184,20 @@ impl Engine {
         line: &Audience,
         id: &str,
         message: &[u8],
-        by: Speaker,
+        by: Speaker<'_>,
     ) -> Result<(), OutboxError> {
         let line = line.to_string();
-        let most = [OUTBOX_MAX, OUTBOX_LINE_MAX, OUTBOX_ANONYMOUS_MAX].map(|most| most.to_string());
-        let by = if by == Speaker::Anonymous { "1" } else { "" };
-        let rest = [&most[0], &most[1], by, &most[2]].map(str::as_bytes);
+        let (sender, of_sender) = match by {
+            Speaker::User(user) => (format!("of:{}", Audience::User(user.to_owned())), OUTBOX_USER_MAX),
+            Speaker::Anonymous => ("anonymous".to_owned(), OUTBOX_ANONYMOUS_MAX),
+        };
+        let most = [OUTBOX_MAX, OUTBOX_LINE_MAX, of_sender].map(|most| most.to_string());
+        let rest = [&most[0], &most[1], &sender, &most[2]].map(|text| text.as_bytes());
         let args = [&[line.as_bytes(), id.as_bytes(), message], &rest[..]].concat();
         match self.outbox_verb::<String>("add", &args).await?.as_str() {
             "full" => Err(OutboxError::Full),
-            "anonymous_full" => Err(OutboxError::AnonymousFull),
+            "sender_full" if by == Speaker::Anonymous => Err(OutboxError::AnonymousFull),
+            "sender_full" => Err(OutboxError::UserFull),
             "line_full" => Err(OutboxError::LineFull),
             _ => Ok(()),
         }

@@ -159,6 +159,14 @@ impl Broker {
         self.0.session_key(fresh).await
     }
 
+    /// The key that replicas seal sessions with; `None` where there is none.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn kept_session_key(&self) -> Result<Option<[u8; 32]>, BrokerError> {
+        self.0.kept_session_key().await
+    }
+
     /// Puts `fresh` in the place of the key `old`, and returns the key that is there now: another one, where somebody was
     /// quicker.
     ///
@@ -185,10 +193,17 @@ impl Engine {
         let key = self.names().session_key();
         let mut set = redis::cmd("SET");
         set.arg(&key).arg(&fresh[..]).arg("NX");
+        let _made: Option<String> = self.read(&set).await?;
+        let kept = self.kept_session_key().await?;
+        kept.ok_or_else(|| BrokerError::Refused(format!("{key} was removed as it was made")))
+    }
+
+    async fn kept_session_key(&self) -> Result<Option<[u8; 32]>, BrokerError> {
+        let key = self.names().session_key();
         let mut get = redis::cmd("GET");
         get.arg(&key);
-        let _made: Option<String> = self.read(&set).await?;
-        let kept: Vec<u8> = self.read(&get).await?;
-        kept.try_into().map_err(|_| BrokerError::Refused(format!("{key} is no key of ours")))
+        let kept: Option<Vec<u8>> = self.read(&get).await?;
+        let is_ours = |kept: Vec<u8>| kept.try_into();
+        kept.map(is_ours).transpose().map_err(|_| BrokerError::Refused(format!("{key} is no key of ours")))
     }
 }

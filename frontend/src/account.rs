@@ -57,6 +57,7 @@ pub async fn sign_in(viewer: Viewer, user: &str) -> Result<(), Fault> {
     Place::forget();
     viewer.become_known(Access { pass: Some(pass), ..viewer.access() });
     viewer.begin();
+    watch(viewer);
     Ok(())
 }
 
@@ -66,6 +67,7 @@ pub fn sign_out(viewer: Viewer, why: Option<String>) {
     Place::forget();
     viewer.become_known(Access { pass: None, ..viewer.access() });
     viewer.begin();
+    watch(viewer);
 }
 
 /// Sets the alarm at which the token is exchanged for a fresh one.

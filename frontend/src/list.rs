@@ -8,10 +8,10 @@ use crate::batch::batch;
 use crate::empty::Empty;
 use crate::inbox::{Event, Item, Row};
 use crate::live::{each, mark, next_frame, part, press, words};
-use crate::looking::{count_words, to_tell};
 use crate::message::SentRow;
 use crate::meta::{Mark, Meta, Progress};
 use crate::notice::gap_words;
+use crate::title::{count_words, to_tell};
 use crate::viewer::Viewer;
 
 const LIST_ID: &str = "came";

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use crate::connection::Command;
-use crate::inbox::{Event, Inbox, VISIBLE_MAX_TOASTS};
+use crate::inbox::{Event, VISIBLE_MAX_TOASTS};
 use crate::list;
 use crate::live::{at_window, next_frame};
 use crate::place::Place;
@@ -19,8 +19,6 @@ const WIDE_PX: f64 = 1_248.0;
 const CONTROLS_PX: f64 = 310.0;
 /// What toasts may cover elsewhere, of the window's height.
 const COVERED_MAX: f64 = 0.6;
-/// A larger number is told by this one.
-const TOLD_MAX: usize = 99;
 
 /// Tells the inbox who looks at what, from now on.
 pub fn watch(viewer: Viewer) {
@@ -87,43 +85,4 @@ fn pixels(value: Result<wasm_bindgen::JsValue, wasm_bindgen::JsValue>) -> f64 {
 
 fn whole(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-/// How many unread ones to tell of: what somebody looks at is being read.
-#[must_use]
-pub fn to_tell(inbox: &Inbox) -> usize {
-    if inbox.reading().looking() && !inbox.rows().away() { 0 } else { inbox.unread() }
-}
-
-/// A number of unread ones in few characters; none for none.
-#[must_use]
-pub fn count_words(unread: usize) -> Option<String> {
-    match unread {
-        0 => None,
-        1..=TOLD_MAX => Some(unread.to_string()),
-        _ => Some(format!("{TOLD_MAX}+")),
-    }
-}
-
-/// Says in the window's title how many are unread.
-pub fn tell_in_title(viewer: Viewer) {
-    let unread = to_tell(&viewer.inbox.read_untracked());
-    let title = match count_words(unread) {
-        None => "Carillon".to_owned(),
-        Some(count) => format!("({count}) Carillon"),
-    };
-    if document().title() != title {
-        document().set_title(&title);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_stay_short() {
-        assert_eq!(count_words(0), None);
-        assert_eq!([1, 99, 100].map(count_words), [Some("1".into()), Some("99".into()), Some("99+".into())]);
-    }
 }

@@ -32,18 +32,19 @@ use crate::controls::Controls;
 use crate::icon::Bell;
 use crate::list::List;
 use crate::live::{at_window, words};
-use crate::looking::{count_words, to_tell};
 use crate::notice::NoticeLine;
 use crate::pill::Pill;
 use crate::race::RaceTable;
+use crate::reports;
 use crate::theme::ThemeButton;
+use crate::title::{count_words, to_tell};
 use crate::toast::{Toasts, escape};
 use crate::viewer::Viewer;
 
 /// Everything on the screen.
 #[component]
 pub fn Page() -> impl IntoView {
-    let viewer = Viewer::start();
+    let viewer = reports::start();
     at_window("keydown", move |event| {
         if event.dyn_ref::<KeyboardEvent>().is_some_and(|event| event.key() == "Escape") {
             escape(viewer);

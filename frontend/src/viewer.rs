@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use carillon_protocol::received::{ReadPosition, StatusChange};
-use carillon_protocol::{CloseCode, Cursor, Heard, Phase, Resume, ServerMessage, Status, Welcome};
+use carillon_protocol::{Cursor, Phase};
 use futures_channel::mpsc::{Sender, channel};
 use leptos::leptos_dom::helpers::TimeoutHandle;
 use leptos::prelude::*;
@@ -12,16 +11,13 @@ use leptos::prelude::*;
 use crate::access::Access;
 use crate::clock::{Now, now};
 use crate::connection::{COMMANDS_MAX, Command, Report, Start, drive};
-use crate::http::get;
-use crate::inbox::{Event, Inbox, Message, Past};
-use crate::live::{at_window, beside, later, next_frame};
+use crate::inbox::{Event, Inbox, Message};
+use crate::live::{beside, later, next_frame};
 use crate::place::Place;
-use crate::{account, job, looking};
+use crate::title;
 
-/// How often the times on the page are told anew.
-const TELL_TIME_EVERY: Duration = Duration::from_secs(1);
-/// Of this many of the messages that a page sent before it was loaded anew it asks how far they have come.
-const ASKED_MAX_MESSAGES: usize = 20;
+/// Takes a report of the connection; it has the messages that the page had sent before it was loaded anew.
+pub type Take = fn(Viewer, Report, &mut Option<Vec<Message>>);
 
 /// The page's state; a handle that is copied freely.
 #[derive(Clone, Copy)]
@@ -49,11 +45,12 @@ pub struct Viewer {
     era: StoredValue<u64>,
     painting: StoredValue<bool>,
     alarm: StoredValue<Option<(u64, TimeoutHandle)>>,
+    take: Take,
 }
 
 impl Viewer {
-    /// Starts the connection and listens to the page; components find it in their context.
-    pub fn start() -> Self {
+    /// A viewer whose connection reports to `take`; components find it in their context.
+    pub fn new(take: Take) -> Self {
         let inbox = RwSignal::<Inbox>::default();
         let viewer = Self {
             inbox,
@@ -70,10 +67,9 @@ impl Viewer {
             era: StoredValue::new(0),
             painting: StoredValue::new(false),
             alarm: StoredValue::new(None),
+            take,
         };
         provide_context(viewer);
-        viewer.listen();
-        viewer.begin();
         viewer
     }
 
@@ -89,7 +85,6 @@ impl Viewer {
         // Nobody waits for what an unknown reader may have missed.
         let start = if since.is_some() || user.is_some() { Start::Before(since) } else { Start::Now };
         self.act(Event::Began(user));
-        account::watch(self);
         let (commands, orders) = channel(COMMANDS_MAX);
         *self.commands.write_value() = Some(commands);
         let era = *self.era.read_value() + 1;
@@ -97,7 +92,7 @@ impl Viewer {
         let mut sent = Some(sent);
         let report = move |report| {
             if *self.era.read_value() == era {
-                self.take(report, &mut sent);
+                (self.take)(self, report, &mut sent);
             }
         };
         beside(drive(orders, start, move || self.access(), report));
@@ -130,14 +125,14 @@ impl Viewer {
         self.set_alarm();
         if document().hidden() {
             // There are no frames then.
-            looking::tell_in_title(self);
+            title::show(&self.inbox.read_untracked());
         }
         if !std::mem::replace(&mut *self.painting.write_value(), true) {
             next_frame(move || {
                 *self.painting.write_value() = false;
                 self.tell_time();
                 self.inbox.notify();
-                looking::tell_in_title(self);
+                title::show(&self.inbox.read_untracked());
             });
         }
     }
@@ -161,105 +156,8 @@ impl Viewer {
         *alarm = later(ring, wait).map(|handle| (at_ms, handle));
     }
 
-    fn tell_time(self) {
+    /// Shows times as of now.
+    pub fn tell_time(self) {
         self.now.set(now());
     }
-
-    fn take(self, report: Report, sent: &mut Option<Vec<Message>>) {
-        match report {
-            Report::Phase(phase) => {
-                self.tell_time();
-                if matches!(self.phase.get_untracked(), Phase::Live { .. }) {
-                    self.act(Event::Lost);
-                }
-                self.phase.set(phase);
-            }
-            Report::Heard(heard) => self.hear(heard),
-            Report::Filled(past) => {
-                let sent = sent.take().unwrap_or_default();
-                let under_way = sent.iter().rev().filter(|message| is_under_way(message));
-                let asked: Vec<_> = under_way.take(ASKED_MAX_MESSAGES).cloned().collect();
-                self.act(Event::Filled(Past { sent, ..past }));
-                beside(job::restore(self));
-                beside(self.ask(asked));
-            }
-            Report::NotFilled(fault) if fault.status == 401 => beside(account::check(self)),
-            Report::NotFilled(_) => {}
-            Report::Closed { code, welcomed } => self.closed(code, welcomed),
-        }
-    }
-
-    fn hear(self, heard: Heard) {
-        match heard {
-            Heard::Notification(delivery) => self.act(Event::Came(delivery)),
-            Heard::Welcome(welcome) => {
-                self.refusal.set(None);
-                let Welcome { resume, cursor, user, read, session, .. } = welcome;
-                beside(account::ask(self));
-                if resume == Resume::None {
-                    beside(job::restore(self));
-                }
-                self.act(Event::Welcomed { resume, cursor, user, read });
-                if let Some(session) = session {
-                    // The server may have renewed it.
-                    self.become_known(Access { session: Some(session), ..self.access() });
-                }
-            }
-            Heard::Gap { reason, audience } => self.act(Event::Gap { reason, audience }),
-            Heard::Error { detail, about: Some(id), .. } => self.act(Event::Refused { id, why: detail }),
-            Heard::Error { detail, .. } => self.refusal.set(Some(detail)),
-            Heard::Message(message) => match *message {
-                ServerMessage::Status(StatusChange { id, status, .. }) => {
-                    self.act(Event::Status { id, status })
-                }
-                ServerMessage::Read(ReadPosition { read, .. }) => self.act(Event::Read(read)),
-                _ => {}
-            },
-            Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing | Heard::Unreadable(_) => {}
-        }
-    }
-
-    fn closed(self, code: Option<CloseCode>, welcomed: bool) {
-        let access = self.access();
-        match code {
-            Some(CloseCode::TOKEN_EXPIRED) => beside(account::renew(self)),
-            Some(CloseCode::REFUSED) if access.pass.is_some() => {
-                account::sign_out(self, Some("Signed out: the server has withdrawn this sign-in".to_owned()));
-            }
-            // Whether it was for want of a valid token is not said to a browser's script.
-            _ if !welcomed && access.is_known() => beside(account::check(self)),
-            _ => {}
-        }
-    }
-
-    /// Asks how far messages have come whose statuses this page did not hear.
-    async fn ask(self, messages: Vec<Message>) {
-        let access = self.access();
-        for Message { id, .. } in messages {
-            let path = format!("/api/notifications/{id}");
-            let told = get(&path, &access).await.ok().and_then(|fields| fields.text("status"));
-            if let Some(status) = told.and_then(|status| status.parse().ok()) {
-                self.act(Event::Status { id, status });
-            }
-        }
-    }
-
-    fn listen(self) {
-        at_window("online", move |_| self.command(Command::Online));
-        at_window("offline", move |_| self.command(Command::Offline));
-        looking::watch(self);
-        set_interval(
-            move || {
-                if !document().hidden() {
-                    self.tell_time();
-                }
-            },
-            TELL_TIME_EVERY,
-        );
-    }
-}
-
-/// Whether a message has left this page and not come to its end.
-fn is_under_way(message: &Message) -> bool {
-    message.status.is_some_and(|status| status < Status::Read)
 }

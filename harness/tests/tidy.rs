@@ -237,3 +237,20 @@ fn queues_are_bounded_tasks_awaited_and_the_environment_read_in_one_place() {
     }
     none(&faults);
 }
+
+#[test]
+fn what_a_replica_holds_in_sum_fits_into_the_memory_that_it_is_given() {
+    let limits = std::fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let section = limits.split("## What a replica holds in sum").nth(1).unwrap();
+    let rows =
+        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let figures: Vec<u64> = rows
+        .filter_map(|row| row.trim_matches('|').rsplit('|').next()?.trim().trim_matches('*').parse().ok())
+        .collect();
+    let (sum, rows) = figures.split_last().unwrap();
+    assert!(rows.len() > 10 && rows.iter().sum::<u64>() == *sum, "{figures:?}");
+    let manifest = std::fs::read_to_string(root().join("k8s/base/bff.yaml")).unwrap();
+    let memory = manifest.split("limits:").nth(1).unwrap().split("memory: ").nth(1).unwrap();
+    let memory: u64 = memory.split("Mi").next().unwrap().parse().unwrap();
+    assert!(*sum < memory, "{sum} MiB in {memory} MiB");
+}

@@ -60,7 +60,8 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
     }
     match is_known {
         false => Client::Unknown,
-        true if client.is_loopback() => Client::Local,
+        // An address out of a header is nobody's proof of being here.
+        true if client.is_loopback() && !is_forwarded(&parts.headers) => Client::Local,
         true => Client::At(client),
     }
 }
@@ -138,7 +139,12 @@ mod tests {
             ("127.0.0.1:9", &[], "", "local"),
             ("127.0.0.1:9", &["198.51.100.7"], "", "unknown"),
             ("127.0.0.1:9", &["198.51.100.7"], "127.0.0.1", "198.51.100.7"),
-            ("127.0.0.1:9", &["127.0.0.1"], "127.0.0.1", "local"),
+            ("127.0.0.1:9", &["127.0.0.1"], "127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1:9", &["::ffff:127.0.0.1"], "127.0.0.1", "127.0.0.1"),
+            ("10.0.0.1:9", &["127.0.0.1"], ours, "127.0.0.1"),
+            ("10.0.0.1:9", &["127.0.0.1, 10.0.0.2"], ours, "127.0.0.1"),
+            ("10.0.0.1:9", &["::1"], ours, "::1"),
+            ("127.0.0.1:9", &[], "127.0.0.1", "local"),
             ("[::1]:9", &[], "", "local"),
         ] {
             assert_eq!(client_of(peer, lines, proxies, None), client, "{peer} {lines:?} {proxies}");
@@ -154,6 +160,7 @@ mod tests {
             ("10.0.0.1:9", &["198.51.100.7"], 2, "unknown"),
             ("10.0.0.1:9", &["198.51.100.7, nonsense"], 1, "unknown"),
             ("10.0.0.1:9", &[], 1, "10.0.0.1"),
+            ("10.0.0.1:9", &["127.0.0.1"], 1, "127.0.0.1"),
             ("127.0.0.1:9", &[], 1, "local"),
         ] {
             assert_eq!(client_of(peer, lines, "", Some(hops)), client, "{peer} {lines:?} {hops}");

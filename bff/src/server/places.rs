@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::pace::{Pace, Taking};
 use crate::limits::{network, release};
 use crate::metrics::{self, Limit};
 
@@ -63,6 +64,8 @@ pub(super) enum Phase {
     Asking(Instant),
     /// A request is answered.
     Busy,
+    /// The answer is made, and the peer still takes it.
+    Taking,
     /// It waits for the next request, since then.
     Idle(Instant),
     /// It is a reader's.
@@ -106,6 +109,7 @@ pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
     changed: Arc<Notify>,
+    taking: Mutex<Option<Taking>>,
 }
 
 impl Places {
@@ -134,7 +138,7 @@ impl Places {
         let phase = Phase::Asking(Instant::now());
         table.open.insert(id, Open { network, phase, changed: Arc::clone(&changed) });
         table.add(id);
-        Ok(Place { places: Arc::clone(self), id, changed })
+        Ok(Place { places: Arc::clone(self), id, changed, taking: Mutex::default() })
     }
 
     /// Whether one more would get a place.
@@ -173,7 +177,7 @@ impl Table {
         match open.phase {
             Phase::Asking(since) => self.asking.insert((since, id)),
             Phase::Idle(since) => self.idle.insert((since, id)),
-            Phase::Busy => true,
+            Phase::Busy | Phase::Taking => true,
             Phase::Reader => return,
         };
         self.plain += 1;
@@ -188,7 +192,7 @@ impl Table {
         match open.phase {
             Phase::Asking(since) => self.asking.remove(&(since, id)),
             Phase::Idle(since) => self.idle.remove(&(since, id)),
-            Phase::Busy => true,
+            Phase::Busy | Phase::Taking => true,
             Phase::Reader => return,
         };
         self.plain -= 1;
@@ -220,6 +224,44 @@ impl Place {
         });
     }
 
+    /// Notes that the peer takes no more of what is written for now.
+    pub(super) fn waits(&self) {
+        self.update(|phase| match phase {
+            Phase::Idle(_) => Phase::Taking,
+            other => other,
+        });
+        let mut taking = self.taking();
+        if taking.is_none() {
+            *taking = Some(Taking::new());
+            self.changed.notify_one();
+        }
+    }
+
+    /// Notes that the peer took so many bytes, and more is to be written.
+    pub(super) fn took(&self, bytes: usize) {
+        let Some(pace) = self.pace() else { return };
+        if let Some(taking) = self.taking().as_mut() {
+            taking.took(bytes, &pace);
+        }
+    }
+
+    /// Notes that the peer took all that was written.
+    pub(super) fn took_all(&self) {
+        *self.taking() = None;
+        self.update(|phase| match phase {
+            Phase::Taking => Phase::Idle(Instant::now()),
+            other => other,
+        });
+    }
+
+    fn taking(&self) -> MutexGuard<'_, Option<Taking>> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.places.table().open.get(&self.id).map(|open| Pace::of(open.phase))
+    }
+
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
         let mut table = self.places.table();
         let Some(open) = table.open.get(&self.id) else { return };
@@ -246,7 +288,10 @@ impl Place {
         let Some(open) = table.open.get(&self.id) else { return Err(Over::Closed) };
         let (now, crowded_at) = (Instant::now(), self.places.options.plain_max / 2);
         match open.phase {
-            Phase::Busy | Phase::Reader => Ok(None),
+            Phase::Busy | Phase::Taking | Phase::Reader => {
+                let until = self.taking().as_ref().map(|taking| taking.since + Pace::of(open.phase).within);
+                if until.is_some_and(|until| until <= now) { Err(Over::NotTaken) } else { Ok(until) }
+            }
             Phase::Asking(since) if since + request_timeout <= now => Err(Over::Slow),
             Phase::Asking(since) => Ok(Some(since + request_timeout)),
             Phase::Idle(since) => {
@@ -264,6 +309,8 @@ impl Place {
 pub(super) enum Over {
     /// Its request takes too long.
     Slow,
+    /// Its peer takes what is written too slowly.
+    NotTaken,
     /// It has nothing to do, and its place is wanted.
     Closed,
 }
@@ -275,85 +322,5 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(all_max: usize, plain_max: usize, plain_per_address_max: usize) -> Arc<Places> {
-        let options =
-            PlaceOptions { all_max, plain_max, plain_per_address_max, ..PlaceOptions::for_readers(0) };
-        Places::new(options)
-    }
-
-    fn at(last: u8) -> IpAddr {
-        [192, 0, 2, last].into()
-    }
-
-    async fn seconds(seconds: u64) {
-        tokio::time::advance(Duration::from_secs(seconds)).await;
-    }
-
-    const TIMEOUT: Duration = Duration::from_secs(15);
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_has_so_many_and_readers_and_proxies_do_not_count() {
-        let places = places(100, 100, 2);
-        let (one, two) = (places.take(at(1)).unwrap(), places.take(at(1)).unwrap());
-        assert_eq!(places.take(at(1)).unwrap_err(), NoPlace::Address);
-        let _other = places.take(at(2)).unwrap();
-        one.set(Phase::Reader);
-        let three = places.take(at(1)).unwrap();
-        assert_eq!(places.take(at(1)).unwrap_err(), NoPlace::Address);
-        drop(two);
-        let _four = places.take(at(1)).unwrap();
-        let _local: Vec<_> = (0..9).map(|_| places.take(Ipv4Addr::LOCALHOST.into()).unwrap()).collect();
-        drop((one, three));
-        assert_eq!(places.table().networks[&network(at(1))], 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_oldest_that_has_nothing_to_do_makes_room() {
-        let places = places(3, 2, 100);
-        let (old, busy) = (places.take(at(1)).unwrap(), places.take(at(2)).unwrap());
-        busy.set(Phase::Busy);
-        assert_eq!(places.take(at(3)).unwrap_err(), NoPlace::Full, "it may ask yet");
-        assert!(!places.has_room());
-        old.set(Phase::Idle(Instant::now()));
-        assert!(places.has_room());
-        let new = places.take(at(3)).unwrap();
-        assert_eq!(old.deadline(TIMEOUT), Err(Over::Closed));
-        old.changed().await;
-        drop(old);
-        // Whoever does not ask goes too, after a while.
-        seconds(2).await;
-        let newer = places.take(at(4)).unwrap();
-        assert_eq!(new.deadline(TIMEOUT), Err(Over::Closed));
-        newer.set(Phase::Busy);
-        assert_eq!(places.take(at(5)).unwrap_err(), NoPlace::Full);
-        busy.set(Phase::Reader);
-        let _last = places.take(at(5)).unwrap();
-        drop((new, newer, busy));
-        let table = places.table();
-        assert_eq!((table.plain, table.open.len()), (1, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_is_waited_for_and_less_where_it_is_crowded() {
-        let places = places(100, 4, 100);
-        let place = places.take(at(1)).unwrap();
-        assert_eq!(place.deadline(TIMEOUT), Ok(Some(Instant::now() + TIMEOUT)));
-        place.set(Phase::Busy);
-        assert_eq!(place.deadline(TIMEOUT), Ok(None));
-        place.set(Phase::Idle(Instant::now()));
-        seconds(100).await;
-        assert!(place.deadline(TIMEOUT).is_ok());
-        let crowd = [places.take(at(1)).unwrap(), places.take(at(1)).unwrap()];
-        assert_eq!(place.deadline(TIMEOUT), Err(Over::Closed));
-        drop(crowd);
-        place.received();
-        seconds(14).await;
-        place.received();
-        assert!(place.deadline(TIMEOUT).is_ok());
-        seconds(1).await;
-        assert_eq!(place.deadline(TIMEOUT), Err(Over::Slow), "more bytes of a head are no more time");
-    }
-}
+#[path = "places_tests.rs"]
+mod tests;

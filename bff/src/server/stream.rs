@@ -16,15 +16,29 @@ use super::places::{Phase, Place};
 pub(super) struct Placed {
     stream: TcpStream,
     place: Arc<Place>,
+    /// Whether the peer has not taken all of what is written.
+    waits: bool,
 }
 
 impl Placed {
     pub(super) fn new(stream: TcpStream, place: Arc<Place>) -> Self {
-        Self { stream, place }
+        Self { stream, place, waits: false }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
+    }
+
+    /// Notes what the peer took of what was written.
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => {
+                self.waits = true;
+                self.place.waits();
+            }
+            Poll::Ready(Ok(bytes)) if self.waits => self.place.took(*bytes),
+            Poll::Ready(_) => {}
+        }
     }
 }
 
@@ -44,23 +58,31 @@ impl AsyncRead for Placed {
 }
 
 impl AsyncWrite for Placed {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, buf)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.as_mut().stream().poll_write(cx, buf);
+        self.wrote(&written);
+        written
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
+        let written = self.as_mut().stream().poll_write_vectored(cx, bufs);
+        self.wrote(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// It is called when all that there was is written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.waits) {
+            self.place.took_all();
+        }
         self.stream().poll_flush(cx)
     }
 
@@ -69,7 +91,7 @@ impl AsyncWrite for Placed {
     }
 }
 
-/// The body of an answer. When it is given away, its connection has nothing to do until the next request.
+/// The body of an answer. When it is given away, and taken, its connection has nothing to do until the next request.
 pub(super) struct Answer {
     body: Body,
     place: Arc<Place>,

@@ -92,3 +92,37 @@ async fn a_new_key_ends_all_sessions_while_replicas_run_and_the_old_one_does_not
         is_closed_to(bff, &token).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_cannot_be_called_back_stays_and_the_reason_is_given() {
+    let world = World::new();
+    let rotate = async || {
+        let args = ["rotate-session-key", "--redis-url", &world.redis.url()];
+        let mut rotate = Process::spawn(env!("CARGO_BIN_EXE_bff"), &args, &[]);
+        (rotate.wait_exit(DEADLINE).await, rotate.stderr().join("\n"))
+    };
+    let kept = || world.redis.cli(&["GET", "{Notification-List}:session_key"]);
+    let (code, error) = rotate().await;
+    assert!(code != 0 && error.contains("Redis has no key of sessions"), "{code} {error}");
+    assert_eq!(kept(), "", "and none was made");
+    let bffs = people(&world, 1).await;
+    let (mut socket, token, _) = opened(&bffs[0]).await;
+    let before = kept();
+    let fill = "for n = 1, 100000 do redis.call('ZADD', KEYS[1], 1, 'token:' .. n) end";
+    world.redis.run(&["EVAL", fill, "1", "{Notification-List}:revocations"]);
+    let (code, error) = rotate().await;
+    assert!(
+        code != 0 && error.contains("cannot be called back") && error.contains("100000"),
+        "{code} {error}"
+    );
+    assert_eq!(kept(), before);
+    socket.send(r#"{"type":"ping"}"#).await;
+    assert!(socket.text().await.contains("heartbeat"), "sessions go on");
+    assert!(open(&bffs[0], &token).await.is_ok());
+    // The old ones go with the next revocation of a replica.
+    let revoke = Client::new().post(bffs[0].http("/api/revocations")).bearer_auth(KEY);
+    assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);
+    let (code, error) = rotate().await;
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(socket.until_closed().await.1, Some(CloseCode::REFUSED));
+}

@@ -353,3 +353,21 @@ async fn an_owner_s_sixth_job_waits_for_another_to_end_on_whichever_replica() {
     world.broker.finish_job(&job.handle, job.attempt, "1").await.unwrap();
     assert_eq!(owner.post(&bffs[1].http(""), &json!({})).await.0, 202);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_sessions_start_no_more_than_their_share_of_jobs() {
+    let world = World::new();
+    let bff = people_with(&world, 1, &["--allow-jobs", "--no-worker"]).await.remove(0);
+    let owner = Owner::session(&bff.http("")).await;
+    let fill = "for n = 1, 2000 do
+        redis.call('SADD', KEYS[1] .. ':anonymous', n)
+        redis.call('ZADD', KEYS[1], 9e18, n)
+    end";
+    world.redis.run(&["EVAL", fill, "1", "{Notification-List}:jobs"]);
+    let request = reqwest::Client::new().post(bff.http("/api/jobs"));
+    let answer = request.header(owner.header, &owner.value).json(&json!({})).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "5"));
+    assert!(answer.text().await.unwrap().contains("2000 jobs of people who are not signed in"));
+    assert!(bff.metric("carillon_jobs_refused_total", "anonymous_full").await > 0.5);
+    assert_eq!(Owner::user("ann").post(&bff.http(""), &json!({})).await.0, 202, "users are not held up");
+}

@@ -11,7 +11,7 @@ use carillon_protocol::Problem;
 use carillon_service::Tasks;
 use reqwest::{Client, RequestBuilder, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -30,12 +30,16 @@ async fn is_answered(stream: &mut TcpStream, request: &str) -> bool {
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A port with few places, where `/` is answered, `/slow` never is, and `/ws` is a socket.
+/// More than a kernel takes for a peer.
+const LARGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// A port with few places, where `/` is answered, `/large` at length, `/slow` never is, and `/ws` is a socket.
 async fn port(options: PlaceOptions) -> (SocketAddr, Tasks) {
     let echo = async |upgrade: WebSocketUpgrade| {
         upgrade.on_upgrade(async |mut socket| while let Some(Ok(_)) = socket.recv().await {})
     };
     let router = Router::new().route("/", get(async || "here")).route("/ws", get(echo));
+    let router = router.route("/large", get(async || vec![b'x'; LARGE_BYTES]));
     let router = router.route("/slow", get(async || std::future::pending::<()>().await));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -244,4 +248,37 @@ async fn who_is_refused_before_the_body_gets_the_answer_however_much_comes() {
         // And then the next request, since all of this one came.
         assert!(is_answered(&mut stream, "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n").await);
     }
+}
+
+/// Sends these requests for `/large`, and takes so many bytes, pauses, and so on, until the end; so many came.
+async fn taken(addr: SocketAddr, requests: usize, bytes: usize, pause: Duration) -> usize {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(addr).await.unwrap();
+    let get = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n".repeat(requests);
+    stream.write_all(get.as_bytes()).await.unwrap();
+    let (mut part, mut all) = (vec![0; bytes], 0);
+    while all < LARGE_BYTES {
+        let mut here = 0;
+        while here < bytes && all + here < LARGE_BYTES {
+            match timeout(DEADLINE * 60, stream.read(&mut part[here..])).await.expect("more, or the end") {
+                Ok(0) | Err(_) => return all + here,
+                Ok(length) => here += length,
+            }
+        }
+        all += here;
+        tokio::time::sleep(pause).await;
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_which_too_little_is_taken_is_cut_and_one_on_a_slow_line_is_not() {
+    let (addr, _tasks) = port(PlaceOptions::for_readers(10)).await;
+    let begun = Instant::now();
+    // With a second request behind the first, the connection is not one that has nothing to do.
+    let slow = taken(addr, 2, 256, Duration::from_secs(1)).await;
+    assert!(slow < LARGE_BYTES, "it is cut");
+    let honest = taken(addr, 1, 8 * 1024 * 1024, Duration::from_secs(40)).await;
+    assert!(honest >= LARGE_BYTES && begun.elapsed() > Duration::from_secs(5 * 60), "{honest}");
 }

@@ -4,6 +4,7 @@ use axum::http::Method;
 use carillon_bff::now_ms;
 use carillon_bff::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
 use carillon_harness::Reader;
+use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use reqwest::Client;
 use serde_json::Value;
 
@@ -173,4 +174,37 @@ async fn signers_publish_so_much_together_and_those_who_cannot_sign_take_none_of
     }
     assert_eq!(last, 429);
     until_counted(&bff, "publishes_per_key").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_beside_a_signature_is_counted_once_however_the_request_ends() {
+    let world = World::new();
+    let options = ["--trusted-proxies", "127.0.0.1", "--webhook-secret", FIRST, "--api-key", KEY];
+    let [bff, _] = two(&world, &options).await;
+    let (now_ms, body, large) = (now_ms(), r#"{"body":"signed"}"#, "x".repeat(ENTRY_MAX_BYTES + 1));
+    let post = async |from: u8, secret: &str, kind: &str, body: &str| {
+        let request = Client::new().post(bff.http(PATH)).bearer_auth("no key of ours");
+        let request =
+            request.header("x-forwarded-for", format!("192.0.2.{from}")).header("content-type", kind);
+        let signed = webhook(secret, "msg", now_ms, body);
+        let request = signed.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        request.body(body.to_owned()).send().await.unwrap().status().as_u16()
+    };
+    let counted = async || bff.metric("carillon_keys_refused_total", "unknown").await;
+    for (from, secret, kind, body, status, guesses) in [
+        (1, FIRST, "text/plain", body, 415, 1.0),
+        (2, FIRST, JSON, large.as_str(), 413, 1.0),
+        (3, FOREIGN, JSON, body, 401, 1.0),
+        // Beside a good signature it is no guess: some gateways add a header of their own.
+        (4, FIRST, JSON, body, 202, 0.0),
+    ] {
+        let before = counted().await;
+        assert_eq!(post(from, secret, kind, body).await, status);
+        let more = counted().await - before;
+        assert!((more - guesses).abs() < 0.5, "{more} after {status}");
+    }
+    for _ in 1..30 {
+        assert_eq!(post(1, FIRST, "text/plain", body).await, 415);
+    }
+    assert_eq!(post(1, FIRST, "text/plain", body).await, 429);
 }

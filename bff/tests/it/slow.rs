@@ -1,6 +1,12 @@
+use std::time::Duration;
+
 use carillon_harness::{DialOptions, Reader, ReaderOptions, eventually};
 use carillon_protocol::CloseCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
+use crate::limits::until_counted;
 use crate::world::{DEADLINE, World};
 
 /// A receive buffer that is full soon.
@@ -66,4 +72,33 @@ async fn a_reader_that_does_not_read_for_long_is_closed_as_slow_and_resumes() {
     slow.read_again().await;
     let ids: Vec<_> = slow.wait_for(count).await.into_iter().map(|one| one.id).collect();
     assert_eq!(ids, expected(count));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_which_a_byte_is_taken_now_and_then_is_cut_as_slow() {
+    let world = World::new();
+    let bff = world.bff("bff-1").await;
+    let since = world.broker.tail().await.unwrap();
+    let count = 2_000;
+    for start in (0..count).step_by(50) {
+        world.push((start..start + 50).map(large)).await;
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut slow = socket.connect(bff.listen()).await.unwrap();
+    let get = format!("GET /sse?since={since} HTTP/1.1\r\nHost: x\r\n\r\n");
+    slow.write_all(get.as_bytes()).await.unwrap();
+    // The kernel sees progress, so it does not cut the connection.
+    let taking = async {
+        let mut byte = [0];
+        while slow.read(&mut byte).await.is_ok_and(|length| length > 0) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        _ = timeout(DEADLINE * 10, taking) => {}
+        () = until_counted(&bff, "slow") => {}
+    }
+    let left = async || bff.metric("carillon_readers_left_total", "sse").await > 0.5;
+    eventually("it left, and holds nothing", DEADLINE, left).await;
 }

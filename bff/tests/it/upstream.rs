@@ -287,6 +287,34 @@ async fn what_cannot_be_stored_is_refused_with_its_id_and_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_sessions_give_nobody_more_room() {
+    let world = World::new();
+    let away = format!("http://127.0.0.1:{}/", free_port());
+    let bff = replica(&world, "bff-1", &away).await;
+    let outbox = |part: &str| format!("{{Notification-List}}:outbox:{part}");
+    let fill = "for n = 1, ARGV[1] do
+        redis.call('SADD', KEYS[1], n)
+        redis.call('HSET', KEYS[2], n, 'x')
+    end";
+    for (of, most, token, words) in [
+        ("of:user:ann", "200", Some(token("ann")), "200 messages of all your sessions wait"),
+        ("anonymous", "2000", None, "2000 messages of people who are not signed in wait"),
+    ] {
+        world.redis.run(&["EVAL", fill, "2", &outbox(of), &outbox("messages"), most]);
+        let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
+        let reader = Reader::connect(&format!("{}?session=new{token}", bff.ws())).await;
+        reader.send(&said("m")).await;
+        refusal(&reader, "upstream_full").await;
+        assert!(reader.record().errors[0].1.contains(words), "{:?}", reader.record().errors);
+    }
+    assert!(bff.metric("carillon_messages_refused_total", "upstream_full").await > 1.5);
+    let bob = Reader::connect(&format!("{}?session=new&token={}", bff.ws(), token("bob"))).await;
+    bob.send(&said("m")).await;
+    eventually("it waits", DEADLINE, async || bff.metric("carillon_upstream_accepted_total", "").await > 0.5)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_leave_without_redis_too() {
     let application = Application::start(|message, attempt| match (message, attempt) {
         ("m-2", 1) => Answer::Status(500),

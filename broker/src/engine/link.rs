@@ -20,7 +20,7 @@ pub(super) struct Link {
 
 /// Where the server is.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Redis(Box<Client>),
     #[cfg(feature = "memory")]
     Memory(Server),

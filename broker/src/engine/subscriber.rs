@@ -9,20 +9,20 @@ use crate::BrokerError;
 use crate::limits::{CONNECT_TIMEOUT, PING_TIMEOUT, RESPONSE_TIMEOUT};
 
 /// A connection for subscriptions: to a Redis server, or to the one inside this process.
-pub(super) enum Subscriber {
+pub(crate) enum Subscriber {
     Redis(PubSubSink, PubSubStream),
     #[cfg(feature = "memory")]
     Memory(Subscription),
 }
 
 /// What was published on a channel.
-pub(super) struct Message {
-    pub(super) channel: String,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) channel: String,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Subscriber {
-    pub(super) async fn connect(place: &Place) -> Result<Self, BrokerError> {
+    pub(crate) async fn connect(place: &Place) -> Result<Self, BrokerError> {
         match place {
             Place::Redis(client) => Self::to(client).await,
             #[cfg(feature = "memory")]
@@ -36,7 +36,7 @@ impl Subscriber {
         Ok(Self::Redis(sink, stream))
     }
 
-    pub(super) async fn subscribe(&mut self, channels: &[String]) -> Result<(), BrokerError> {
+    pub(crate) async fn subscribe(&mut self, channels: &[String]) -> Result<(), BrokerError> {
         match self {
             Self::Redis(sink, _) => within(RESPONSE_TIMEOUT, sink.subscribe(channels)).await,
             #[cfg(feature = "memory")]
@@ -44,7 +44,7 @@ impl Subscriber {
         }
     }
 
-    pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> Result<(), BrokerError> {
+    pub(crate) async fn unsubscribe(&mut self, channels: &[String]) -> Result<(), BrokerError> {
         match self {
             Self::Redis(sink, _) => within(RESPONSE_TIMEOUT, sink.unsubscribe(channels)).await,
             #[cfg(feature = "memory")]
@@ -53,7 +53,7 @@ impl Subscriber {
     }
 
     /// Makes sure that the peer is there: a dead one sends no error.
-    pub(super) async fn ping(&mut self) -> Result<(), BrokerError> {
+    pub(crate) async fn ping(&mut self) -> Result<(), BrokerError> {
         match self {
             Self::Redis(sink, _) => within(PING_TIMEOUT, sink.ping::<redis::Value>()).await.map(|_| ()),
             #[cfg(feature = "memory")]
@@ -62,7 +62,7 @@ impl Subscriber {
     }
 
     /// The next message. A call that is dropped loses none.
-    pub(super) async fn next(&mut self) -> Result<Message, BrokerError> {
+    pub(crate) async fn next(&mut self) -> Result<Message, BrokerError> {
         let message = match self {
             Self::Redis(_, stream) => stream.next().await.map(|message| {
                 let channel = message.get_channel_name().to_owned();

@@ -6,13 +6,16 @@
 -- leases and the retries are one thing, and the job that has been due longest is always the next.
 -- Moments are in microseconds, so that two jobs of one millisecond keep their order.
 --
+-- Anybody begins as many sessions as they like, so the jobs of owners who are no users are counted together: a set has the
+-- ids of those that wait or run.
+--
 -- The id of a job is its owner's own. A worker's id names owner and id, so that it is one job's alone; the owner's own
 -- one is the field 'own_id'.
 --
 -- KEYS  1 the queue, whose name ends in 'jobs'  2 the list of notifications
 -- ARGV  1 verb  2 wake-up channel  3 milliseconds that a job is kept after its last change, and then
 --       enqueue  4 id  5 the owner's own id  6 owner  7 to, as JSON  8 name  9 input, as JSON  10 jobs in the queue
---                11 jobs listed for an owner  12 jobs of an owner that wait or run
+--                11 jobs listed for an owner  12 jobs of an owner that wait or run  13 such jobs of all owners who are no users
 --       take     4 worker  5 milliseconds of the lease  6 attempts  7 jobs looked at
 --       report   4 id  5 attempt  6 progress  7 milliseconds of the lease
 --       done     4 id  5 attempt  6 result, as JSON  7 bytes of a result
@@ -58,11 +61,31 @@ local function tell(id)
   redis.pcall('PUBLISH', channel, 'new')
 end
 
+-- The jobs of owners who are no users that wait or run.
+local anonymous = queue .. ':anonymous'
+-- Ids that this set is searched for when it is full.
+local LOOKS = 64
+
+-- Takes out of the queue what does not wait or run any more.
+local function leave(id)
+  redis.call('ZREM', queue, id)
+  redis.call('SREM', anonymous, id)
+end
+
+-- Whether as many of them wait or run as there may be. Ids that a worker with an earlier script left there go first.
+local function is_anonymous_full(most)
+  if redis.call('SCARD', anonymous) < most then return false end
+  for _, id in ipairs(redis.call('SRANDMEMBER', anonymous, LOOKS)) do
+    if not redis.call('ZSCORE', queue, id) then redis.call('SREM', anonymous, id) end
+  end
+  return redis.call('SCARD', anonymous) >= most
+end
+
 -- Writes what is new of a job and when it is due again, if ever, and tells of it.
 local function change(id, due, ...)
   redis.call('HSET', key(id), 'updated_at', now, ...)
   redis.call('PEXPIRE', key(id), keep)
-  if due then redis.call('ZADD', queue, due, id) else redis.call('ZREM', queue, id) end
+  if due then redis.call('ZADD', queue, due, id) else leave(id) end
   tell(id)
 end
 
@@ -184,15 +207,17 @@ local verbs = {}
 
 function verbs.enqueue()
   local id, owner = ARGV[4], ARGV[6]
-  local listed = queue .. ':' .. owner
+  local listed, is_user = queue .. ':' .. owner, string.sub(owner, 1, 5) == 'user:'
   if redis.call('EXISTS', key(id)) == 1 then return { 'repeated', redis.call('HGETALL', key(id)) } end
   if redis.call('ZCARD', queue) >= tonumber(ARGV[10]) then return { 'full', {} } end
   if unfinished(listed) >= tonumber(ARGV[12]) then return { 'owner_full', {} } end
+  if not is_user and is_anonymous_full(tonumber(ARGV[13])) then return { 'anonymous_full', {} } end
   redis.call('HSET', key(id), 'id', id, 'own_id', ARGV[5], 'owner', owner, 'to', ARGV[7], 'name', ARGV[8],
     'input', ARGV[9], 'progress', 0, 'attempt', 0, 'created_at', now)
   redis.call('LPUSH', listed, id)
   redis.call('LTRIM', listed, 0, tonumber(ARGV[11]) - 1)
   redis.call('PEXPIRE', listed, keep)
+  if not is_user then redis.call('SADD', anonymous, id) end
   change(id, now_us, 'status', 'queued')
   return { 'queued', redis.call('HGETALL', key(id)) }
 end
@@ -206,7 +231,7 @@ function verbs.take()
     if not id then break end
     local attempt = tonumber(redis.call('HGET', key(id), 'attempt'))
     if not attempt then
-      redis.call('ZREM', queue, id)
+      leave(id)
     elseif failures(id, attempt) >= attempts then
       change(id, nil, 'status', 'failed', 'result', cjson.encode('no worker came to its end in ' .. attempts .. ' attempts'))
       given_up = given_up + 1

@@ -6,15 +6,17 @@
 -- hands at a time, and goes to another when that one falls silent. Moments are in microseconds.
 --
 -- Beside it are hashes: messages, attempts, the millisecond since when a message waits, and attempts in a row whose
--- replica fell silent, each by id; and by line the attempts in a row without success, so that a line pauses as one. A set
--- has the ids of messages by people who are not signed in.
+-- replica fell silent, each by id; and by line the attempts in a row without success, so that a line pauses as one.
+--
+-- A user begins as many lines as they like, so what waits is counted by who says it too: the ids of each user's messages
+-- are a set, and those of all who are not signed in are another. A hash has the name of the set by id.
 --
 -- Comes after keep.lua and dead.lua, which need `prefix`.
 --
 -- KEYS  1 the outbox  2 messages  3 attempts  4 the dead list  5 the list of notifications
 -- ARGV  1 verb, and then
---       add       2 line  3 id  4 message  5 messages in the outbox  6 messages in a line  7 '1' from one who is not
---                 signed in  8 messages in the outbox of all of those
+--       add       2 line  3 id  4 message  5 messages in the outbox  6 messages in a line  7 who says it: the
+--                 name of their set  8 messages in that set
 --       take      2 lines  3 milliseconds of the lease  4 milliseconds of the longest pause  5 as in sequence.lua
 --       done      2 line  3 id  4 attempt
 --       postpone  2 line  3 id  4 attempt  5 milliseconds
@@ -22,7 +24,7 @@
 --                 told, as an entry  9 wake-up channel
 
 local outbox, messages, attempts, list = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
-local since, silent, failures, anonymous = outbox .. ':since', outbox .. ':silent', outbox .. ':failures', outbox .. ':anonymous'
+local since, silent, failures, senders = outbox .. ':since', outbox .. ':silent', outbox .. ':failures', outbox .. ':senders'
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
@@ -30,15 +32,30 @@ local function after(milliseconds)
   return now + tonumber(milliseconds) * 1000
 end
 
-local function key(line)
-  return outbox .. ':' .. line
+-- The list of a line, or the set of a sender.
+local function key(name)
+  return outbox .. ':' .. name
+end
+
+-- An id whose sender is not stored is of an earlier release, which knew one set.
+local ANONYMOUS = 'anonymous'
+-- Ids that one full set is searched for.
+local LOOKS = 64
+
+-- Whether as many messages of a sender wait as there may be. Ids that a replica of an earlier release left there go first.
+local function is_full(sender, most)
+  if redis.call('SCARD', key(sender)) < most then return false end
+  for _, id in ipairs(redis.call('SRANDMEMBER', key(sender), LOOKS)) do
+    if redis.call('HEXISTS', messages, id) == 0 then redis.call('SREM', key(sender), id) end
+  end
+  return redis.call('SCARD', key(sender)) >= most
 end
 
 -- Takes the first message out of a line; the next one is due at once.
 local function advance(line, id)
   redis.call('LPOP', key(line))
-  for _, of_ids in ipairs({ messages, attempts, since, silent }) do redis.call('HDEL', of_ids, id) end
-  redis.call('SREM', anonymous, id)
+  redis.call('SREM', key(redis.call('HGET', senders, id) or ANONYMOUS), id)
+  for _, of_ids in ipairs({ messages, attempts, since, silent, senders }) do redis.call('HDEL', of_ids, id) end
   if redis.call('EXISTS', key(line)) == 1 then
     redis.call('ZADD', outbox, now, line)
   else
@@ -67,14 +84,15 @@ end
 local verbs = {}
 
 function verbs.add()
-  local line, id, unknown = ARGV[2], ARGV[3], ARGV[7] == '1'
+  local line, id, sender = ARGV[2], ARGV[3], ARGV[7]
   if redis.call('HEXISTS', messages, id) == 1 then return 'repeated' end
   if redis.call('HLEN', messages) >= tonumber(ARGV[5]) then return 'full' end
-  if unknown and redis.call('SCARD', anonymous) >= tonumber(ARGV[8]) then return 'anonymous_full' end
+  if is_full(sender, tonumber(ARGV[8])) then return 'sender_full' end
   if redis.call('LLEN', key(line)) >= tonumber(ARGV[6]) then return 'line_full' end
   redis.call('HSET', messages, id, ARGV[4])
   redis.call('HSET', since, id, math.floor(now / 1000))
-  if unknown then redis.call('SADD', anonymous, id) end
+  redis.call('SADD', key(sender), id)
+  if sender ~= ANONYMOUS then redis.call('HSET', senders, id, sender) end
   redis.call('RPUSH', key(line), id)
   redis.call('ZADD', outbox, 'NX', now, line)
   return 'added'

@@ -88,7 +88,7 @@ async fn what_was_to_be_done_in_a_wrong_second_is_done_in_the_right_one() {
     let (broker, faults) = broker();
     let line = Audience::User("ann".into());
     faults.set_clock_ahead(3 * DAY_MS);
-    broker.send_out(&line, "m", b"{}", Speaker::User).await.unwrap();
+    broker.send_out(&line, "m", b"{}", Speaker::User("ann")).await.unwrap();
     enqueue(&broker, "new").await;
     enqueue(&broker, "held").await;
     broker.take_job("silent").await.unwrap().job.unwrap();
@@ -105,7 +105,7 @@ async fn a_second_a_day_ahead_gives_up_no_message_and_one_from_then_is_as_old_as
     let passed = Arc::clone(&passed_ms);
     let (broker, faults) = Broker::memory(Arc::new(move || NOW_MS + passed.load(Ordering::SeqCst)));
     let line = Audience::User("ann".into());
-    broker.send_out(&line, "m", b"{}", Speaker::User).await.unwrap();
+    broker.send_out(&line, "m", b"{}", Speaker::User("ann")).await.unwrap();
     for ahead in [0, 3 * DAY_MS, 0] {
         faults.set_clock_ahead(ahead);
         passed_ms.fetch_add(60_000, Ordering::SeqCst);

@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use carillon_broker::limits::{
-    JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
+    JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX,
+    JOBS_MAX, JOBS_OWNER_MAX,
 };
 use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, NewJob, job_handle};
 use carillon_protocol::{Audience, Entry, JobStatus, Notification, Position, Severity};
@@ -17,6 +18,7 @@ on_both_engines!(
     an_id_is_its_owner_s_and_holds_up_nobody_else,
     an_owner_has_so_many_jobs_that_wait_or_run_and_room_again_when_one_ends,
     a_full_queue_refuses_and_has_room_again_when_a_job_ends,
+    owners_who_are_not_signed_in_have_a_fifth_of_the_queue,
     the_one_that_has_been_due_longest_is_next,
     racing_workers_take_each_job_once,
     a_worker_that_falls_silent_loses_its_job_and_another_ends_it,
@@ -210,6 +212,33 @@ async fn a_full_queue_refuses_and_has_room_again_when_a_job_ends(bench: Bench) {
     bench.broker.finish_job(&of_ann("first"), 1, "1").await.unwrap();
     bench.enqueue("more").await;
     assert!(matches!(bench.broker.enqueue_job(&new("still more")).await, Err(EnqueueError::Full)));
+}
+
+async fn owners_who_are_not_signed_in_have_a_fifth_of_the_queue(bench: Bench) {
+    let of_session = |n: usize| NewJob { owner: Audience::Session(n.to_string()), ..new("j") };
+    let enqueue = async |n: usize| bench.broker.enqueue_job(&of_session(n)).await;
+    for n in (0..JOBS_ANONYMOUS_MAX).step_by(500) {
+        let enqueued = futures_util::future::join_all((n..n + 500).map(enqueue)).await;
+        assert!(enqueued.iter().all(Result::is_ok));
+    }
+    let more = JOBS_ANONYMOUS_MAX;
+    assert!(matches!(enqueue(more).await, Err(EnqueueError::AnonymousFull)), "of a new session");
+    assert!(enqueue(7).await.is_ok(), "what is there already is no more");
+    bench.enqueue("of a user").await;
+    let first = bench.take("w").await.unwrap();
+    assert!(matches!(enqueue(more).await, Err(EnqueueError::AnonymousFull)), "one that runs counts");
+    bench.broker.finish_job(&first.handle, 1, "1").await.unwrap();
+    assert!(enqueue(more).await.is_ok());
+    // A worker with an earlier script does not count what ends.
+    let left: Vec<_> = (0..JOBS_ANONYMOUS_MAX).map(|n| format!("gone-{n}")).collect();
+    bench.add_to_set("jobs:anonymous", &left);
+    assert!(matches!(enqueue(more + 1).await, Err(EnqueueError::AnonymousFull)));
+    for _ in 0..JOBS_ANONYMOUS_MAX {
+        let _ = enqueue(more + 1).await;
+    }
+    let second = bench.take("w").await.unwrap();
+    bench.broker.finish_job(&second.handle, 1, "1").await.unwrap();
+    assert!(enqueue(more + 2).await.is_ok());
 }
 
 async fn the_one_that_has_been_due_longest_is_next(bench: Bench) {

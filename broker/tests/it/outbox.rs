@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use carillon_broker::limits::{
     OUTBOX_ANONYMOUS_MAX, OUTBOX_KEEP_MS, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_PAUSE_MAX_MS,
-    OUTBOX_SILENT_MAX,
+    OUTBOX_SILENT_MAX, OUTBOX_USER_MAX,
 };
 use carillon_broker::{BrokerError, DeadList, GivenUp, Held, OutboxError, Outgoing, Speaker, UNDELIVERABLE};
 use carillon_protocol::Audience;
@@ -21,6 +21,8 @@ on_both_engines!(
     a_message_that_silences_every_replica_is_over,
     a_line_pauses_as_one_and_what_is_older_than_a_day_is_over,
     people_who_are_not_signed_in_have_a_fifth_of_the_outbox,
+    a_user_has_so_many_messages_in_all_lines_together,
+    what_an_earlier_release_left_counted_does_not_shut_anybody_out,
     what_seems_due_later_than_the_longest_pause_is_due_now,
     racing_replicas_send_each_message_once_and_each_line_in_order,
     a_lost_reply_loses_no_message,
@@ -38,7 +40,7 @@ fn refused<'a>(replica: &'a str, detail: &'a str) -> GivenUp<'a> {
 impl Bench {
     async fn send_out(&self, name: &str, id: &str) {
         let message = format!("message {id}");
-        self.broker.send_out(&line(name), id, message.as_bytes(), Speaker::User).await.unwrap();
+        self.broker.send_out(&line(name), id, message.as_bytes(), Speaker::User("ann")).await.unwrap();
     }
 
     async fn outgoing(&self, lines: usize) -> Vec<Outgoing> {
@@ -100,7 +102,8 @@ async fn a_message_that_waits_is_not_added_twice(bench: Bench) {
 
 async fn a_full_outbox_and_a_full_line_refuse_and_have_room_again(bench: Bench) {
     let send = async |line_of: usize, id: usize| {
-        bench.broker.send_out(&line(&line_of.to_string()), &id.to_string(), b"m", Speaker::User).await
+        let user = line_of.to_string();
+        bench.broker.send_out(&line(&user), &id.to_string(), b"m", Speaker::User(&user)).await
     };
     for name in 0..OUTBOX_MAX / OUTBOX_LINE_MAX {
         let ids = name * OUTBOX_LINE_MAX..(name + 1) * OUTBOX_LINE_MAX;
@@ -158,8 +161,8 @@ async fn a_replica_that_falls_silent_loses_its_messages_and_another_sends_them(b
 
 async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench) {
     let (long, raw) = ("y".repeat(2 * 1_024), "{\"type\":\"message\"} \u{0} é");
-    bench.broker.send_out(&line("x"), "a", raw.as_bytes(), Speaker::User).await.unwrap();
-    bench.broker.send_out(&line("x"), "b", long.as_bytes(), Speaker::User).await.unwrap();
+    bench.broker.send_out(&line("x"), "a", raw.as_bytes(), Speaker::User("ann")).await.unwrap();
+    bench.broker.send_out(&line("x"), "b", long.as_bytes(), Speaker::User("ann")).await.unwrap();
     bench.send_out("x", "c").await;
     for detail in ["the application answered 400", "the application answered 413"] {
         let taken = bench.outgoing(10).await;
@@ -231,7 +234,7 @@ async fn a_line_pauses_as_one_and_what_is_older_than_a_day_is_over(bench: Bench)
 }
 
 async fn people_who_are_not_signed_in_have_a_fifth_of_the_outbox(bench: Bench) {
-    let send = async |name: usize, id: usize, by: Speaker| {
+    let send = async |name: usize, id: usize, by: Speaker<'_>| {
         bench.broker.send_out(&line(&name.to_string()), &id.to_string(), b"m", by).await
     };
     for name in 0..OUTBOX_ANONYMOUS_MAX / OUTBOX_LINE_MAX {
@@ -242,11 +245,38 @@ async fn people_who_are_not_signed_in_have_a_fifth_of_the_outbox(bench: Bench) {
     let (name, id) = (OUTBOX_MAX, OUTBOX_MAX);
     assert!(matches!(send(name, id, Speaker::Anonymous).await, Err(OutboxError::AnonymousFull)));
     assert!(send(0, 7, Speaker::Anonymous).await.is_ok(), "what waits already is no more");
-    send(name, id, Speaker::User).await.unwrap();
+    send(name, id, Speaker::User("ann")).await.unwrap();
     let first = bench.outgoing(1).await;
     bench.done(&first[0]).await;
     send(name, id + 1, Speaker::Anonymous).await.unwrap();
     assert!(matches!(send(name, id + 2, Speaker::Anonymous).await, Err(OutboxError::AnonymousFull)));
+}
+
+async fn a_user_has_so_many_messages_in_all_lines_together(bench: Bench) {
+    let send = async |name: usize, id: usize, user: &str| {
+        bench.broker.send_out(&line(&name.to_string()), &id.to_string(), b"m", Speaker::User(user)).await
+    };
+    for id in 0..OUTBOX_USER_MAX {
+        send(id, id, "ann").await.unwrap();
+    }
+    let (name, id) = (OUTBOX_USER_MAX, OUTBOX_USER_MAX);
+    assert!(matches!(send(name, id, "ann").await, Err(OutboxError::UserFull)), "in a new session");
+    assert!(send(0, 7, "ann").await.is_ok(), "what waits already is no more");
+    send(name, id, "bob").await.unwrap();
+    bench.broker.send_out(&line("x"), "x", b"m", Speaker::Anonymous).await.unwrap();
+    let first = bench.outgoing(2).await;
+    bench.done(&first[0]).await;
+    bench.broker.give_up_outgoing(&first[1], refused("bff-1", "a test")).await.unwrap();
+    for id in [id + 1, id + 2] {
+        send(id, id, "ann").await.unwrap();
+    }
+    assert!(matches!(send(name, id + 3, "ann").await, Err(OutboxError::UserFull)));
+}
+
+async fn what_an_earlier_release_left_counted_does_not_shut_anybody_out(bench: Bench) {
+    let left: Vec<_> = (0..OUTBOX_USER_MAX).map(|n| format!("gone-{n}")).collect();
+    bench.add_to_set("outbox:of:user:ann", &left);
+    bench.broker.send_out(&line("x"), "a", b"m", Speaker::User("ann")).await.unwrap();
 }
 
 async fn what_seems_due_later_than_the_longest_pause_is_due_now(bench: Bench) {
@@ -296,7 +326,7 @@ async fn racing_replicas_send_each_message_once_and_each_line_in_order(bench: Be
 
 async fn a_lost_reply_loses_no_message(bench: Bench) {
     let (broker, x) = (&bench.broker, line("x"));
-    let lost = bench.lose_the_reply_of(broker.send_out(&x, "a", b"m", Speaker::User)).await;
+    let lost = bench.lose_the_reply_of(broker.send_out(&x, "a", b"m", Speaker::User("ann"))).await;
     assert!(matches!(lost, Err(OutboxError::Broker(BrokerError::Away(_)))));
     bench.settled(async || broker.tail().await).await;
     bench.send_out("x", "a").await;

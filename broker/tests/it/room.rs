@@ -79,8 +79,12 @@ async fn a_full_server_is_trimmed_without_a_claim_and_takes_entries_again() {
     );
     assert!(broker.memory_use().await.unwrap().share() > 1.0);
     let before = server.cli(&["INFO", "clients"]);
-    assert_eq!(broker.trim("0", 1.0).await.unwrap().entries, 0, "nothing is over its age or bytes");
-    let trimmed = broker.trim("0", 0.5).await.unwrap();
+    assert_eq!(
+        broker.trim("0", 1.0, Duration::ZERO).await.unwrap().unwrap().entries,
+        0,
+        "nothing is over its age or bytes"
+    );
+    let trimmed = broker.trim("0", 0.5, Duration::ZERO).await.unwrap().unwrap();
     assert_eq!((trimmed.cursor.as_str(), trimmed.entries), ("0", 1_280));
     assert!(broker.memory_use().await.unwrap().share() < 1.0);
     broker.push(&[entry(0)]).await.unwrap();
@@ -92,6 +96,23 @@ async fn a_full_server_is_trimmed_without_a_claim_and_takes_entries_again() {
         connections(&server.cli(&["INFO", "clients"])),
         "no connection was given up"
     );
+}
+
+#[tokio::test]
+async fn of_all_replicas_one_begins_to_trim_in_a_period_also_when_the_server_is_full() {
+    let server = RedisServer::start();
+    let [broker, other] = [(); 2].map(|()| Broker::redis(&server.url(), Names::default()).unwrap());
+    let minute = Duration::from_secs(60);
+    assert!(other.trim("0", 0.5, Duration::ZERO).await.unwrap().is_some());
+    server.run(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(broker.trim("0", 0.5, minute).await.unwrap().is_none());
+    let month = 31 * 86_400_000_i64;
+    let ago = |ms: i64| server.run(&["PEXPIRE", "{Notification-List}:trimmed", &(month - ms).to_string()]);
+    ago(60_000);
+    assert!(other.trim("0", 1.0, minute).await.unwrap().is_some());
+    assert!(broker.trim("0", 1.0, minute).await.unwrap().is_none());
+    ago(-600_000);
+    assert!(broker.trim("0", 1.0, minute).await.unwrap().is_some(), "the server's clock was ahead");
 }
 
 /// A pair of databases of one server, and a namespace in the first.

@@ -54,6 +54,9 @@ async fn what_the_queues_keep_has_its_names_and_expires() {
     };
     broker.enqueue_job(&job).await.unwrap();
     broker.send_out(&owner, "m", b"{}", Speaker::Anonymous).await.unwrap();
+    broker.send_out(&owner, "n", b"{}", Speaker::User("ann")).await.unwrap();
+    let session = Audience::Session("s".into());
+    broker.enqueue_job(&NewJob { owner: session.clone(), ..job }).await.unwrap();
     broker.take_outgoing(1).await.unwrap();
     let hour = 60 * 60 * 1_000;
     for (key, kind, expires) in [
@@ -68,6 +71,9 @@ async fn what_the_queues_keep_has_its_names_and_expires() {
         ("outbox:failures", "hash", false),
         ("outbox:anonymous", "set", false),
         ("outbox:user:ann", "list", false),
+        ("jobs:anonymous", "set", false),
+        ("outbox:of:user:ann", "set", false),
+        ("outbox:senders", "hash", false),
     ] {
         let key = format!("{{Notification-List}}:{key}");
         assert_eq!(server.cli(&["TYPE", &key]), kind, "{key}");
@@ -75,7 +81,7 @@ async fn what_the_queues_keep_has_its_names_and_expires() {
         assert!(if expires { (23 * hour..=24 * hour).contains(&left) } else { left == -1 }, "{key}: {left}");
     }
     let before = server.cli(&["DBSIZE"]);
-    assert_eq!(before, "12", "and the list: {}", server.cli(&["KEYS", "*"]));
+    assert_eq!(before, "17", "and the list: {}", server.cli(&["KEYS", "*"]));
 }
 
 #[tokio::test]

@@ -229,6 +229,11 @@ impl Data {
                 let popped = (0..count).map_while(|_| set.pop_first()).map(Value::BulkString);
                 Ok(Value::Array(popped.collect()))
             }),
+            (b"SRANDMEMBER", [count]) => parse::<usize>(count).and_then(|count| {
+                let set = self.keys.get::<Set>(key)?;
+                let chosen = fastrand::choose_multiple(set.into_iter().flatten().cloned(), count);
+                Ok(Value::Array(chosen.into_iter().map(Value::BulkString).collect()))
+            }),
             _ => return None,
         })
     }

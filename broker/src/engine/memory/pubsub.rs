@@ -23,7 +23,7 @@ struct Subscriber {
 }
 
 /// A connection that is subscribed.
-pub(in crate::engine) struct Subscription {
+pub(crate) struct Subscription {
     server: Server,
     id: u64,
     messages: mpsc::Receiver<Message>,

@@ -4,9 +4,20 @@
 -- KEYS  1 sequence
 -- ARGV  2 prefix of the keys  3 retention  4 cursor  5 keys to look at
 --       6 the share of its entries that a history keeps, above what its age and bytes allow, from 0 to 1
+--       7 milliseconds after the last call before which no other begins
+--
+-- The moment of the last call is how long a key has left to live: a full server stores no new value, but it moves the
+-- end of a key that is there. Only one that became full before any call has none, and then every call may begin.
 
 local retention, share = read_retention(ARGV[3]), tonumber(ARGV[6])
 local histories = ARGV[2] .. 'history:'
+local passed, KEEP_MS = ARGV[2] .. 'trimmed', 31 * 86400000
+if ARGV[4] == '0' then
+  local since = KEEP_MS - redis.call('PTTL', passed)
+  if since >= 0 and since < tonumber(ARGV[7]) then return { '0', -1 } end
+end
+if redis.call('PEXPIRE', passed, KEEP_MS) == 0 then redis.pcall('SET', passed, '', 'PX', KEEP_MS) end
+
 local found = redis.call('SCAN', ARGV[4], 'MATCH', histories .. '*', 'COUNT', ARGV[5])
 local trimmed = 0
 for _, history in ipairs(found[2]) do

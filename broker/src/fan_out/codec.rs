@@ -4,7 +4,7 @@
 
 use carillon_protocol::Audience;
 
-use crate::{Fanout, Kind, Stored};
+use super::event::{Fanout, Kind, Stored};
 
 pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
     let (head, mut rest) = line(payload)?;

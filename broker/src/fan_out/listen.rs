@@ -6,9 +6,10 @@ use carillon_protocol::{Audience, Backoff, Cursor};
 use redis::Script;
 use tokio::time::Instant;
 
-use super::subscriber::{Message, Subscriber};
-use super::{Engine, sequence_script};
-use crate::event::Difference;
+use super::codec::decode_fanout;
+use super::event::{Difference, Event, Subscriptions};
+use crate::engine::subscriber::{Message, Subscriber};
+use crate::engine::{Engine, sequence_script};
 use crate::history::{known, position};
 use crate::limits::{
     ECHO_EVERY, ECHO_TIMEOUT, FANOUT_MODE_KEEP, PING_EVERY, RECONNECT_CAP_MS, STABLE_AFTER,
@@ -17,44 +18,41 @@ use crate::limits::{
 use crate::names::Channel;
 use crate::revocations::Control;
 use crate::state::{channel_names, published_on};
-use crate::wire::decode_fanout;
-use crate::{BrokerError, Event, FanOut, Subscriptions};
+use crate::{Broker, BrokerError, FanOut};
 
-/// Receives wake-ups and fan-out on a connection of its own, for ever: it connects again whenever the
-/// connection ends, is silent after a ping, or does not receive what is written to the server that takes commands.
-/// Messages of the time between are gone, which [`Event::Down`] and [`Event::Up`] tell.
-pub(crate) async fn listen(
-    engine: &Engine,
-    subscriptions: &Subscriptions,
-    fan_out: FanOut,
-    mut on: impl FnMut(Event),
-) {
-    let mut backoff = Backoff::new(100, RECONNECT_CAP_MS);
-    loop {
-        let mut up = false;
-        let began = Instant::now();
-        let error = match Listener::connect(engine, subscriptions, fan_out).await {
-            Ok(mut listener) => {
-                let mut on = |event: Event| {
-                    up |= event == Event::Up;
-                    on(event);
-                };
-                listener.run(&mut on).await
+impl Broker {
+    /// Receives wake-ups and fan-out on a connection of its own, for ever, and reports them to `on`, which must not block.
+    /// It connects again whenever the connection ends, is silent after a ping, or does not receive what is written to the
+    /// server that takes commands. Messages of the time between are gone, which [`Event::Down`] and [`Event::Up`] report.
+    /// Ends only by being dropped. `fan_out` is the mode that all replicas of a deployment have in common.
+    pub async fn listen(&self, subscriptions: &Subscriptions, fan_out: FanOut, mut on: impl FnMut(Event)) {
+        let mut backoff = Backoff::new(100, RECONNECT_CAP_MS);
+        loop {
+            let mut up = false;
+            let began = Instant::now();
+            let error = match Listener::connect(&self.0, subscriptions, fan_out).await {
+                Ok(mut listener) => {
+                    let mut on = |event: Event| {
+                        up |= event == Event::Up;
+                        on(event);
+                    };
+                    listener.run(&mut on).await
+                }
+                Err(error) => error,
+            };
+            if up {
+                on(Event::Down);
             }
-            Err(error) => error,
-        };
-        if up {
-            on(Event::Down);
+            // One that fails as soon as it is up, as on a server that is loading, does not count as a success.
+            if up && began.elapsed() >= STABLE_AFTER {
+                backoff.reset();
+            }
+            let wait_ms = backoff.next_ms(fastrand::f64());
+            if up || backoff.attempt() == 1 {
+                tracing::warn!(retry.ms = wait_ms, %error, "fan-out connection to Redis is down");
+            }
+            self.0.pause(Duration::from_millis(wait_ms)).await;
         }
-        // One that fails as soon as it is up, as on a server that is loading, is no success.
-        if up && began.elapsed() >= STABLE_AFTER {
-            backoff.reset();
-        }
-        let wait_ms = backoff.next_ms(fastrand::f64());
-        if up || backoff.attempt() == 1 {
-            tracing::warn!(retry.ms = wait_ms, %error, "fan-out connection to Redis is down");
-        }
-        engine.pause(Duration::from_millis(wait_ms)).await;
     }
 }
 
@@ -73,8 +71,8 @@ struct Listener<'a> {
     missing: Option<(u64, Instant)>,
 }
 
-static ECHO: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("../echo.lua")]));
-static TAILS: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("../tails.lua")]));
+static ECHO: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("echo.lua")]));
+static TAILS: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!("tails.lua")]));
 
 impl<'a> Listener<'a> {
     async fn connect(

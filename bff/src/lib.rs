@@ -90,7 +90,6 @@ use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
-use keys::guesses::Guesses;
 use limits::Limits;
 use memory::Memory;
 use messages::Written;
@@ -260,7 +259,6 @@ impl Replica {
             publishing,
             allow,
             limits: Arc::clone(&limits),
-            guesses: Guesses::default(),
             identities,
             signing,
             revocations,

@@ -33,6 +33,7 @@ mod port;
 mod presence;
 pub mod profiles;
 mod reader;
+mod reads;
 pub mod refill;
 mod relay;
 mod reply;

@@ -2,6 +2,7 @@
 //! and reaching it is counted.
 
 mod address;
+mod guesses;
 mod rate;
 mod requests;
 
@@ -142,6 +143,8 @@ pub(crate) struct Limits {
     readers: Mutex<Readers>,
     publishes: Mutex<Buckets<Publisher>>,
     pages: Mutex<Buckets<IpNet>>,
+    /// Wrong keys.
+    guesses: Mutex<Buckets<Option<IpNet>>>,
     /// Those that are answered now.
     requests: Arc<Requests>,
 }
@@ -167,6 +170,7 @@ impl Limits {
             readers: Mutex::default(),
             publishes: Mutex::default(),
             pages: Mutex::default(),
+            guesses: Mutex::default(),
             requests: Arc::default(),
         })
     }
@@ -236,7 +240,7 @@ impl Limits {
     /// Counts a page of history: reading one costs Redis more than asking for it costs the client.
     pub(crate) fn page(&self, network: Option<IpNet>) -> Result<(), Refusal> {
         let Some(network) = network else { return Ok(()) };
-        let rate = Rate::new(self.options.pages_per_address, self.options.page_burst_per_address);
+        let rate = Rate::per_second(self.options.pages_per_address, self.options.page_burst_per_address);
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.take(&network, 1, rate, Instant::now()).map_err(|wait| {
             metrics::limit_reached(Limit::HistoryRate);
@@ -250,12 +254,13 @@ impl Limits {
     pub(crate) fn publish(&self, publisher: &Publisher, bytes: usize) -> Result<(), Refusal> {
         let options = &self.options;
         let (limit, rate) = match publisher {
-            Publisher::Key(_) | Publisher::Signers => {
-                (Limit::PublishesPerKey, Rate::new(options.publishes_per_key, options.publish_burst_per_key))
-            }
+            Publisher::Key(_) | Publisher::Signers => (
+                Limit::PublishesPerKey,
+                Rate::per_second(options.publishes_per_key, options.publish_burst_per_key),
+            ),
             Publisher::User(_) | Publisher::Network(_) => (
                 Limit::PublishesPerUser,
-                Rate::new(options.publishes_per_user, options.publish_burst_per_user),
+                Rate::per_second(options.publishes_per_user, options.publish_burst_per_user),
             ),
         };
         let mut publishes = self.publishes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -276,7 +281,7 @@ impl Limits {
 }
 
 /// Rounded up: whoever comes back then is let through.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 

@@ -48,11 +48,11 @@ pub struct Config {
     /// Which readers receive a notification
     #[arg(long, env, value_enum, default_value_t)]
     pub fanout: FanOutOption,
-    /// Leaves background jobs to workers elsewhere: docs/jobs.md
+    /// Leaves background jobs to workers elsewhere: docs/protocol/jobs.md
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_worker: bool,
     /// Keys of applications, separated by commas: a secret of at least 16 bytes, which may do everything, or
-    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol.md says what each scope opens
+    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol/identity.md says what each scope opens
     #[arg(long, env, help_heading = MAY, hide_env_values = true, value_delimiter = ',')]
     pub api_key: Vec<Secret>,
     /// Lets anybody on this machine sign in under any name, with the first JWT_SECRET: for demonstrations only. With it, a

@@ -1,5 +1,5 @@
 //! Every message has a pinned sample, reads from it, is written back to the same bytes, and is
-//! described in docs/protocol.md.
+//! described in docs/protocol/read.md.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -106,9 +106,9 @@ fn every_message_is_sampled_and_described() {
     assert_eq!(sampled, BTreeSet::from(all));
 
     let document =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md")).unwrap();
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol/read.md")).unwrap();
     for (name, _) in samples("server").into_iter().chain(samples("client")) {
-        assert!(document.contains(&format!("`{name}`")), "docs/protocol.md says nothing about `{name}`");
+        assert!(document.contains(&format!("`{name}`")), "docs/protocol/read.md says nothing about `{name}`");
     }
 }
 

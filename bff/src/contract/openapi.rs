@@ -89,7 +89,7 @@ fn parameters() -> Value {
 fn security_schemes() -> Value {
     json!({
         "key": { "type": "http", "scheme": "bearer", "description": "One of the keys in `API_KEY`, with the scope of the operation: `publish`, `read` or `revoke`. Where anybody may publish (with `ALLOW_PUBLISH=1`, or without keys and secrets on the same machine), publishing needs none; the rest only where nobody can sign in." },
-        "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The token of a user; docs/protocol.md names its claims and algorithms." },
+        "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The token of a user; docs/protocol/identity.md names its claims and algorithms." },
         "tokenInQuery": { "type": "apiKey", "in": "query", "name": "token", "description": "The same token, for browsers' WebSockets." },
         "tokenInCookie": { "type": "apiKey", "in": "cookie", "name": "SESSION_COOKIE", "description": "The same token, in the cookie that the service names in `SESSION_COOKIE`; without that, no cookie is read." },
         "session": { "type": "apiKey", "in": "header", "name": "Carillon-Session", "description": "The sealed token of a session." },

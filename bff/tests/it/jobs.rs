@@ -282,7 +282,7 @@ async fn a_worker_in_another_language_does_the_jobs_of_replicas_that_do_none() {
     assert_eq!(owner.post(&bff.http(""), &json!({"id": "j"})).await.0, 202);
     page.wait_for(1).await;
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let manual = std::fs::read_to_string(format!("{root}/docs/jobs.md")).unwrap();
+    let manual = std::fs::read_to_string(format!("{root}/docs/protocol/jobs.md")).unwrap();
     let script = manual.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let worker = Command::new("bash")
         .args(["-euc", script])

@@ -1,5 +1,5 @@
 -- The queue of jobs. One script with seven verbs, so that a worker in any language needs this file and a
--- Redis client, and nothing else: docs/jobs.md is its manual.
+-- Redis client, and nothing else: docs/protocol/jobs.md is its manual.
 --
 -- The queue is one sorted set of ids, each by the moment at which it is due. A new job is due now; one that
 -- was taken is due when its lease is over, and one that failed when its pause is over. So the queue, the

@@ -12,7 +12,7 @@ async fn the_shell_worker_of_the_manual_does_a_job() {
     let server = RedisServer::start();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let manual = std::fs::read_to_string(format!("{root}/docs/jobs.md")).unwrap();
+    let manual = std::fs::read_to_string(format!("{root}/docs/protocol/jobs.md")).unwrap();
     let script = manual.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let worker = || {
         let worker = Command::new("bash")

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::dead::DeadOptions;
-use crate::rotate::RotateOptions;
+use crate::upkeep::dead::DeadOptions;
+use crate::upkeep::rotate::RotateOptions;
 
 /// Races for notifications and brings them to WebSocket and SSE readers.
 #[derive(Parser)]

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 use carillon_broker::FanOut;
 use clap::{Args, ValueEnum};
 
-use crate::demo::DemoKey;
-use crate::identity::{IdentityOptions, Secret, filled};
-use crate::keys::ApiKeys;
-use crate::limits::LimitOptions;
-use crate::port::Port;
-use crate::presence::PresenceOptions;
-use crate::profiles::ProfileOptions;
-use crate::server::Patience;
-use crate::signing::{Signing, SigningOptions};
-use crate::storage::StorageOptions;
-use crate::token::Tokens;
-use crate::upstream::UpstreamOptions;
+use crate::application::upstream::UpstreamOptions;
+use crate::gate::demo::DemoKey;
+use crate::gate::identity::{IdentityOptions, Secret, filled};
+use crate::gate::keys::ApiKeys;
+use crate::gate::signed::{Signing, SigningOptions};
+use crate::gate::token::Tokens;
+use crate::limits::clients::LimitOptions;
+use crate::people::presence::PresenceOptions;
+use crate::server::port::Port;
+use crate::server::profiles::ProfileOptions;
+use crate::server::serve::Patience;
+use crate::upkeep::storage::StorageOptions;
 
 /// What `--help` and docs/configuration.md call the options of rights, and those of demonstrations.
 const MAY: &str = "Who may publish, send and start jobs";

@@ -8,7 +8,7 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::rotate::rotate_session_key;
-use carillon_bff::signing::Signing;
+use carillon_bff::signed::Signing;
 use carillon_bff::{
     Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, raise_open_files,
     serve,

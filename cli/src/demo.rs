@@ -8,7 +8,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::{Identities, IdentityOptions};
-use carillon_bff::signing::Signing;
+use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, Patience, PlaceOptions, PresenceOptions, Publishing, Replica,
     STOP_DEADLINE, Settings, metrics, now_ms, serve, viewer,

@@ -181,9 +181,9 @@ fn crates_are_named_for_a_thing() {
 
 #[test]
 fn the_hub_is_synchronous() {
-    for (number, line) in Source::read("bff/src/hub.rs").code() {
+    for (number, line) in Source::read("bff/src/delivery/hub.rs").code() {
         let is_async = ["async fn", "async move", "async {", ".await"].iter().any(|word| line.contains(word));
-        assert!(!is_async, "bff/src/hub.rs:{number}: the hub does no I/O and never waits");
+        assert!(!is_async, "bff/src/delivery/hub.rs:{number}: the hub does no I/O and never waits");
     }
 }
 

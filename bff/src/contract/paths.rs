@@ -7,11 +7,11 @@ use schemars::generate::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::operation::Operation;
-use crate::demo::SignedIn;
-use crate::jobs::{Asked, Shown};
-use crate::presence::Told;
-use crate::sessions::Opened;
-use crate::trace::{Progress, Trace};
+use crate::gate::demo::SignedIn;
+use crate::gate::sessions::Opened;
+use crate::jobs::http::{Asked, Shown};
+use crate::people::presence::Told;
+use crate::people::trace::{Progress, Trace};
 
 /// Whoever reads: nobody in particular, a user, a session.
 const READERS: [&str; 6] = ["", "token", "tokenInQuery", "tokenInCookie", "session", "sessionInQuery"];

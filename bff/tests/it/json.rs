@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use carillon_bff::identity::IdentityOptions;
-use carillon_bff::signing::{Signing, SigningOptions};
+use carillon_bff::signed::{Signing, SigningOptions};
 use carillon_bff::{Settings, Upstream, UpstreamOptions, now_ms};
 use carillon_broker::{Broker, DeadList};
 use carillon_harness::{DialOptions, Hostile, Socket, eventually, hostile};

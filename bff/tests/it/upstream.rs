@@ -7,7 +7,7 @@ mod limited;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use carillon_bff::signing::{Signing, SigningOptions};
+use carillon_bff::signed::{Signing, SigningOptions};
 use carillon_bff::{Upstream, UpstreamOptions};
 use carillon_broker::DeadList;
 use carillon_harness::{Reader, Record, eventually, free_port};

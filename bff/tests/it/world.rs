@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_bff::identity::{Identities, IdentityOptions};
-use carillon_bff::signing::Signing;
+use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream,
     now_ms,

@@ -143,7 +143,7 @@ fn admin_port(cluster: &Cluster) -> u64 {
 
 /// The seconds after which a replica that was told to stop is gone, from its source.
 fn stop_seconds() -> u64 {
-    let source = std::fs::read_to_string(root().join("bff/src/lib.rs")).unwrap();
+    let source = std::fs::read_to_string(root().join("bff/src/replica.rs")).unwrap();
     let (_, rest) = source.split_once("STOP_DEADLINE: Duration = Duration::from_secs(").expect("a deadline");
     rest.split(')').next().unwrap().parse().unwrap()
 }

@@ -1,0 +1,114 @@
+use std::sync::Arc;
+
+use anyhow::bail;
+use carillon_broker::{Broker, Event, FanOut, Revocation, Subscriptions};
+use carillon_service::Latch;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::hub::{Hub, Value, Whom};
+use crate::gate::revocations::Revocations;
+use crate::gate::session_key::Sealing;
+
+/// Hands what the broker reports to the hub, wakes the dispatcher, and keeps readiness up to date: a
+/// replica that does not receive the fan-out must not be given readers.
+pub(crate) struct Relay {
+    pub(crate) broker: Broker,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) wake: Arc<Notify>,
+    /// Set while what is written to Redis comes back on the fan-out connection.
+    pub(crate) received: Latch,
+    /// Set while Redis takes writes.
+    pub(crate) writes: Latch,
+    pub(crate) fan_out: FanOut,
+    pub(crate) revocations: Arc<Revocations>,
+    pub(crate) sealing: Arc<Sealing>,
+}
+
+impl Relay {
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (broker, subscriptions, fan_out) =
+            (self.broker.clone(), self.subscriptions.clone(), self.fan_out);
+        let conflict = Notify::new();
+        let (mut other, mut refused) = (None, None);
+        let listening = broker.listen(&subscriptions, fan_out, |event| {
+            if let Event::OtherMode(mode) = &event {
+                other = Some(mode.clone());
+                conflict.notify_one();
+            }
+            self.take(event, &mut refused);
+        });
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            () = listening => bail!("the fan-out listener ended"),
+            () = conflict.notified() => {
+                let (other, own) = (other.unwrap_or_default(), fan_out.as_str());
+                bail!(
+                    "replicas with FANOUT={other} run on this Redis, and this one has FANOUT={own}: give all the same, and stop the others first"
+                )
+            }
+        }
+    }
+
+    /// `refused` is why Redis takes no writes, as it was last logged.
+    fn take(&self, event: Event, refused: &mut Option<String>) {
+        let Self { hub, received, writes, revocations, sealing, wake, .. } = self;
+        match event {
+            Event::Up => {
+                sealing.outdated.notify_one();
+                revocations.outdated();
+                wake.notify_one();
+            }
+            Event::Down => {
+                received.set(false);
+                hub.values_lost();
+                // Readers of their own replica hear the dispatcher alone, and need no connection to stay live.
+                if self.fan_out == FanOut::All {
+                    hub.lost();
+                }
+            }
+            Event::Subscribed { audiences, tail } => {
+                if self.fan_out == FanOut::All {
+                    hub.subscribed(&audiences, &tail);
+                }
+                hub.values_received(audiences.iter().map(|(audience, _)| audience));
+            }
+            Event::Echo { tail } => {
+                received.set(true);
+                if self.fan_out == FanOut::All {
+                    hub.echo(&tail);
+                }
+            }
+            Event::Writes(Ok(())) => {
+                writes.set(true);
+                *refused = None;
+            }
+            Event::Writes(Err(reason)) => {
+                writes.set(false);
+                if refused.is_none() {
+                    tracing::warn!(reason, "Redis takes no writes");
+                    *refused = Some(reason);
+                }
+            }
+            Event::OtherMode(_) => writes.set(false),
+            Event::Undecodable(audience) => hub.undecodable(&audience),
+            Event::Wake => wake.notify_one(),
+            Event::Fanout(fanout) => {
+                if self.fan_out == FanOut::All {
+                    hub.fanout(&fanout);
+                }
+            }
+            Event::Revoked(revocation) => {
+                revocations.revoked(&revocation, hub);
+                if matches!(revocation, Revocation::SessionKey { .. }) {
+                    sealing.outdated.notify_one();
+                }
+            }
+            Event::RevocationsRestored => revocations.outdated(),
+            Event::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Whom::All),
+            Event::StateChanged { user } => hub.value_is_due(Value::State(user), Whom::All),
+            Event::Raw { user, data } => hub.raw(&user, &data),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `POST /twirp/notify.NotifyService/{Auth,Publish,State}`: notify's service for programs that speak Twirp, and the
+//! methods that its README promises. The messages are in docs/notify.proto.
+
+mod wire;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carillon_broker::limits::RAW_MAX_BYTES;
+
+pub use wire::{
+    AuthRequest, AuthResponse, Encoding, PublishRequest, PublishResponse, StateRequest, StateResponse,
+    TwirpError,
+};
+
+use crate::compat::notify::unprefixed;
+use crate::gate::app::App;
+use crate::gate::asker::{Asker, Right, who_asks};
+use crate::gate::identity::{cookie, filled};
+use crate::refusal::Refusal;
+use crate::user_state::http::named;
+
+/// In front of the name of a method.
+const SERVICE: &str = "/twirp/notify.NotifyService/";
+/// Longest request that publishes, in bytes: the message, and what is around it.
+const PUBLISH_MAX_BYTES: usize = RAW_MAX_BYTES + 4 * 1_024;
+/// Longest request that names a user or a token, in bytes.
+const NAME_MAX_BYTES: usize = 16 * 1_024;
+
+/// `/twirp/…`: everything there is answered as Twirp answers.
+pub(crate) async fn call(State(app): State<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    answer(&app, &parts, body).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpError> {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let nowhere = |message: String| TwirpError::bad_route(message, format!("{method} {path}"));
+    if method != Method::POST {
+        return Err(nowhere(format!("unsupported method {:?} (only POST is allowed)", method.as_str())));
+    }
+    let name = path.strip_prefix(SERVICE).filter(|name| ["Auth", "Publish", "State"].contains(name));
+    let Some(name) = name else { return Err(nowhere(format!("no handler for path {path:?}"))) };
+    let Some(encoding) = Encoding::of(&parts.headers) else {
+        let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        return Err(nowhere(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
+    };
+    let read = async |max_bytes| app.read(parts, body, max_bytes, || too_large(max_bytes)).await;
+    // Whoever may not is refused before anything of it is held. Whom `Auth` is about is told by its body.
+    Ok(match name {
+        "Auth" => {
+            let request = encoding.read(&read(NAME_MAX_BYTES).await?)?;
+            encoding.respond(&app.auth(parts, &request).await?)
+        }
+        "Publish" => {
+            app.allow_origin(parts)?;
+            let application = app.application(parts, Right::Publish)?;
+            let PublishRequest { user_id, message } = encoding.read(&read(PUBLISH_MAX_BYTES).await?)?;
+            app.say_to(application, parts, &user_id, message.as_bytes()).await?;
+            encoding.respond(&PublishResponse {})
+        }
+        _ => {
+            let asker = app.known_asker(parts).await?;
+            let StateRequest { user_id } = encoding.read(&read(NAME_MAX_BYTES).await?)?;
+            named(&user_id)?;
+            encoding.respond(&StateResponse { state: app.state_for(asker, &user_id).await? })
+        }
+    })
+}
+
+impl App {
+    /// Who asks; whoever says nothing of who it is is refused.
+    async fn known_asker(&self, parts: &Parts) -> Result<Asker, Refusal> {
+        match self.asker(parts, Right::Read).await? {
+            Asker::Anybody => Err(who_asks()),
+            asker => Ok(asker),
+        }
+    }
+
+    /// Whom the token of a request speaks for. It needs no key: the token is what is asked about.
+    async fn auth(&self, parts: &Parts, request: &AuthRequest) -> Result<AuthResponse, Refusal> {
+        self.allow_origin(parts)?;
+        let cookie = || cookie(&parts.headers, self.identities.cookie.as_deref()?);
+        let Some(token) = filled(unprefixed(&request.authorization)).or_else(cookie) else {
+            let detail = "put a token into authorization, or send the session cookie";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "there is no token", detail));
+        };
+        let user_id = self.identity(token, self.limits.network(parts)).await?.user;
+        Ok(AuthResponse { user_id })
+    }
+}
+
+fn too_large(max_bytes: usize) -> Refusal {
+    let detail = format!("such a request has at most {max_bytes} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+}

@@ -1,0 +1,237 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use carillon_broker::{Batch, Broker, BrokerError, Claimed, Dead, FanOut, Fanout, heard_as};
+use carillon_protocol::{Backoff, Entry, Position, Refusal};
+use carillon_service::Latch;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::hub::Hub;
+use crate::metrics;
+
+/// The list is looked at this often even if no wake-up comes.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// A claim is made this often even if the list is empty: it shows that one would succeed.
+const PROBE_EVERY: Duration = Duration::from_secs(4);
+/// The longest pause after a claim that failed.
+const RETRY_CAP_MS: u64 = 1_000;
+/// A replica that took nothing lately waits up to this long before it looks at the list: one wakes before the others, and
+/// what it takes costs them no script.
+const YIELD_MAX: Duration = Duration::from_millis(2);
+/// Whoever took something this short ago goes first.
+const FIRST_FOR: Duration = Duration::from_millis(100);
+
+/// Takes entries from the list, as one of several replicas that race for them.
+pub(crate) struct Dispatch {
+    pub(crate) broker: Broker,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) replica: Arc<str>,
+    pub(crate) fan_out: FanOut,
+    /// Notified by wake-ups and reconnects; what comes while a claim runs coalesces into one more.
+    pub(crate) wake: Arc<Notify>,
+    /// Set at each claim that succeeds.
+    pub(crate) claims: Latch,
+}
+
+/// What came of one look at the list.
+enum Look {
+    /// There may be more.
+    More,
+    /// Nothing waits.
+    Empty,
+}
+
+impl Dispatch {
+    /// Claims at start, at every wake-up, and on a poll, until the list is empty, one claim at a time.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut backoff = Backoff::new(100, RETRY_CAP_MS);
+        let (mut succeeded, mut took): (Option<Instant>, Option<Instant>) = (None, None);
+        loop {
+            // A claim that was begun is finished: its refusals are ours to write down.
+            let pause = match self.look(&mut succeeded, &mut took).await {
+                Ok(look) => {
+                    backoff.reset();
+                    match look {
+                        Look::More => Duration::ZERO,
+                        Look::Empty => POLL_EVERY,
+                    }
+                }
+                Err(error) => {
+                    metrics::claim_failed();
+                    let wait_ms = backoff.next_ms(fastrand::f64());
+                    if backoff.attempt() == 1 {
+                        tracing::warn!(retry.ms = wait_ms, %error, "cannot claim");
+                    }
+                    Duration::from_millis(wait_ms)
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = self.wake.notified(), if !pause.is_zero() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            if took.is_none_or(|at| at.elapsed() >= FIRST_FOR) {
+                tokio::time::sleep(YIELD_MAX.mul_f64(fastrand::f64())).await;
+            }
+        }
+    }
+
+    /// Looks whether something waits, which costs Redis next to nothing, and claims it.
+    async fn look(
+        &self,
+        succeeded: &mut Option<Instant>,
+        took: &mut Option<Instant>,
+    ) -> Result<Look, BrokerError> {
+        let is_probe = succeeded.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
+        if !is_probe && self.broker.waiting().await? == 0 {
+            return Ok(Look::Empty);
+        }
+        metrics::claim_begun();
+        let batch = self.broker.claim(&self.replica, self.fan_out).await?;
+        *succeeded = Some(Instant::now());
+        self.claims.set(true);
+        if batch.taken() > 0 {
+            *took = *succeeded;
+        }
+        let look = if batch.waiting > 0 { Look::More } else { Look::Empty };
+        self.take(batch).await;
+        Ok(look)
+    }
+
+    async fn take(&self, batch: Batch) {
+        metrics::claimed(&batch);
+        if let Some(fault) = batch.faults.first() {
+            let faults = batch.faults.len();
+            tracing::error!(
+                faults,
+                fault,
+                "Redis refused what follows a claim: readers may wait until they turn to history"
+            );
+        }
+        for refused in &batch.refused {
+            refused_entry(&refused.reason, &refused.detail, Position::ZERO);
+        }
+        let mut missing = 0;
+        for claimed in batch.claimed {
+            match Entry::read(&claimed.stored.raw, claimed.stored.position) {
+                Err(refusal) => {
+                    refused_entry(refusal.reason.as_str(), &refusal.detail, claimed.stored.position);
+                    // Each attempt takes seconds when Redis has vanished, and a stop does not wait for 64 of them.
+                    if missing > 0 || self.bury(&refusal, claimed).await.is_err() {
+                        missing += 1;
+                    }
+                }
+                Ok(_) if self.fan_out == FanOut::Own => {
+                    let (epoch, claimed_by) = (batch.epoch.clone(), self.replica.to_string());
+                    let (audience, entries) = (heard_as(&claimed.audience), vec![claimed.stored]);
+                    self.hub.fanout(&Fanout { audience, epoch, claimed_by, entries });
+                }
+                Ok(_) => {}
+            }
+        }
+        if missing > 0 {
+            tracing::error!(entries = missing, "refused entries are missing from the dead list");
+        }
+    }
+
+    async fn bury(&self, refusal: &Refusal, claimed: Claimed) -> Result<(), BrokerError> {
+        let Claimed { stored, remembered, .. } = claimed;
+        let dead = Dead {
+            reason: refusal.reason.as_str().to_owned(),
+            detail: refusal.detail.clone(),
+            claimed_by: self.replica.to_string(),
+            raw: stored.raw,
+            ..Dead::default()
+        };
+        let buried = self.broker.bury(&dead, &remembered).await;
+        if let Err(error) = &buried {
+            tracing::error!(entry.position = %stored.position, %error, "cannot write to the dead list");
+        }
+        buried
+    }
+}
+
+fn refused_entry(reason: &str, detail: &str, position: Position) {
+    metrics::refused(reason);
+    tracing::warn!(entry.position = %position, reason, detail, "an entry that cannot be read went to the dead list");
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_broker::{DeadList, Kind, Names, Stored, Subscriptions};
+    use carillon_harness::{Proxy, RedisServer};
+    use carillon_protocol::Audience;
+    use carillon_service::Readiness;
+
+    use super::*;
+
+    fn dispatch(broker: Broker, readiness: &Readiness) -> Dispatch {
+        Dispatch {
+            broker,
+            hub: Arc::new(Hub::new(FanOut::All, Subscriptions::default())),
+            replica: "bff-1".into(),
+            fan_out: FanOut::All,
+            wake: Arc::default(),
+            claims: readiness.latch_for("claims", Duration::from_secs(10)),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_entry_that_cannot_be_buried_is_the_last_that_is_tried() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr()).await;
+        let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
+        let dispatch = dispatch(broker, &Readiness::default());
+        let unreadable = |ms| {
+            let position = Position { ms, n: 0 };
+            let stored =
+                Stored { position, prev: Position::ZERO, kind: Kind::Notification, raw: b"{".to_vec() };
+            Claimed { audience: Audience::Everyone, stored, remembered: vec![] }
+        };
+        let batch = Batch {
+            epoch: "e".to_owned(),
+            waiting: 0,
+            repeated: 0,
+            refused: vec![],
+            claimed: (0..4).map(unreadable).collect(),
+            faults: vec![],
+        };
+        dispatch.take(batch.clone()).await;
+        assert_eq!(dispatch.broker.dead(DeadList::Producers).await.unwrap().len(), 4);
+        let before = proxy.accepted();
+        proxy.black_hole();
+        proxy.cut();
+        dispatch.take(batch).await;
+        // A lost connection is noticed by the command that fails, and no other makes a new one.
+        assert!(proxy.accepted() - before <= 1, "{}", proxy.accepted() - before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_whose_claims_fail_is_not_ready_also_while_the_list_is_empty() {
+        let (broker, faults) = Broker::memory(Arc::new(|| 1_000));
+        let readiness = Readiness::default();
+        let stop = CancellationToken::new();
+        let running = dispatch(broker, &readiness).run(stop.clone());
+        let test = async {
+            let after = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
+            after(1).await;
+            assert!(readiness.is_ready());
+            // A full server: the list can be looked at, and nothing can be claimed.
+            faults.fill(true);
+            after(15).await;
+            assert_eq!(readiness.missing(), ["claims"]);
+            faults.fill(false);
+            after(5).await;
+            assert!(readiness.is_ready());
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = running => ended.unwrap(),
+            () = test => {}
+        }
+    }
+}

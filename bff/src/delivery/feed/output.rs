@@ -1,0 +1,92 @@
+use std::sync::Arc;
+
+use carillon_broker::{Kind, MessageRef};
+use carillon_protocol::{CloseCode, Cursor};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::delivery::frame::Frame;
+use crate::delivery::hub::Direct;
+use crate::delivery::pages::SharedPage;
+
+/// Frames to write, in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Gaps first, as JSON texts.
+    pub gaps: Vec<Utf8Bytes>,
+    /// What follows.
+    pub frames: Vec<Arc<Frame>>,
+    /// What was missed of a topic: these stand before the reader's place, and are framed by it.
+    pub missed: Vec<Utf8Bytes>,
+    /// What is for this connection alone, with the cursor to frame it by.
+    pub direct: Option<(Vec<Direct>, Cursor)>,
+    /// Close with this code; nothing follows.
+    pub close: Option<CloseCode>,
+    /// The page that the frames are of, which counts until they are written.
+    pub(super) page: Option<SharedPage>,
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.gaps.is_empty()
+            && self.frames.is_empty()
+            && self.missed.is_empty()
+            && self.direct.is_none()
+            && self.close.is_none()
+    }
+
+    /// Whether a page is held until this is written.
+    pub(crate) fn is_charged(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// The page that is held until this is written.
+    pub(crate) fn page(&self) -> Option<&SharedPage> {
+        self.page.as_ref()
+    }
+
+    pub(super) fn close(code: CloseCode) -> Self {
+        Self { close: Some(code), ..Self::default() }
+    }
+
+    /// The words beside the close code.
+    pub fn close_reason(&self) -> &'static str {
+        match self.close {
+            Some(CloseCode::REFUSED) => "the token was revoked",
+            Some(CloseCode::SLOW) => "too much waited for this connection; resume from your cursor",
+            Some(CloseCode::INTERNAL) => "history cannot be read here; resume from your cursor",
+            _ => "",
+        }
+    }
+
+    /// All frames as texts.
+    pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
+        (0..).map_while(|at| self.text(at))
+    }
+
+    /// The frame at a place among all.
+    pub(crate) fn text(&self, at: usize) -> Option<Utf8Bytes> {
+        let missed = self.gaps.len();
+        let frames = missed + self.missed.len();
+        let directs = frames + self.frames.len();
+        match at {
+            _ if at < missed => self.gaps.get(at).cloned(),
+            _ if at < frames => self.missed.get(at - missed).cloned(),
+            _ if at < directs => self.frames.get(at - frames).map(|frame| frame.text.clone()),
+            _ => {
+                let (direct, cursor) = self.direct.as_ref()?;
+                direct.get(at - directs).map(|one| one.frame(cursor))
+            }
+        }
+    }
+
+    /// How many notifications there are.
+    pub fn notifications(&self) -> usize {
+        let of_frames = self.frames.iter().filter(|frame| frame.kind == Kind::Notification).count();
+        of_frames + self.missed.len()
+    }
+
+    /// Messages of one user to another.
+    pub fn messages(&self) -> impl Iterator<Item = &Arc<MessageRef>> {
+        self.frames.iter().filter_map(|frame| frame.message.as_ref())
+    }
+}

@@ -1,0 +1,257 @@
+//! What reaches readers outside of the sequence: latest values, raw payloads, notifications for one connection, and the
+//! order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carillon_broker::Fanout;
+use carillon_protocol::{Audience, CloseCode, Cursor, Entry, notification_frame};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{Hub, Reader, ReaderId, State, Take};
+use crate::gate::seal::{KeyId, SessionId};
+use crate::metrics;
+
+/// Direct frames that wait for one reader at most, beyond which it is closed as slow.
+pub(super) const DIRECT_MAX_FRAMES: usize = 512;
+/// Maximum bytes in a mailbox. A larger single frame is accepted when the mailbox is empty.
+pub(super) const DIRECT_MAX_BYTES: usize = 512 * 1024;
+/// Maximum bytes in all mailboxes of a replica; what comes then closes its reader as slow.
+pub(super) const MAILBOXES_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Something for a reader's connection alone.
+#[derive(Clone, Debug)]
+pub enum Direct {
+    /// What a program published for a user: its bytes, and the `raw` frame around them.
+    Raw {
+        /// The payload.
+        payload: Bytes,
+        /// The frame.
+        frame: Utf8Bytes,
+    },
+    /// A user's state: the JSON object of its fields.
+    State(Utf8Bytes),
+    /// Whether a user is online: the user, and the fields of the frame behind its cursor.
+    Presence {
+        /// Who.
+        user: Arc<str>,
+        /// The fields, as `"user":…,"online":…`.
+        fields: Utf8Bytes,
+    },
+    /// A notification for one connection.
+    Notification {
+        /// The replica that won the race for it.
+        claimed_by: Arc<str>,
+        /// The entry.
+        entry: Arc<Entry>,
+    },
+}
+
+impl Direct {
+    /// The frame on `/ws` and `/sse`, for a reader that stands at `cursor`. It does not move the reader:
+    /// a resume begins after what came in the sequence.
+    #[must_use]
+    pub fn frame(&self, cursor: &Cursor) -> Utf8Bytes {
+        match self {
+            Self::Raw { frame, .. } => frame.clone(),
+            Self::State(state) => format!(r#"{{"type":"state","state":{state}}}"#).into(),
+            Self::Presence { fields, .. } => {
+                format!(r#"{{"type":"presence","cursor":"{cursor}",{fields}}}"#).into()
+            }
+            Self::Notification { claimed_by, entry } => {
+                notification_frame(cursor, claimed_by, &entry.json).into()
+            }
+        }
+    }
+}
+
+impl Direct {
+    /// Whether this is a newer one of the same value.
+    fn replaces(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::State(_), Self::State(_)) => true,
+            (Self::Presence { user, .. }, Self::Presence { user: of, .. }) => user == of,
+            _ => false,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::State(text) | Self::Presence { fields: text, .. } => text.len(),
+            Self::Raw { payload, frame } => payload.len() + frame.len(),
+            Self::Notification { entry, .. } => entry.json.len(),
+        }
+    }
+}
+
+/// What a reader was let in with, so that it can be shut out again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credential {
+    /// The signed-in user.
+    pub user: Option<String>,
+    /// The token's own id, where it has one.
+    pub token_id: Option<String>,
+    /// When the token was issued, in seconds since 1970; 0 where it does not say.
+    pub issued_at_s: u64,
+    /// The session, and the key that has sealed its token.
+    pub session: Option<(SessionId, KeyId)>,
+}
+
+/// What waits for one reader.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    waiting: Vec<Direct>,
+    bytes: usize,
+    close: Option<CloseCode>,
+}
+
+impl Mailbox {
+    /// Hands over what waits. A close comes last, and alone.
+    pub(super) fn open(self, cursor: Cursor) -> Take {
+        match self.close {
+            Some(code) => Take::Close(code),
+            None => Take::Direct(self.waiting, cursor),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns whether there was room.
+    fn put(&mut self, direct: Direct) -> bool {
+        // A value takes the place of an older one that nobody has seen.
+        let old = self.waiting.iter().position(|waits| direct.replaces(waits));
+        self.bytes -= old.map_or(0, |old| self.waiting.remove(old).bytes());
+        let bytes = self.bytes + direct.bytes();
+        let is_room = self.waiting.len() < DIRECT_MAX_FRAMES && bytes <= DIRECT_MAX_BYTES;
+        if is_room || self.waiting.is_empty() {
+            self.bytes = bytes;
+            self.waiting.push(direct);
+            return true;
+        }
+        false
+    }
+}
+
+impl Reader {
+    /// Puts a frame into the mailbox, of whose bytes `mail_bytes` keeps the sum over all readers.
+    pub(super) fn post(&mut self, direct: Direct, mail_bytes: &mut usize) {
+        let before = self.mail_bytes();
+        let is_room = *mail_bytes + direct.bytes() <= MAILBOXES_MAX_BYTES;
+        if is_room && self.mailbox.get_or_insert_default().put(direct) {
+            self.notify.notify_one();
+        } else {
+            metrics::direct_overflowed();
+            self.shut(CloseCode::SLOW);
+        }
+        *mail_bytes = *mail_bytes + self.mail_bytes() - before;
+    }
+
+    pub(super) fn mail_bytes(&self) -> usize {
+        self.mailbox.as_ref().map_or(0, |mailbox| mailbox.bytes())
+    }
+
+    fn shut(&mut self, code: CloseCode) {
+        self.mailbox.get_or_insert_default().close = Some(code);
+        self.notify.notify_one();
+    }
+}
+
+impl Hub {
+    /// Sends something to every reader that an audience has here, and returns how many those are.
+    pub fn post(&self, audience: &Audience, direct: &Direct) -> usize {
+        let mut state = self.state();
+        let State { rings, readers, mail_bytes, .. } = &mut *state;
+        let Some(ring) = rings.get(audience) else { return 0 };
+        for id in ring.readers.keys() {
+            if let Some(reader) = readers.get_mut(id) {
+                reader.post(direct.clone(), mail_bytes);
+            }
+        }
+        ring.readers.len()
+    }
+
+    /// Takes in what a reader was let in with.
+    pub fn admit(&self, id: ReaderId, credential: Arc<Credential>) {
+        if let Some(reader) = self.state().readers.get_mut(&id) {
+            reader.credential = Some(credential);
+        }
+    }
+
+    /// Shuts out the readers whose credential fulfils `condition`, and returns how many those are.
+    pub fn shut_out(&self, condition: impl Fn(&Credential) -> bool) -> usize {
+        let mut state = self.state();
+        let meets = |reader: &&mut Reader| reader.credential.as_deref().is_some_and(&condition);
+        state.readers.values_mut().filter(meets).map(|reader| reader.shut(CloseCode::REFUSED)).count()
+    }
+
+    /// Returns when a user's number of readers here has changed; at once when that was since the last call.
+    pub async fn user_came_or_went(&self) {
+        self.user_changed.notified().await;
+    }
+
+    pub(super) fn user_has_changed(&self, state: &mut State, audience: &Audience) {
+        if let Audience::User(user) = audience {
+            if !state.users_changed.contains(user) {
+                state.users_changed.insert(user.clone());
+            }
+            self.user_changed.notify_one();
+        }
+    }
+
+    /// Users whose number of readers here has changed since the last call, with that number.
+    pub fn users_changed(&self) -> Vec<(String, usize)> {
+        let mut state = self.state();
+        let changed = std::mem::take(&mut state.users_changed);
+        changed
+            .into_iter()
+            .map(|user| {
+                let ring = state.rings.get(&Audience::User(user.clone()));
+                (user, ring.map_or(0, |ring| ring.readers.len()))
+            })
+            .collect()
+    }
+
+    /// All users that have readers here, with their number.
+    #[must_use]
+    pub fn users(&self) -> Vec<(String, usize)> {
+        let state = self.state();
+        let readers = state.rings.iter().filter_map(|(audience, ring)| match audience {
+            Audience::User(user) => Some((user.clone(), ring.readers.len())),
+            _ => None,
+        });
+        readers.collect()
+    }
+}
+
+impl State {
+    /// Entries for connections of this run. Each names its reader in its own `to`.
+    pub(super) fn for_connections(&mut self, fanout: &Fanout) {
+        self.heard(fanout);
+        let claimed_by: Arc<str> = fanout.claimed_by.as_str().into();
+        for stored in &fanout.entries {
+            let Ok(entry) = Entry::read(&stored.raw, stored.position) else { continue };
+            let State { readers, mail_bytes, .. } = self;
+            match reader_of(&entry.audience).and_then(|id| readers.get_mut(&id)) {
+                Some(reader) => {
+                    let (claimed_by, entry) = (Arc::clone(&claimed_by), Arc::new(entry));
+                    reader.post(Direct::Notification { claimed_by, entry }, mail_bytes);
+                }
+                None => metrics::connection_gone(),
+            }
+        }
+    }
+}
+
+/// The reader that a connection's id ends with: see [`connection_id`].
+fn reader_of(audience: &Audience) -> Option<ReaderId> {
+    ReaderId::from_str_radix(audience.name()?.rsplit_once('-')?.1, 16).ok()
+}
+
+/// The id of a reader's connection. What is in front of its last dash names this run of the replica,
+/// which hears one channel for all its connections.
+#[must_use]
+pub fn connection_id(run: &str, id: ReaderId) -> String {
+    format!("{run}-{id:016x}")
+}

@@ -1,0 +1,94 @@
+//! What was missed while the connection was lost is read once for each audience and put back into its ring, instead of once
+//! for each reader. Readers that stand before it wait for that moment.
+
+use std::sync::Arc;
+
+use carillon_protocol::{Audience, Position};
+
+use super::ring::Ring;
+use super::{Hub, State};
+use crate::delivery::frame::Frame;
+use crate::metrics;
+
+/// What is to be read of an audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refill {
+    /// The audience.
+    pub audience: Audience,
+    /// The epoch in which.
+    pub epoch: Arc<str>,
+    /// After this position.
+    pub after: Position,
+    /// Up to this one.
+    pub to: Position,
+}
+
+impl Hub {
+    /// Returns when something is to be refilled; at once when it became so since the last call.
+    pub async fn refill_wanted(&self) {
+        self.refill_due.notified().await;
+    }
+
+    /// The next of what is to be refilled.
+    pub fn next_refill(&self) -> Option<Refill> {
+        let mut state = self.state();
+        while let Some((audience, after)) = state.refills_due.pop_first() {
+            let ring = state.rings.get(&audience).filter(|ring| ring.refill.is_some());
+            if let Some(to) = ring.and_then(|ring| ring.floor) {
+                return Some(Refill { audience, epoch: Arc::clone(&state.epoch), after, to });
+            }
+        }
+        None
+    }
+
+    /// Puts what was read back into its ring; `None` where it could not be read whole, so that its readers turn to history.
+    pub fn refilled(&self, refill: &Refill, frames: Option<Vec<Arc<Frame>>>) {
+        let mut state = self.state();
+        if state.epoch != refill.epoch {
+            return;
+        }
+        let Some(ring) = state.rings.get_mut(&refill.audience) else { return };
+        // Meanwhile the ring may have been emptied, or the connection lost again.
+        if ring.floor != Some(refill.to) {
+            return;
+        }
+        let Some(floor) = ring.refill.take() else { return };
+        let before = ring.front();
+        match frames {
+            Some(frames) => {
+                let place = ring.frames.partition_point(|frame| frame.position <= refill.after);
+                let bytes: usize = frames.iter().map(|frame| frame.text.len()).sum();
+                let later = ring.frames.split_off(place);
+                ring.frames.extend(frames.into_iter().chain(later));
+                ring.floor = Some(floor);
+                state.bytes += bytes;
+                metrics::ring_refilled();
+            }
+            None => {
+                // Only what came after the confirmation is whole.
+                let place = ring.frames.partition_point(|frame| frame.position <= refill.to);
+                let bytes: usize = ring.frames.drain(..place).map(|frame| frame.text.len()).sum();
+                state.bytes -= bytes;
+            }
+        }
+        state.after_refill(&refill.audience, before);
+    }
+}
+
+impl State {
+    fn after_refill(&mut self, audience: &Audience, before: Option<Position>) {
+        let Some(ring) = self.rings.get(audience) else { return };
+        ring.notify();
+        let after = ring.front();
+        self.update_front(audience, before, after);
+        self.shrink(audience);
+    }
+}
+
+/// Whether a reader at this position will be served once a ring is refilled.
+pub(super) fn reaches(rings: &[&Ring], position: Position) -> bool {
+    let waits =
+        |ring: &&&Ring| ring.refill.is_some_and(|floor| position >= floor) && ring.floor > Some(position);
+    let serves = |ring: &&Ring| ring.refill.or(ring.floor).is_some_and(|floor| position >= floor);
+    rings.iter().any(|ring| waits(&ring)) && rings.iter().all(serves)
+}

@@ -1,0 +1,67 @@
+//! Bodies of requests, which are held while their requests are carried out: all of them together have a bound.
+
+use std::ops::Deref;
+
+use axum::body::{Body, HttpBody};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use crate::gate::app::App;
+use crate::limits::budget::Permit;
+use crate::metrics::{self, Limit};
+use crate::refusal::Refusal;
+
+/// Bytes of bodies that are held at most.
+pub(crate) const BODIES_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Seconds after which a client whose body found no room is asked to come back.
+const RETRY_SECONDS: u64 = 1;
+
+/// A body that counts until it is dropped.
+pub(crate) struct Held {
+    bytes: Bytes,
+    _permit: Option<Permit>,
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl App {
+    /// Reads the body of a request, of so many bytes at most. One that says that it is longer is not read at all.
+    pub(crate) async fn read(
+        &self,
+        parts: &Parts,
+        body: Body,
+        max_bytes: usize,
+        too_large: impl FnOnce() -> Refusal,
+    ) -> Result<Held, Refusal> {
+        if body.size_hint().lower() > max_bytes as u64 {
+            return Err(too_large());
+        }
+        let network = self.limits.network(parts);
+        let mut chunks = body.into_data_stream();
+        let (mut bytes, mut permit): (BytesMut, Option<Permit>) = (BytesMut::new(), None);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| {
+                Refusal::new(StatusCode::BAD_REQUEST, "the body cannot be read", error.to_string())
+            })?;
+            let length = bytes.len() + chunk.len();
+            if length > max_bytes {
+                return Err(too_large());
+            }
+            if !self.body_budget.try_hold(&mut permit, length, network) {
+                metrics::limit_reached(Limit::BodyBytes);
+                let detail = "too many bodies of requests are held at this moment; try again shortly";
+                return Err(Refusal::unavailable("too much is sent here", detail, RETRY_SECONDS));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Held { bytes: bytes.freeze(), _permit: permit })
+    }
+}

@@ -1,0 +1,39 @@
+//! What pages of other origins may ask over HTTP: those that may connect may also `fetch`.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, Method, header};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::gate::origin::{Origin, Origins};
+
+/// How long a browser may remember what it was allowed.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// The answers to a browser that asks whether a page may go on. An allowed origin is named, never `*`,
+/// since that would shut out pages that send cookies; without a list there is nothing to allow.
+pub(crate) fn cors(origins: &Origins) -> Option<CorsLayer> {
+    let allowed = match origins {
+        Origins::Same => return None,
+        // No cookie signs anybody in here: see `Identities::new`.
+        Origins::Any => CorsLayer::new().allow_origin(AllowOrigin::mirror_request()),
+        Origins::Listed(list) => {
+            let list = list.clone();
+            let is_listed = move |origin: &str| origin.parse::<Origin>().is_ok_and(|one| list.contains(&one));
+            let allowed = AllowOrigin::predicate(move |origin, _| origin.to_str().is_ok_and(&is_listed));
+            CorsLayer::new().allow_origin(allowed).allow_credentials(true)
+        }
+    };
+    let headers = [
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+        HeaderName::from_static("carillon-session"),
+        HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("x-requested-with"),
+    ];
+    let methods = [Method::GET, Method::POST, Method::PUT];
+    let exposed = [header::LOCATION, header::RETRY_AFTER];
+    Some(allowed.allow_headers(headers).allow_methods(methods).expose_headers(exposed).max_age(REMEMBERED))
+}

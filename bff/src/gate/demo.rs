@@ -1,0 +1,133 @@
+//! Signing in without a word of proof, for demonstrations: off unless it is asked for.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use carillon_protocol::{Audience, FieldError, format_timestamp};
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::gate::identity::Secret;
+use crate::gate::local::is_local;
+use crate::refusal::Refusal;
+
+/// How long a token of the demo is good, in seconds.
+const TOKEN_S: u64 = 3_600;
+/// Longest request body, in bytes.
+const BODY_MAX_BYTES: usize = 1_024;
+
+/// Gives a token for any name to whoever asks on this machine, or to anybody.
+#[derive(Clone, Debug)]
+pub struct DemoKey {
+    secret: Secret,
+    exposed: bool,
+}
+
+impl DemoKey {
+    /// A key of this process alone.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn random() -> anyhow::Result<Self> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+        Ok(Self::of(STANDARD.encode(bytes).parse().unwrap_or_else(|never| match never {}), false))
+    }
+
+    /// The secret, for [`crate::gate::identity::IdentityOptions::jwt_secret`].
+    #[must_use]
+    pub fn secret(&self) -> Secret {
+        self.secret.clone()
+    }
+
+    /// A demo that signs with this secret; where it is exposed, for whoever reaches it.
+    #[must_use]
+    pub fn of(secret: Secret, exposed: bool) -> Self {
+        Self { secret, exposed }
+    }
+
+    /// Says in the log who may sign in.
+    pub fn warn(&self) {
+        let who = if self.exposed { "whoever reaches this replica" } else { "whoever is on this machine" };
+        tracing::warn!("DEMO_SIGN_IN is set: {who} may sign in as anybody, with the first JWT_SECRET");
+    }
+
+    /// A page that had its own name lead here, and a client of a proxy, are not on this machine.
+    fn is_for(&self, parts: &Parts) -> bool {
+        self.exposed || is_local(parts)
+    }
+
+    /// A JWT (RFC 7519) with HS256. It opens the presence of everybody, as a demo's page shows it.
+    fn token(&self, user: &str, now_s: u64) -> String {
+        let claims =
+            json!({ "user_id": user, "iat": now_s, "exp": now_s + TOKEN_S, "topics": ["presence:*"] });
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(&claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose().as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes())))
+    }
+}
+
+/// `GET /api/demo` says whether it is on, and `POST /api/demo/token` signs somebody in where it is. That it
+/// is off is no error: every page asks, and a browser complains of every 404.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(key: Option<DemoKey>) -> Router<S> {
+    let Some(key) = key else {
+        return Router::new().route("/api/demo", get(async || off()));
+    };
+    Router::new()
+        .route("/api/demo", get(is_on))
+        .route("/api/demo/token", post(sign_in))
+        .with_state(Arc::new(key))
+}
+
+fn off() -> Response {
+    Json(json!({ "sign_in": false })).into_response()
+}
+
+async fn is_on(State(key): State<Arc<DemoKey>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if key.is_for(&parts) { StatusCode::NO_CONTENT.into_response() } else { off() }
+}
+
+/// Somebody who is signed in.
+#[derive(serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SignedIn {
+    /// The token.
+    token: String,
+    /// Who it is for.
+    user: String,
+    /// When it runs out, RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    expires_at: String,
+}
+
+async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Json<SignedIn>, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        user: String,
+    }
+    let fault =
+        |detail: String| Refusal::fields("nobody can be signed in", vec![FieldError::new("user", detail)]);
+    let (parts, body) = request.into_parts();
+    if !key.is_for(&parts) {
+        let detail = "this demo signs people in at http://localhost, 127.0.0.1 or [::1], and through no proxy: DEMO_SIGN_IN_EXPOSED=1 opens it to whoever reaches it";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "signing in is for this machine alone", detail));
+    }
+    let body = axum::body::to_bytes(body, BODY_MAX_BYTES).await;
+    let body = body.map_err(|_| fault(format!("the request has at most {BODY_MAX_BYTES} bytes")))?;
+    let Body { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
+    let user = user.trim();
+    Audience::named("user", user).map_err(|error| fault(error.to_string()))?;
+    let now_ms = crate::clock::now_ms();
+    let token = key.token(user, now_ms / 1_000);
+    let expires_at = format_timestamp(now_ms + TOKEN_S * 1_000);
+    Ok(Json(SignedIn { token, user: user.to_owned(), expires_at }))
+}

@@ -1,0 +1,202 @@
+//! The keys of applications: what each is called, what it may do, and what it is known by.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+
+use crate::gate::identity::{Secret, filled};
+
+/// A shorter secret can be guessed.
+const SECRET_MIN_BYTES: usize = 16;
+/// Longest name of a key.
+const NAME_MAX_BYTES: usize = 64;
+/// Most keys: each is compared with each that is sent.
+pub const KEYS_MAX: usize = 64;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Say anything to anybody, and keep states for users.
+    Publish,
+    /// Ask for what is somebody's.
+    Read,
+    /// Call tokens and sessions back.
+    Revoke,
+}
+
+impl Scope {
+    const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Revoke];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+/// One key.
+#[derive(Clone)]
+pub(crate) struct ApiKey {
+    /// For the log.
+    pub(crate) name: String,
+    scopes: Vec<Scope>,
+    secret: Secret,
+}
+
+impl ApiKey {
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// What it may do, for people.
+    pub(crate) fn scopes(&self) -> String {
+        self.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({}: {})", self.name, self.scopes())
+    }
+}
+
+/// All keys of a replica.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys(Vec<ApiKey>);
+
+impl ApiKeys {
+    /// Reads the entries of API_KEY: a secret, or `name:scope+scope:secret`. What is empty is none.
+    ///
+    /// # Errors
+    /// Names each entry that cannot be used by its place, and why, and repeats no secret.
+    pub fn new(entries: &[Secret]) -> anyhow::Result<Self> {
+        let (mut keys, mut faults) = (Vec::<ApiKey>::new(), Vec::new());
+        let filled = entries.iter().filter_map(|entry| filled(entry.expose()));
+        for (number, entry) in (1..).zip(filled) {
+            match key(entry, number) {
+                Ok(key) if keys.iter().any(|other| other.name == key.name) => {
+                    faults.push(format!("API_KEY: key {number}: another is called {} too", key.name));
+                }
+                Ok(key) if keys.iter().any(|other| other.secret == key.secret) => {
+                    faults.push(format!("API_KEY: key {number}: another has the same secret"));
+                }
+                Ok(key) => keys.push(key),
+                Err(fault) => faults.push(format!("API_KEY: key {number}: {fault}")),
+            }
+        }
+        if keys.len() > KEYS_MAX {
+            faults.push(format!("API_KEY: {} keys, at most {KEYS_MAX}", keys.len()));
+        }
+        if faults.is_empty() { Ok(Self(keys)) } else { anyhow::bail!("{}", faults.join("\n")) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a key is called.
+    pub(crate) fn name(&self, at: usize) -> Option<&str> {
+        self.0.get(at).map(|key| key.name.as_str())
+    }
+
+    /// The key with this secret, and its place among the others. Each is compared, and in constant time: how long it
+    /// takes tells nothing about them.
+    pub(crate) fn find(&self, given: &str) -> Option<(usize, &ApiKey)> {
+        let is_it = |key: &ApiKey| bool::from(given.as_bytes().ct_eq(key.secret.expose().as_bytes()));
+        self.0.iter().enumerate().fold(None, |found, one| if is_it(one.1) { Some(one) } else { found })
+    }
+}
+
+fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
+    let (name, scopes, secret) = match entry.split_once(':') {
+        None => (format!("key-{number}"), Scope::ALL.to_vec(), entry),
+        Some((name, rest)) => {
+            let (scopes, secret) = rest
+                .split_once(':')
+                .ok_or("write name:scope+scope:secret, or a secret without a colon in it".to_owned())?;
+            (name_of(name)?, scopes_of(scopes)?, secret.trim())
+        }
+    };
+    if secret.len() < SECRET_MIN_BYTES {
+        return Err(format!(
+            "a secret has at least {SECRET_MIN_BYTES} bytes (a comma ends one), this one has {}: make one with `openssl rand -hex 32`",
+            secret.len()
+        ));
+    }
+    let secret = secret.parse().unwrap_or_else(|never| match never {});
+    Ok(ApiKey { name, scopes, secret })
+}
+
+/// A name stands in lines of the log.
+fn name_of(name: &str) -> Result<String, String> {
+    let name = name.trim();
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(is_sign) {
+        return Ok(name.to_owned());
+    }
+    Err(format!("a name has 1 to {NAME_MAX_BYTES} letters, digits, dots, dashes and underscores"))
+}
+
+/// What is no scope is not repeated: where a secret holds colons, it may be a part of one.
+fn scopes_of(text: &str) -> Result<Vec<Scope>, String> {
+    let scope = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word.trim());
+    let scopes: Option<Vec<_>> = text.split('+').map(scope).collect();
+    scopes.ok_or_else(|| "scopes are publish, read and revoke, with + between".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef";
+
+    fn keys(text: &str) -> anyhow::Result<ApiKeys> {
+        let secrets: Vec<Secret> = text.split(',').map(|text| text.parse().unwrap()).collect();
+        ApiKeys::new(&secrets)
+    }
+
+    #[test]
+    fn a_key_is_a_secret_or_has_a_name_and_scopes() {
+        let text = format!(" {SECRET} ,, shop:publish:{SECRET}:2 ,ops.1: read + revoke :{SECRET}3\n");
+        let all = keys(&text).unwrap();
+        let found = |secret: &str| {
+            let (at, key) = all.find(secret)?;
+            let may: Vec<_> = Scope::ALL.into_iter().filter(|scope| key.may(*scope)).collect();
+            Some((at, key.name.clone(), may))
+        };
+        assert_eq!(found(SECRET), Some((0, "key-1".into(), Scope::ALL.to_vec())));
+        assert_eq!(found(&format!("{SECRET}:2")), Some((1, "shop".into(), vec![Scope::Publish])));
+        let ops = found(&format!("{SECRET}3"));
+        assert_eq!(ops, Some((2, "ops.1".into(), vec![Scope::Read, Scope::Revoke])));
+        for wrong in ["", "0123456789abcde", "shop", &text] {
+            assert_eq!(found(wrong), None, "{wrong}");
+        }
+        assert!(!format!("{all:?}").contains(SECRET));
+        assert!(keys(" , ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_named_in_one_line_without_its_secret() {
+        for (text, says) in [
+            ("hunter2".to_owned(), "key 1: a secret has at least 16 bytes"),
+            ("shop:publish:hunter2".to_owned(), "at least 16 bytes (a comma ends one), this one has 7"),
+            (format!("{SECRET},hunter2"), "key 2: "),
+            (format!("shop:publish+hunter2:{SECRET}"), "scopes are publish, read and revoke"),
+            (format!("shop::{SECRET}"), "scopes are"),
+            (format!("hunter2 x:read:{SECRET}"), "a name has"),
+            (format!(":read:{SECRET}"), "a name has"),
+            (format!("hunter2:{SECRET}"), "name:scope+scope:secret"),
+            (format!("a:read:{SECRET},a:revoke:{SECRET}2"), "another is called a too"),
+            (format!("{SECRET}2,key-1:read:{SECRET}"), "another is called key-1 too"),
+            (format!("a:read:{SECRET},b:revoke:{SECRET}"), "the same secret"),
+        ] {
+            let error = keys(&text).unwrap_err().to_string();
+            assert!(error.starts_with("API_KEY: key ") && error.contains(says), "{text}: {error}");
+            assert!(error.lines().count() == 1 && !error.contains(SECRET), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(keys("a,b").unwrap_err().to_string().lines().count(), 2, "all at once");
+    }
+}

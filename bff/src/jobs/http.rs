@@ -1,0 +1,273 @@
+//! `POST /api/jobs`, `GET /api/jobs` and `GET /api/jobs/{id}`: work in the background that somebody starts and
+//! whose reports reach them wherever they are by then. Who does the work is in `worker`.
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use carillon_broker::limits::{
+    JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
+};
+use carillon_broker::{EnqueueError, Job, NewJob};
+use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp, read_json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::gate::app::App;
+use crate::gate::asker::Right;
+use crate::gate::caller::{Caller, Credentials, query};
+use crate::metrics;
+use crate::notifications::require_json;
+use crate::refusal::Refusal;
+
+/// Longest request body, in bytes.
+const BODY_MAX_BYTES: usize = 4 * 1024;
+/// Steps of a job.
+const STEPS_DEFAULT: u32 = 10;
+const STEPS_MAX: u32 = 100;
+const NAME_DEFAULT: &str = "Background job";
+/// Seconds that an owner with as many jobs as may wait is asked to wait: most jobs of the replicas' own workers take longer
+/// than that, and one of five is likely to have ended.
+const OWNER_RETRY_S: u64 = 5;
+
+/// What a worker needs to know of a job.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Input {
+    pub(crate) steps: u32,
+}
+
+/// The body of a `POST`.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    /// Makes a repeated request harmless. Letters, digits, dashes and underscores.
+    #[cfg_attr(test, schemars(length(min = 1, max = JOB_ID_MAX_BYTES)))]
+    id: Option<String>,
+    /// What it is called on the screen.
+    #[cfg_attr(test, schemars(length(min = 1, max = JOB_NAME_MAX_CHARS)))]
+    name: Option<String>,
+    /// How much there is to do.
+    #[cfg_attr(test, schemars(range(min = 1, max = STEPS_MAX)))]
+    steps: Option<u32>,
+    notify: Option<Notify>,
+}
+
+/// Who is told how a job stands; absent: the session of the request, or else its user.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+enum Notify {
+    /// The session of the request.
+    Session,
+    /// The signed-in user.
+    User,
+    /// One connection, by the id in its `welcome`; what it misses is gone.
+    Connection(String),
+}
+
+/// `POST /api/jobs`: 202 once the job is in the queue. Saying it again with the same id starts nothing.
+pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let has_key = app.has_key(&parts)?;
+    app.may_start_jobs(has_key)?;
+    let caller = app.owner(&parts, has_key).await?;
+    require_json(&parts, "send a job as application/json")?;
+    let too_large = || {
+        let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    };
+    let body = app.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
+    let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
+    let new = new_job(asked, &caller).map_err(invalid)?;
+    app.limits.publish_by(&caller, body.len())?;
+    app.memory.check()?;
+    // What the session started before its user signed in is still theirs.
+    let earlier = match (caller.own_user(), caller.own_session()) {
+        (Some(_), Some(session)) => app.broker.job(&session, &new.id).await?,
+        _ => None,
+    };
+    let Job { new, status, .. } = match earlier {
+        Some(job) => job,
+        None => app.broker.enqueue_job(&new).await.map_err(not_enqueued)?,
+    };
+    metrics::job_accepted();
+    app.jobs.notify_one();
+    let place = [(header::LOCATION, format!("/api/jobs/{}", new.id))];
+    let answer = json!({ "id": new.id, "status": status, "to": new.to });
+    Ok((StatusCode::ACCEPTED, place, Json(answer)).into_response())
+}
+
+fn new_job(asked: Asked, caller: &Caller) -> Result<NewJob, FieldError> {
+    let Asked { id, name, steps, notify } = asked;
+    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    // The id is a part of a path.
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) || !id.bytes().all(is_sign) {
+        let detail = format!("1 to {JOB_ID_MAX_BYTES} letters, digits, dashes and underscores");
+        return Err(FieldError { limit: Some(JOB_ID_MAX_BYTES as u64), ..FieldError::new("id", detail) });
+    }
+    let name = name.unwrap_or_else(|| NAME_DEFAULT.to_owned());
+    if !(1..=JOB_NAME_MAX_CHARS).contains(&name.chars().count()) {
+        let detail = format!("1 to {JOB_NAME_MAX_CHARS} characters");
+        return Err(FieldError { limit: Some(JOB_NAME_MAX_CHARS as u64), ..FieldError::new("name", detail) });
+    }
+    let steps = steps.unwrap_or(STEPS_DEFAULT);
+    if !(1..=STEPS_MAX).contains(&steps) {
+        let detail = format!("a number from 1 to {STEPS_MAX}");
+        return Err(FieldError { limit: Some(STEPS_MAX.into()), ..FieldError::new("steps", detail) });
+    }
+    let (session, user) = (caller.own_session(), caller.own_user());
+    let missing = |what: &str| FieldError::new("notify", format!("the request names no {what}"));
+    let to = match notify {
+        Some(Notify::Session) => session.clone().ok_or_else(|| missing("session"))?,
+        Some(Notify::User) => user.clone().ok_or_else(|| missing("user"))?,
+        Some(Notify::Connection(id)) => Audience::named("connection", &id)
+            .map_err(|error| FieldError::new("notify", error.to_string()))?,
+        None => session.clone().or_else(|| user.clone()).ok_or_else(|| missing("session"))?,
+    };
+    let owner = user.or(session).ok_or_else(|| missing("session"))?;
+    let input = serde_json::json!(Input { steps }).to_string();
+    Ok(NewJob { id, owner, to, name, input })
+}
+
+fn invalid(fault: FieldError) -> Refusal {
+    Refusal::fields("this is no job", vec![fault])
+}
+
+/// A job as its owner sees it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Shown {
+    id: String,
+    name: String,
+    status: JobStatus,
+    /// Percent.
+    #[cfg_attr(test, schemars(range(max = 100)))]
+    progress: u8,
+    /// In the worker's own bytes.
+    result: Option<Box<RawValue>>,
+    /// RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    created_at: String,
+    /// RFC 3339.
+    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
+    updated_at: String,
+}
+
+impl From<Job> for Shown {
+    fn from(job: Job) -> Self {
+        Self {
+            id: job.new.id,
+            name: job.new.name,
+            status: job.status,
+            progress: job.progress,
+            result: job.result.and_then(|json| RawValue::from_string(json).ok()),
+            created_at: format_timestamp(job.created_ms),
+            updated_at: format_timestamp(job.updated_ms),
+        }
+    }
+}
+
+/// `GET /api/jobs/{id}`, for its owner.
+pub(crate) async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (parts, _) = request.into_parts();
+    let caller = app.owner(&parts, app.has_key(&parts)?).await?;
+    match app.job_of(&caller, &id).await? {
+        Some(job) => Ok(Json(Shown::from(job)).into_response()),
+        None => {
+            let detail = "jobs are kept for 24 hours after their last change, for whoever started them";
+            Err(Refusal::new(StatusCode::NOT_FOUND, "no such job", detail))
+        }
+    }
+}
+
+/// `GET /api/jobs`: the caller's, newest first.
+pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, _) = request.into_parts();
+    let caller = app.owner(&parts, app.has_key(&parts)?).await?;
+    let mut jobs = Vec::new();
+    for owner in caller.own_user().into_iter().chain(caller.own_session()) {
+        jobs.extend(app.broker.jobs_of(&owner).await?);
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.created_ms));
+    let jobs: Vec<_> = jobs.into_iter().take(JOBS_LISTED_MAX).map(Shown::from).collect();
+    Ok(Json(json!({ "jobs": jobs })).into_response())
+}
+
+impl App {
+    fn has_key(&self, parts: &Parts) -> Result<bool, Refusal> {
+        Ok(self.keyed(parts, Right::Publish)?.is_some())
+    }
+
+    /// Jobs cost the replicas time and Redis room, so not everybody starts them everywhere.
+    fn may_start_jobs(&self, has_key: bool) -> Result<(), Refusal> {
+        if self.allow.jobs || has_key {
+            return Ok(());
+        }
+        metrics::job_refused("closed");
+        let detail = "start the service with --allow-jobs (ALLOW_JOBS=1), or send one of the keys in API_KEY";
+        Err(Refusal::new(StatusCode::FORBIDDEN, "starting jobs is not open to you", detail))
+    }
+
+    /// Somebody who can be recognized again: a session or a user. An application with a key names the one for whom it
+    /// asks: a session, or a user by the token in `?token=`.
+    async fn owner(&self, parts: &Parts, has_key: bool) -> Result<Caller, Refusal> {
+        let mut credentials = Credentials::of(self, parts);
+        if has_key {
+            credentials.token = query(parts, "token");
+        }
+        self.allow_origin(parts)?;
+        let caller = self.identify(parts, credentials).await?;
+        if caller.own_user().or_else(|| caller.own_session()).is_none() {
+            let detail = "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
+        }
+        Ok(caller)
+    }
+
+    /// A job of the caller's: of the user, or of the session before its user signed in.
+    async fn job_of(&self, caller: &Caller, id: &str) -> Result<Option<Job>, Refusal> {
+        if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) {
+            return Ok(None);
+        }
+        for owner in caller.own_user().into_iter().chain(caller.own_session()) {
+            if let Some(job) = self.broker.job(&owner, id).await? {
+                return Ok(Some(job));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What a job that was not enqueued is answered with.
+fn not_enqueued(error: EnqueueError) -> Refusal {
+    match error {
+        EnqueueError::OwnerFull => {
+            metrics::job_refused("owner_full");
+            let detail =
+                format!("{JOBS_OWNER_MAX} of your jobs wait or run; start another when one has ended");
+            Refusal::too_many("you have jobs enough", detail, OWNER_RETRY_S)
+        }
+        EnqueueError::AnonymousFull => {
+            metrics::job_refused("anonymous_full");
+            let detail = format!(
+                "{JOBS_ANONYMOUS_MAX} jobs of people who are not signed in wait or run; sign in, or try again later"
+            );
+            Refusal::unavailable("the queue of jobs is full", detail, OWNER_RETRY_S)
+        }
+        EnqueueError::Full => {
+            metrics::job_refused("full");
+            let detail = format!("{JOBS_MAX} jobs wait or run; try again shortly");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the queue of jobs is full", detail)
+        }
+        EnqueueError::Invalid(detail) => invalid(FieldError::new("", detail)),
+        EnqueueError::Broker(error) => error.into(),
+    }
+}

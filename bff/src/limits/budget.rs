@@ -1,0 +1,184 @@
+//! Bytes that clients make a replica hold, in sum: whoever wants to hold some takes them from a budget first, and each
+//! address may have an eighth of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::limits::clients::release;
+
+/// The part of a budget that one address may have.
+const SHARES: usize = 8;
+
+/// So many bytes, for all who share it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    max_bytes: usize,
+    used: Mutex<Used>,
+    /// Notified when some are given back.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    bytes: usize,
+    networks: HashMap<IpNet, usize>,
+}
+
+/// Bytes that were taken. Dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    budget: Arc<Budget>,
+    bytes: usize,
+    network: Option<IpNet>,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub(crate) fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { max_bytes, used: Mutex::default(), freed: Notify::new() })
+    }
+
+    /// Takes bytes for a client at an address, where it is known; `None` when all are taken, or the address has its share.
+    /// More than a share is as much as a share: a large wish can be met too.
+    pub(crate) fn try_take(self: &Arc<Self>, bytes: usize, network: Option<IpNet>) -> Option<Permit> {
+        let share = self.max_bytes / SHARES;
+        let bytes = bytes.min(share);
+        let mut used = self.used();
+        if used.bytes + bytes > self.max_bytes {
+            return None;
+        }
+        if let Some(network) = network {
+            let of_network = used.networks.entry(network).or_default();
+            if *of_network + bytes > share {
+                return None;
+            }
+            *of_network += bytes;
+        }
+        used.bytes += bytes;
+        Some(Permit { budget: Arc::clone(self), bytes, network })
+    }
+
+    /// Makes a permit, or none yet, one of so many bytes; `false` when there are not so many.
+    pub(crate) fn try_hold(
+        self: &Arc<Self>,
+        permit: &mut Option<Permit>,
+        bytes: usize,
+        network: Option<IpNet>,
+    ) -> bool {
+        match permit {
+            Some(permit) => permit.grow_to(bytes),
+            None => {
+                *permit = self.try_take(bytes, network);
+                permit.is_some()
+            }
+        }
+    }
+
+    /// [`Budget::try_take`], and waits for its turn, at most for `patience`. A call that is dropped takes nothing.
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        bytes: usize,
+        network: Option<IpNet>,
+        patience: Duration,
+    ) -> Option<Permit> {
+        let until = Instant::now() + patience;
+        loop {
+            let freed = self.freed.notified();
+            if let Some(permit) = self.try_take(bytes, network) {
+                return Some(permit);
+            }
+            timeout_at(until, freed).await.ok()?;
+        }
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.used().bytes
+    }
+}
+
+impl Permit {
+    /// Takes as many more as make it this many; `false` when there are not so many.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return true;
+        }
+        let Some(mut taken) = self.budget.try_take(more, self.network) else { return false };
+        self.bytes += std::mem::take(&mut taken.bytes);
+        true
+    }
+
+    /// Gives back what is more than `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.bytes -= back;
+        self.give_back(back);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let mut used = self.budget.used();
+        used.bytes -= bytes;
+        if let Some(network) = self.network {
+            release(&mut used.networks, network, bytes);
+        }
+        drop(used);
+        self.budget.freed.notify_waiters();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(address: &str) -> Option<IpNet> {
+        Some(address.parse::<std::net::IpAddr>().unwrap().into())
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_all_have_the_whole() {
+        let budget = Budget::new(80);
+        let (one, two) = (at("192.0.2.1"), at("192.0.2.2"));
+        let mut first = budget.try_take(7, one).unwrap();
+        assert!(budget.try_take(4, one).is_none(), "its share is 10");
+        assert!(budget.try_take(10, two).is_some());
+        assert!(!first.grow_to(11) && first.grow_to(8));
+        first.shrink(6);
+        let second = budget.try_take(4, one).unwrap();
+        let unknown: Vec<_> = (0..7).map(|_| budget.try_take(1_000, None).unwrap()).collect();
+        assert!(budget.try_take(1, two).is_none(), "all are taken");
+        drop((first, second, unknown));
+        assert_eq!((budget.bytes(), budget.used().networks.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_served_when_some_are_given_back_and_not_for_ever() {
+        let budget = Budget::new(80);
+        let all: Vec<_> = (0..8).map(|_| budget.try_take(10, None).unwrap()).collect();
+        assert!(budget.take(5, None, Duration::from_secs(1)).await.is_none());
+        let waiting = budget.take(5, None, Duration::from_secs(60));
+        let giving = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(all);
+        };
+        let (permit, ()) = tokio::join!(waiting, giving);
+        assert!(permit.is_some());
+    }
+}

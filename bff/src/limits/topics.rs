@@ -1,0 +1,218 @@
+//! How many topics readers have: each distinct one is a subscription at Redis, and each of a reader costs memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use carillon_protocol::Audience;
+use ipnet::IpNet;
+
+use crate::delivery::hub::Hub;
+use crate::limits::clients::release;
+use crate::metrics::{self, Limit};
+use crate::refusal::Refusal;
+
+/// Distinct topics with a reader here at most.
+const DISTINCT_MAX: usize = 15_000;
+/// Topics of all readers together at most, each counted as often as it has readers.
+const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// The same, of the readers from one address.
+const SUBSCRIPTIONS_PER_ADDRESS_MAX: usize = 10_000;
+/// Seconds after which a client that was refused may come back: others have to leave topics first.
+const RETRY_SECONDS: u64 = 5;
+
+/// The topics of all readers of a replica.
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    networks: HashMap<IpNet, usize>,
+    /// Topics that readers take up and whose past they still read, with how many do.
+    taken_up: HashMap<Audience, usize>,
+}
+
+/// The topics of one reader. Dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct TopicPlaces {
+    topics: Arc<Topics>,
+    network: Option<IpNet>,
+    count: usize,
+}
+
+/// A topic that a reader takes up: it is none of the hub's before the reader has its past, and counts here until then.
+#[derive(Debug)]
+pub(crate) struct TakenUp {
+    topics: Arc<Topics>,
+    topic: Audience,
+}
+
+impl TakenUp {
+    pub(crate) fn new(topics: &Arc<Topics>, topic: Audience) -> Self {
+        *topics.taken().taken_up.entry(topic.clone()).or_default() += 1;
+        Self { topics: Arc::clone(topics), topic }
+    }
+
+    pub(crate) fn topic(&self) -> &Audience {
+        &self.topic
+    }
+}
+
+impl Drop for TakenUp {
+    fn drop(&mut self) {
+        release(&mut self.topics.taken().taken_up, self.topic.clone(), 1);
+    }
+}
+
+impl TopicPlaces {
+    /// Of a reader that has none yet.
+    pub(crate) fn new(topics: &Arc<Topics>, network: Option<IpNet>) -> Self {
+        Self { topics: Arc::clone(topics), network, count: 0 }
+    }
+
+    /// Takes places for topics, for all of them or for none.
+    pub(crate) fn take<'a>(
+        &mut self,
+        hub: &Hub,
+        audiences: impl IntoIterator<Item = &'a Audience>,
+    ) -> Result<(), Refusal> {
+        let topics = audiences.into_iter().filter(|audience| matches!(audience, Audience::Topic(_)));
+        let topics: Vec<_> = topics.collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let mut taken = self.topics.taken();
+        let is_new = |topic: &&&Audience| !hub.has(topic) && !taken.taken_up.contains_key(**topic);
+        let new = topics.iter().filter(is_new).count();
+        // One that some have and others take up counts twice for that moment.
+        if new > 0 && hub.topics() + taken.taken_up.len() + new > DISTINCT_MAX {
+            let detail = format!("it reads {DISTINCT_MAX} different topics: another replica may have room");
+            return Err(full(Limit::DistinctTopics, detail));
+        }
+        if taken.all + topics.len() > SUBSCRIPTIONS_MAX {
+            let detail =
+                format!("its readers have {SUBSCRIPTIONS_MAX} topics: another replica may have room");
+            return Err(full(Limit::Subscriptions, detail));
+        }
+        if let Some(network) = self.network {
+            let of_network = taken.networks.get(&network).copied().unwrap_or_default();
+            if of_network + topics.len() > SUBSCRIPTIONS_PER_ADDRESS_MAX {
+                metrics::limit_reached(Limit::SubscriptionsPerAddress);
+                let detail = format!(
+                    "the connections from one address have at most {SUBSCRIPTIONS_PER_ADDRESS_MAX} topics: leave some first"
+                );
+                return Err(Refusal::too_many("too many topics from this address", detail, RETRY_SECONDS));
+            }
+            taken.networks.insert(network, of_network + topics.len());
+        }
+        taken.all += topics.len();
+        self.count += topics.len();
+        Ok(())
+    }
+
+    /// Gives back some of them.
+    pub(crate) fn give_back(&mut self, count: usize) {
+        let count = count.min(self.count);
+        self.count -= count;
+        let mut taken = self.topics.taken();
+        taken.all -= count;
+        if let Some(network) = self.network {
+            release(&mut taken.networks, network, count);
+        }
+    }
+}
+
+impl Drop for TopicPlaces {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.give_back(self.count);
+        }
+    }
+}
+
+impl Topics {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken_up(&self) -> usize {
+        self.taken().taken_up.len()
+    }
+}
+
+fn full(limit: Limit, detail: String) -> Refusal {
+    metrics::limit_reached(limit);
+    Refusal::unavailable("this replica has too many topics", detail, RETRY_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_broker::{FanOut, Subscriptions};
+
+    use super::*;
+
+    fn topics(range: std::ops::Range<usize>) -> Vec<Audience> {
+        range.map(|n| Audience::Topic(n.to_string())).collect()
+    }
+
+    #[test]
+    fn an_address_has_its_part_and_all_have_the_whole_and_what_is_left_is_free_again() {
+        let hub = Hub::new(FanOut::All, Subscriptions::default());
+        let all = Arc::<Topics>::default();
+        let at = |last: u8| Some(IpNet::from(std::net::IpAddr::from([192, 0, 2, last])));
+        let mut readers = Vec::new();
+        let take = |network, count| {
+            let mut places = TopicPlaces::new(&all, network);
+            places.take(&hub, &topics(0..count)).map(|()| places).map_err(|refusal| refusal.status().as_u16())
+        };
+        for last in 0..10 {
+            readers.push(take(at(last), 10_000).unwrap());
+        }
+        assert_eq!(take(at(11), 1).err(), Some(503), "all are taken");
+        readers[0].give_back(1);
+        assert_eq!(take(at(1), 1).err(), Some(429), "the address has its part");
+        assert_eq!(take(at(1), 0).err(), None);
+        readers.push(take(at(11), 1).unwrap());
+        drop(readers);
+        let taken = all.taken();
+        assert_eq!((taken.all, taken.networks.len()), (0, 0));
+    }
+
+    #[test]
+    fn distinct_topics_have_a_bound_and_one_that_is_read_already_costs_none() {
+        let hub = Hub::new(FanOut::All, Subscriptions::default());
+        let mut places = TopicPlaces::new(&Arc::default(), None);
+        places.take(&hub, &topics(0..DISTINCT_MAX)).unwrap();
+        hub.join(1, topics(0..DISTINCT_MAX).into(), &Arc::default());
+        let status = |refused: Result<(), Refusal>| refused.err().map(|refusal| refusal.status().as_u16());
+        assert_eq!(status(places.take(&hub, &topics(DISTINCT_MAX..DISTINCT_MAX + 1))), Some(503));
+        assert_eq!(status(places.take(&hub, &topics(0..1))), None);
+        assert_eq!(status(places.take(&hub, &[Audience::Everyone])), None);
+    }
+
+    #[test]
+    fn topics_whose_past_is_still_read_count_as_distinct() {
+        let hub = Hub::new(FanOut::All, Subscriptions::default());
+        let all = Arc::<Topics>::default();
+        hub.join(1, topics(0..10).into(), &Arc::default());
+        let mut taken_up: Vec<_> =
+            topics(10..DISTINCT_MAX).into_iter().map(|topic| TakenUp::new(&all, topic)).collect();
+        let take = |topic| {
+            let taken = TopicPlaces::new(&all, None).take(&hub, &topics(topic..topic + 1));
+            taken.err().map(|refusal| refusal.status().as_u16())
+        };
+        assert_eq!(take(DISTINCT_MAX), Some(503));
+        assert_eq!(
+            (take(10), take(0)),
+            (None, None),
+            "who reads what others read or take up needs no other topic"
+        );
+        taken_up.push(TakenUp::new(&all, topics(10..11).remove(0)));
+        assert_eq!(all.taken_up(), DISTINCT_MAX - 10);
+        taken_up.truncate(1);
+        assert_eq!((take(DISTINCT_MAX), all.taken_up()), (None, 1));
+    }
+}

@@ -1,0 +1,346 @@
+//! `GET` and `POST /api/notifications`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use carillon_broker::limits::READ_MAX_BYTES;
+use carillon_broker::{Kind, Recalled, Revocation, Stored};
+use carillon_protocol::limits::{
+    ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
+};
+use carillon_protocol::{Audience, Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::gate::app::App;
+use crate::gate::asker::{Asker, Right};
+use crate::gate::caller::{Caller, cursor, query, since};
+use crate::gate::seal::SessionId;
+use crate::gate::signature::Verified;
+use crate::gate::signed::is_signed;
+use crate::limits::budget::Permit;
+use crate::limits::clients::Publisher;
+use crate::metrics::{self, Limit};
+use crate::refusal::Refusal;
+
+/// Reads of history for one page at most; a full page of small notifications takes half of them. Where history
+/// holds much else, the page ends with what it has.
+const PAGE_MAX_READS: usize = 16;
+/// Bytes of pages that are read, or wait to be written, at most.
+pub(crate) const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// What a page is expected to take while it is read: its notifications, and its JSON.
+const PAGE_HELD_BYTES: usize = 2 * PAGE_MAX_BYTES;
+/// A request waits this long for its turn to read a page.
+const PAGE_TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Seconds after which a client that was refused a page is asked to come back.
+const PAGE_RETRY_SECONDS: u64 = 5;
+/// The `before` of the newest page.
+const NOW: &str = "now";
+
+/// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With
+/// `before`, the page is the last one before a cursor or `now`, and begins no earlier than after `since`.
+pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, _) = request.into_parts();
+    let limit = limit(&parts)?;
+    let since = since(&parts);
+    let caller = app.caller(&parts).await?;
+    app.limits.page(caller.network)?;
+    let mut permit = app.page_permit(&caller).await?;
+    let audiences = caller.audiences();
+    let page = match query(&parts, "before") {
+        None => app.page_after(&audiences, since, limit).await?,
+        Some(before) => app.page_before(&audiences, before_cursor(&before), since, limit).await?,
+    };
+    let page = Page { read: app.read_position(&caller).await?, ..page };
+    let json = serde_json::to_vec(&page).unwrap_or_default();
+    permit.shrink(json.len());
+    let body = Bytes::from_owner(HeldPage { json, _permit: permit });
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Where a page that is read back begins; `None` is the newest entry.
+fn before_cursor(text: &str) -> Option<Cursor> {
+    if text == NOW { None } else { Some(cursor(text)) }
+}
+
+/// A page that counts until it is written.
+struct HeldPage {
+    json: Vec<u8>,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for HeldPage {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
+}
+
+impl App {
+    async fn page_permit(&self, caller: &Caller) -> Result<Permit, Refusal> {
+        let permit = self.page_budget.take(PAGE_HELD_BYTES, caller.network, PAGE_TURN_TIMEOUT).await;
+        permit.ok_or_else(|| {
+            metrics::limit_reached(Limit::PageBytes);
+            let detail = "too many pages of history are read at this moment; try again shortly";
+            Refusal::unavailable("history is busy", detail, PAGE_RETRY_SECONDS)
+        })
+    }
+
+    /// The page after a cursor, or from the beginning.
+    async fn page_after(
+        &self,
+        audiences: &[Audience],
+        since: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, Refusal> {
+        let (resumes, reads) = (since.is_some(), self.feeds.pages().reads());
+        let mut at = match since {
+            Some(cursor) => cursor,
+            None => Cursor { position: Position::ZERO, ..self.broker.tail().await? },
+        };
+        let (mut items, mut gap) = (Items::new(limit), false);
+        for _ in 0..PAGE_MAX_READS {
+            let history = reads.after(audiences, &at, limit - items.all.len(), READ_MAX_BYTES).await?;
+            gap |= resumes && !history.gaps.is_empty();
+            at = history.from;
+            let is_full = !items.add(history.entries, &history.reached.epoch, &mut at);
+            if is_full {
+                break;
+            }
+            at = history.reached;
+            if history.ended {
+                break;
+            }
+        }
+        Ok(Page { items: items.all, next: at.to_string(), previous: None, gap, read: None })
+    }
+
+    /// The page before a cursor, or the newest; no further back than a cursor, where one is named.
+    async fn page_before(
+        &self,
+        audiences: &[Audience],
+        before: Option<Cursor>,
+        since: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, Refusal> {
+        let reads = self.feeds.pages().reads();
+        let (begin, gap) = match &since {
+            Some(since) => {
+                let first = reads.after(audiences, since, 1, READ_MAX_BYTES).await?;
+                (first.from.position, !first.gaps.is_empty())
+            }
+            None => (Position::ZERO, false),
+        };
+        let mut items = Items::new(limit);
+        let (mut at, mut next, mut previous) = (before, None, None);
+        for _ in 0..PAGE_MAX_READS {
+            let history = reads.before(audiences, at.as_ref(), limit - items.all.len()).await?;
+            next.get_or_insert_with(|| history.from.clone());
+            let mut oldest = history.from;
+            let entries = history.entries.into_iter().rev();
+            let newest_first = entries.take_while(|recalled| recalled.stored.position > begin);
+            let ended = history.ended || history.reached.position <= begin;
+            let is_full = !items.add(newest_first, &history.reached.epoch, &mut oldest);
+            previous = if is_full { Some(oldest) } else { Some(history.reached).filter(|_| !ended) };
+            if is_full || previous.is_none() {
+                break;
+            }
+            at.clone_from(&previous);
+        }
+        items.all.reverse();
+        Ok(Page {
+            items: items.all,
+            next: next.map(|next| next.to_string()).unwrap_or_default(),
+            previous: previous.map(|previous| previous.to_string()),
+            gap,
+            read: None,
+        })
+    }
+}
+
+/// The items of a page, within its bounds.
+struct Items {
+    all: Vec<PageItem>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Items {
+    fn new(limit: usize) -> Self {
+        Self { all: Vec::new(), bytes: 0, limit }
+    }
+
+    /// Adds notifications while there is room, and moves `at` to the last entry that was taken. Returns whether there
+    /// is room for more.
+    fn add(&mut self, entries: impl IntoIterator<Item = Recalled>, epoch: &str, at: &mut Cursor) -> bool {
+        for Recalled { claimed_by, stored, .. } in entries {
+            let cursor = Cursor { epoch: epoch.to_owned(), position: stored.position };
+            if let Some(notification) = notification(&stored) {
+                self.bytes += notification.get().len();
+                if self.bytes > PAGE_MAX_BYTES && !self.all.is_empty() {
+                    return false;
+                }
+                self.all.push(PageItem { cursor: cursor.to_string(), claimed_by, notification });
+            }
+            *at = cursor;
+            if self.all.len() == self.limit {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn notification(stored: &Stored) -> Option<Box<RawValue>> {
+    let entry = match stored.kind {
+        Kind::Notification => Entry::read(&stored.raw, stored.position).ok()?,
+        _ => return None,
+    };
+    RawValue::from_string(entry.json).ok()
+}
+
+fn limit(parts: &Parts) -> Result<usize, Refusal> {
+    let Some(text) = query(parts, "limit") else { return Ok(PAGE_DEFAULT_ITEMS) };
+    match text.parse() {
+        Ok(limit @ 1..=PAGE_MAX_ITEMS) => Ok(limit),
+        _ => {
+            let detail = format!("a number from 1 to {PAGE_MAX_ITEMS}");
+            let fault = FieldError { limit: Some(PAGE_MAX_ITEMS as u64), ..FieldError::new("limit", detail) };
+            Err(Refusal::fields("the page cannot be given", vec![fault]))
+        }
+    }
+}
+
+/// `POST /api/revocations`: from now on, tokens of a `user` that were issued until now, or the one `token`
+/// with this `jti`, or the `session` with this id, are refused, and their readers closed.
+pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Refusal> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        user: Option<String>,
+        token: Option<String>,
+        session: Option<String>,
+    }
+    let (parts, body) = request.into_parts();
+    app.allow_origin(&parts)?;
+    let application = app.application(&parts, Right::Revoke)?;
+    require_json(&parts, "send a revocation as application/json")?;
+    let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
+    let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
+    let Body { user, token, session } = serde_json::from_slice(&body)
+        .map_err(|error| fault(format!("{error}; send user, token or session")))?;
+    let until_s = (app.clock)() / 1_000;
+    let is_name = |name: &String| (1..=NAME_MAX_BYTES).contains(&name.len());
+    let is_id = |id: &String| id.parse::<SessionId>().is_ok();
+    let revocation = match (user.filter(is_name), token.filter(is_name), session.filter(is_id)) {
+        (Some(user), None, None) => Revocation::User { user, until_s },
+        (None, Some(token_id), None) => Revocation::Token { token_id, until_s },
+        (None, None, Some(session_id)) => Revocation::Session { session_id, until_s },
+        _ => {
+            let detail = format!(
+                "send one of user and token, of 1 to {NAME_MAX_BYTES} bytes, and session, the id of one: 32 hexadecimal digits"
+            );
+            return Err(fault(detail));
+        }
+    };
+    app.broker.revoke_for(&revocation, app.identities.tokens.revocations_keep_s()).await?;
+    tracing::info!(key = app.name_of(application), "a revocation was taken");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list. A signature
+/// counts as a key.
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    app.allow_origin(&parts)?;
+    let keyed = if is_signed(&parts.headers) { app.keyed_or_signed(&parts)? } else { None };
+    let is_signed = is_signed(&parts.headers) && keyed.is_none();
+    let (sender, application) = match (is_signed, keyed) {
+        (true, _) => (None, None),
+        (false, Some(application)) => (None, Some(application)),
+        (false, None) => match app.asker(&parts, Right::Publish).await? {
+            Asker::User(sender) => (Some(sender), None),
+            Asker::Application(one) => (None, Some(one)),
+            Asker::Anybody => return Err(app.no_key(Right::Publish)),
+        },
+    };
+    let guess = is_signed.then(|| app.guess(&parts));
+    if is_signed {
+        app.can_verify(&parts)?;
+    }
+    require_json(&parts, "send a notification as application/json")?;
+    let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
+    if let Some(application) = application {
+        app.count(application, &parts, body.len())?;
+    }
+    let signature = match guess {
+        Some(guess) => {
+            let verified = app.verify(&parts, &body)?;
+            guess.withdraw();
+            app.limits.publish(&Publisher::Signers, body.len())?;
+            Some(verified)
+        }
+        None => None,
+    };
+    let text =
+        std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
+    if let Some(sender) = sender {
+        let (id, status) = app.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
+        return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
+    }
+    // A webhook's repeated attempts are one notification.
+    let webhook_id = signature.as_ref().and_then(Verified::webhook_id);
+    let id = || webhook_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+    let (entry, notification) = ready_to_push(text, id).map_err(invalid)?;
+    if entry.len() > ENTRY_MAX_BYTES {
+        return Err(too_large());
+    }
+    if app.broker.waiting().await? >= WAITING_MAX_ENTRIES {
+        return Err(list_full());
+    }
+    if let Some(signature) = &signature {
+        app.use_once(signature).await?;
+    }
+    app.broker.push(&[entry.into_bytes()]).await?;
+    metrics::accepted();
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
+}
+
+pub(crate) fn list_full() -> Refusal {
+    let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be taken; try again shortly");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the list is full", detail)
+}
+
+pub(crate) fn invalid(errors: Vec<FieldError>) -> Refusal {
+    Refusal::fields("this is no notification", errors)
+}
+
+pub(crate) fn too_large() -> Refusal {
+    let detail = format!("a notification has at most {ENTRY_MAX_BYTES} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+}
+
+/// Refuses what does not say that it is JSON: a form of a foreign page cannot say so.
+pub(crate) fn require_json(parts: &Parts, detail: &str) -> Result<(), Refusal> {
+    let value =
+        parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail))
+}
+
+impl App {
+    /// Up to where the signed-in user has read.
+    pub(crate) async fn read_position(&self, caller: &Caller) -> Result<Option<String>, Refusal> {
+        match caller.user() {
+            Some(user) => Ok(self.broker.read_position(user).await?.map(|cursor| cursor.to_string())),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `/debug/pprof/profile` and `/debug/pprof/heap`, on a port of their own: where this process spends its
+//! time, and who holds its memory, for `go tool pprof` and whatever else reads its format.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use carillon_protocol::FieldError;
+use clap::Args;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use pprof::protos::Message;
+use pprof::{ProfilerGuard, ProfilerGuardBuilder};
+use pprof_alloc::{DEFAULT_PPROF_SAMPLE_RATE, PPROF_SAMPLE_RATE_ENV};
+use tokio::sync::Mutex;
+
+use crate::gate::caller::query;
+use crate::refusal::Refusal;
+use crate::server::port::Port;
+
+/// How long the processor is watched where the request does not say, as in Go.
+const SECONDS_DEFAULT: u64 = 30;
+/// And at most.
+const SECONDS_MAX: u64 = 120;
+/// Stacks a second of processor time: a prime, so that it does not beat with anything periodic.
+const FREQUENCY_HZ: i32 = 97;
+
+/// The options of profiles.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Profiles")]
+pub struct ProfileOptions {
+    /// Address for CPU and heap profiles. 6060 and :6060 are that port of the loopback address [default: no profiles]
+    #[arg(long, env)]
+    pub pprof_port: Option<Port>,
+    /// Bytes between two samples of the heap; the allocator reads the variable by itself
+    #[arg(long, env = PPROF_SAMPLE_RATE_ENV, hide = true)]
+    pub heap_sample_bytes: Option<usize>,
+}
+
+impl ProfileOptions {
+    /// Where to listen, where profiles are wanted.
+    #[must_use]
+    pub fn listen(&self) -> Option<SocketAddr> {
+        self.pprof_port.map(|port| port.on(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+    }
+
+    /// Puts this program in its own place with its heap sampled, where profiles are wanted: the allocator
+    /// asks the environment once, before `main`. Without a sample rate it adds nothing to an allocation.
+    pub fn sample_heap(&self) {
+        if self.pprof_port.is_none() || self.heap_sample_bytes.is_some() {
+            return;
+        }
+        let again = std::env::current_exe().map(|program| {
+            Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .env(PPROF_SAMPLE_RATE_ENV, DEFAULT_PPROF_SAMPLE_RATE.to_string())
+                .exec()
+        });
+        let (Ok(error) | Err(error)) = again;
+        tracing::warn!(%error, "the heap is not sampled: start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
+    }
+}
+
+/// The routes of profiles.
+pub fn profiles(options: &ProfileOptions) -> Router {
+    let heap_is_sampled = options.heap_sample_bytes.is_some_and(|bytes| bytes > 0);
+    Router::new()
+        .route("/debug/pprof/profile", get(cpu))
+        .route("/debug/pprof/heap", get(async move || heap(heap_is_sampled).await))
+        .fallback(async || {
+            let detail = "here are /debug/pprof/profile?seconds=30 and /debug/pprof/heap";
+            Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
+        })
+        .with_state(Arc::default())
+}
+
+/// `GET /debug/pprof/profile?seconds=`: where processor time goes, from now on. One at a time.
+async fn cpu(State(busy): State<Arc<Mutex<()>>>, request: Request) -> Result<impl IntoResponse, Refusal> {
+    let (parts, _) = request.into_parts();
+    let seconds = match query(&parts, "seconds").map(|text| text.parse()) {
+        None => SECONDS_DEFAULT,
+        Some(Ok(seconds @ 1..=SECONDS_MAX)) => seconds,
+        Some(_) => {
+            let detail = format!("a number from 1 to {SECONDS_MAX}");
+            let fault = FieldError { limit: Some(SECONDS_MAX), ..FieldError::new("seconds", detail) };
+            return Err(Refusal::fields("no profile of that length", vec![fault]));
+        }
+    };
+    let Ok(_one) = busy.try_lock() else {
+        let detail = "another one is being taken: there is one clock for all of the process";
+        return Err(Refusal::new(StatusCode::CONFLICT, "one profile at a time", detail));
+    };
+    // Dropped with the request: a profile that nobody waits for is not taken any longer.
+    let guard = watch()?;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let profile = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
+        let profile = guard.report().build()?.pprof()?.encode_to_vec();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&profile)?;
+        Ok(gzip.finish()?)
+    });
+    reply("profile.pb.gz", profile.await.map_err(anyhow::Error::from).flatten())
+}
+
+fn watch() -> Result<ProfilerGuard<'static>, Refusal> {
+    // A stack is not followed while the unwinder itself is at work on another.
+    let builder = ProfilerGuardBuilder::default().frequency(FREQUENCY_HZ).blocklist(&["libgcc", "vdso"]);
+    builder.build().map_err(|error| {
+        tracing::warn!(%error, "no profile of the processor");
+        let detail = "samples go through a temporary file: start with TMPDIR naming a folder that can be written to, /dev/shm in a container";
+        Refusal::new(StatusCode::NOT_IMPLEMENTED, "the processor cannot be profiled", detail)
+    })
+}
+
+/// `GET /debug/pprof/heap`: who holds memory, by samples since the start.
+async fn heap(is_sampled: bool) -> Result<impl IntoResponse, Refusal> {
+    if !is_sampled {
+        let detail = format!("start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "the heap is not sampled", detail));
+    }
+    let profile = tokio::task::spawn_blocking(pprof_alloc::generate_pprof);
+    reply("heap.pb.gz", profile.await.map_err(anyhow::Error::from).flatten())
+}
+
+fn reply(name: &str, profile: anyhow::Result<Vec<u8>>) -> Result<impl IntoResponse + use<>, Refusal> {
+    let profile = profile.map_err(|error| {
+        tracing::error!(%error, "a profile could not be written");
+        let detail = "the cause is in the log of the service";
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no profile", detail)
+    })?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+    ];
+    Ok((headers, profile))
+}

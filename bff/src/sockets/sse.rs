@@ -1,0 +1,181 @@
+mod event;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use carillon_protocol::received::Goodbye;
+use carillon_protocol::{CloseCode, ServerMessage, Welcome};
+use futures_util::stream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::delivery::feed::{Feed, Output};
+use crate::gate::app::App;
+use crate::gate::caller::{Caller, since};
+use crate::metrics::{self, Limit, Transport};
+use crate::refusal::Refusal;
+use crate::server::serve::WRITE_TIMEOUT;
+use crate::sockets::visit::{Happened, Visit};
+use crate::sockets::ws::WRITE_CHUNK_BYTES;
+use event::{Event, event, event_of};
+
+/// A reader that is turned away for now comes back after a second, or what the refusal asks for, and as much again at
+/// random, so that not all come at once.
+const RETRY_MS: u64 = 1_000;
+
+/// `GET /sse`: the frames of `/ws` as server-sent events (HTML Living Standard, section 9.2). `event`
+/// is the type, `data` the same JSON, and `id` the cursor.
+pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    match open(&app, &parts).await {
+        Ok((caller, feed, welcome)) => {
+            let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
+            let open = app.readers.token();
+            let visit = Visit::new(app, feed, expires_at_ms, Transport::Sse);
+            // A reader that gets nothing more resumes from here.
+            let cursor = welcome.cursor.clone();
+            let first = event("welcome", Some(&cursor), &ServerMessage::Welcome(welcome).to_json());
+            answer(Body::from_stream(events(Stream {
+                visit,
+                waiting: first.into(),
+                given: None,
+                ended: false,
+                _open: open,
+            })))
+        }
+        Err(refusal) => turn_away(refusal),
+    }
+}
+
+fn answer(body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
+        // Some proxies hold back a response until it ends, unless this header says otherwise.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
+}
+
+/// `EventSource` comes back after the end of a stream, and gives up for good after any status but 200. So what passes is a
+/// stream that says when to come back, and ends.
+fn turn_away(refusal: Refusal) -> Response {
+    let passes = matches!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    if !passes {
+        return refusal.turn_away();
+    }
+    metrics::reader_refused(refusal.status().as_u16());
+    let least_ms =
+        refusal.retry_after().map_or(RETRY_MS, |wait| u64::try_from(wait.as_millis()).unwrap_or(RETRY_MS));
+    let retry = format!("retry: {}\n", least_ms + fastrand::u64(0..=least_ms));
+    let code = if refusal.status() == StatusCode::TOO_MANY_REQUESTS { "rate_limited" } else { "unavailable" };
+    let error = event_of(&ServerMessage::error(code, refusal.words(), None).to_json());
+    let mut answer = answer(Body::from([retry.as_bytes(), &error].concat()));
+    // Such as the one that leads to another replica.
+    let cookie = refusal.into_response().headers_mut().remove(header::SET_COOKIE);
+    answer.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    answer
+}
+
+async fn open(app: &App, parts: &Parts) -> Result<(Caller, Feed, Welcome), Refusal> {
+    let since = since(parts);
+    let caller = app.caller(parts).await?;
+    let (feed, welcome) = app.join(&caller, since).await?;
+    Ok((caller, feed, welcome))
+}
+
+/// One reader of `/sse`. It is polled by the connection, so a reader that does not read costs no more
+/// than its place in the hub and what it was given.
+struct Stream {
+    visit: Visit,
+    /// What is left of an event that is handed on.
+    waiting: Event,
+    /// What the next events are of, and how many of it were handed on: it counts as written when the connection asks for
+    /// more.
+    given: Option<(Output, usize)>,
+    ended: bool,
+    /// The replica does not end before this stream does.
+    _open: TaskTrackerToken,
+}
+
+fn events(stream: Stream) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold(stream, async |mut stream| {
+        loop {
+            if let Some(part) = stream.waiting.next() {
+                return Some((Ok(part), stream));
+            }
+            if stream.ended {
+                return None;
+            }
+            stream.waiting = stream.next().await;
+        }
+    })
+}
+
+impl Stream {
+    /// Waits for the next event.
+    async fn next(&mut self) -> Event {
+        let event = |message: &ServerMessage| event_of(&message.to_json()).into();
+        loop {
+            if let Some(event) = self.next_given().await {
+                return event;
+            }
+            match self.visit.next().await {
+                Happened::Given(output) => self.given = Some((output, 0)),
+                Happened::Heartbeat(cursor) => return event(&ServerMessage::heartbeat(cursor.to_string())),
+                Happened::Goodbye(reconnect_in_ms) => {
+                    self.ended = true;
+                    let goodbye = event_of(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms }).to_json());
+                    let retry = format!("retry: {reconnect_in_ms}\n");
+                    return Bytes::from([retry.as_bytes(), &goodbye].concat()).into();
+                }
+                // There are no close codes here: the word comes as an error, and then the end.
+                Happened::End(code, reason) => {
+                    self.ended = true;
+                    let word = match code {
+                        CloseCode::TOKEN_EXPIRED => "token_expired",
+                        _ => "closed",
+                    };
+                    return event(&ServerMessage::error(word, reason, None));
+                }
+            }
+        }
+    }
+
+    /// The next event of what was given; `None` when all were handed on.
+    async fn next_given(&mut self) -> Option<Event> {
+        let (output, at) = self.given.as_mut()?;
+        if let Some(text) = output.text(*at) {
+            *at += 1;
+            if output.direct.is_some() && text.len() > WRITE_CHUNK_BYTES {
+                return Some(self.charged(&text).await);
+            }
+            return Some(Event::new(&text, output.page()));
+        }
+        let (output, _) = self.given.take()?;
+        self.visit.written(&output);
+        None
+    }
+
+    /// A large event of this reader alone: those that many do not take must not fill the replica.
+    async fn charged(&mut self, text: &Utf8Bytes) -> Event {
+        let feed = &self.visit.feed;
+        let budget = self.visit.app.feeds.pages().budget();
+        match budget.take(text.len(), feed.network(), WRITE_TIMEOUT).await {
+            Some(permit) => Event::new(text, Some(&Arc::new(permit))),
+            None => {
+                metrics::limit_reached(Limit::Slow);
+                self.ended = true;
+                self.given = None;
+                let reason = "too much waits for readers here; resume from your cursor";
+                event_of(&ServerMessage::error("closed", reason, None).to_json()).into()
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+mod command;
+mod counted;
+mod hello;
+mod upgrade;
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use carillon_protocol::limits::{ENTRY_MAX_BYTES, SILENCE_MS};
+use carillon_protocol::received::Goodbye;
+use carillon_protocol::{CloseCode, ServerMessage};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+
+use crate::compat::notify;
+use crate::delivery::feed::{Feed, Output};
+use crate::gate::app::App;
+use crate::gate::caller::{Caller, since};
+use crate::limits::budget::Permit;
+use crate::metrics::{self, Limit, Transport};
+use crate::refusal::Refusal;
+use crate::server::serve::WRITE_TIMEOUT;
+use crate::sockets::visit::{Happened, Visit};
+use command::Allowance;
+use counted::Fault;
+pub(crate) use hello::secret;
+pub(crate) use upgrade::{Upgrade, WebSocket, upgrade_of};
+
+/// What a socket reads at once. The library's default of 128 KiB is allocated for every socket.
+const READ_BUFFER_BYTES: usize = 1_024;
+/// Frames are gathered up to here before they are written.
+const WRITE_BUFFER_BYTES: usize = 1_024;
+/// What may wait to be written; more than the largest frame, where each byte may have become a `\u0000`.
+const WRITE_BUFFER_MAX_BYTES: usize = 8 * ENTRY_MAX_BYTES;
+/// What is handed to a reader before it has to take it: more is taken from the budget of pages.
+pub(crate) const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
+/// The longest message from a client. A longer one is closed with a code that says so.
+const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
+/// Bytes of messages that are not finished, of all sockets, at most.
+pub(crate) const UNFINISHED_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// A close frame that cannot be written in this time is not sent, nor its answer waited for any longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `GET /ws`
+pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Response {
+    open(app, request).await.unwrap_or_else(Refusal::turn_away)
+}
+
+async fn open(app: App, request: Request) -> Result<Response, Refusal> {
+    let (mut parts, _) = request.into_parts();
+    if hello::is_expected(&parts) {
+        return hello::upgrade(app, parts).await;
+    }
+    let caller = app.caller(&parts).await?;
+    let upgrade = upgrade_of(&mut parts)?;
+    let (feed, welcome) = app.join(&caller, since(&parts)).await?;
+    let welcome = ServerMessage::Welcome(welcome).to_json();
+    Ok(accept(upgrade, app, caller, feed, Dialect::Frames, welcome))
+}
+
+/// What a socket says and understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Frames with a `type`, in both directions.
+    Frames,
+    /// What the clients of notify know, which send nothing.
+    Notify,
+}
+
+impl Dialect {
+    fn transport(self) -> Transport {
+        match self {
+            Self::Frames => Transport::Ws,
+            Self::Notify => Transport::Notify,
+        }
+    }
+}
+
+/// Serves a reader on the socket that comes of an upgrade, and sends `first` before all else.
+pub(crate) fn accept(
+    upgrade: Upgrade,
+    app: App,
+    caller: Caller,
+    feed: Feed,
+    dialect: Dialect,
+    first: String,
+) -> Response {
+    let (readers, unfinished, network) = (app.readers.clone(), app.unfinished.clone(), caller.network);
+    upgrade.serve(&readers, &unfinished, network, move |socket| {
+        Socket::new(socket, app, caller, feed, dialect).serve(first)
+    })
+}
+
+/// One reader on a WebSocket. One task owns it: it writes, reads and keeps time.
+struct Socket {
+    socket: WebSocket,
+    dialect: Dialect,
+    visit: Visit,
+    caller: Box<Caller>,
+    /// When something last came from the client.
+    heard: Instant,
+    allowance: Allowance,
+}
+
+/// Why a socket is served no longer.
+enum End {
+    /// Close it with this code.
+    Close(CloseCode, &'static str),
+    /// It is closed or broken already.
+    Gone,
+}
+
+impl Socket {
+    fn new(socket: WebSocket, app: App, caller: Caller, feed: Feed, dialect: Dialect) -> Self {
+        let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
+        let visit = Visit::new(app, feed, expires_at_ms, dialect.transport());
+        let (caller, heard, allowance) = (Box::new(caller), Instant::now(), Allowance::new());
+        Self { socket, dialect, visit, caller, heard, allowance }
+    }
+
+    async fn serve(mut self, first: String) {
+        let end = match self.send([Message::text(first)], false).await {
+            Ok(()) => self.attend().await,
+            Err(end) => end,
+        };
+        if let End::Close(code, reason) = end {
+            close(&mut self.socket, code, reason).await;
+        }
+    }
+
+    /// What the clock wants comes first; then what comes in and what goes out have their turns by chance: a client that
+    /// sends much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
+    async fn attend(&mut self) -> End {
+        loop {
+            let step = match self.visit.due() {
+                Some(happened) => self.take(happened).await,
+                None if Instant::now() >= self.silent_at() => {
+                    // What came while this task was held up counts.
+                    match self.socket.next().now_or_never() {
+                        Some(message) => self.hear(message).await,
+                        None => return End::Close(CloseCode::SILENT, "nothing was received for 60 s"),
+                    }
+                }
+                None => self.step().await,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), End> {
+        let silent_at = self.silent_at();
+        tokio::select! {
+            message = self.socket.next() => self.hear(message).await,
+            happened = self.visit.next() => self.take(happened).await,
+            () = tokio::time::sleep_until(silent_at) => Ok(()),
+        }
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.heard + Duration::from_millis(SILENCE_MS)
+    }
+
+    async fn take(&mut self, happened: Happened) -> Result<(), End> {
+        match happened {
+            Happened::Given(output) => self.write(output).await,
+            Happened::Heartbeat(_) => self.heartbeat(true).await,
+            Happened::Goodbye(reconnect_in_ms) => {
+                if self.dialect == Dialect::Frames {
+                    self.say(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms })).await?;
+                }
+                Err(DRAINING)
+            }
+            Happened::End(code, reason) => Err(End::Close(code, reason)),
+        }
+    }
+
+    async fn hear(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
+        self.heard = Instant::now();
+        let message = match message {
+            None => return Err(End::Gone),
+            Some(Err(error)) => return Err(ended_by(&error)),
+            Some(Ok(Message::Close(_))) => {
+                // tungstenite has queued the answer; a flush sends it.
+                let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
+                return Err(End::Gone);
+            }
+            Some(Ok(message)) => message,
+        };
+        // Pings too, and what this dialect does not listen to: each costs a wake-up, and a ping its answer.
+        self.spend().await?;
+        match message {
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(()),
+            Message::Text(_) | Message::Binary(_) if self.dialect == Dialect::Notify => Ok(()),
+            Message::Binary(_) => Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts")),
+            Message::Text(text) => self.hear_text(&text).await,
+        }
+    }
+
+    /// The heartbeat, and on time a ping in the same write, which a browser answers by itself.
+    async fn heartbeat(&mut self, ping: bool) -> Result<(), End> {
+        let Some(cursor) = self.visit.feed.cursor() else { return Ok(()) };
+        let heartbeat = (self.dialect == Dialect::Frames)
+            .then(|| Message::text(ServerMessage::heartbeat(cursor.to_string()).to_json()));
+        let ping = ping.then(|| Message::Ping(bytes::Bytes::new()));
+        self.send(heartbeat.into_iter().chain(ping), false).await
+    }
+
+    async fn write(&mut self, output: Output) -> Result<(), End> {
+        if self.dialect == Dialect::Notify {
+            let texts = notify::texts(&output);
+            return self.send(texts.into_iter().map(Message::Text), output.is_charged()).await;
+        }
+        self.send(output.texts().map(Message::Text), output.is_charged()).await?;
+        self.visit.written(&output);
+        Ok(())
+    }
+
+    async fn say(&mut self, message: &ServerMessage) -> Result<(), End> {
+        self.send([Message::text(message.to_json())], false).await
+    }
+
+    /// Writes messages with few writes, and hands on the next ones when the socket has taken those before. What a socket
+    /// does not take in time, it will get from history when it comes back. What is of a page counts already.
+    async fn send(
+        &mut self,
+        messages: impl IntoIterator<Item = Message>,
+        is_charged: bool,
+    ) -> Result<(), End> {
+        let (socket, feed) = (&mut self.socket, &self.visit.feed);
+        let pages = self.visit.app.feeds.pages();
+        let patience = WRITE_TIMEOUT;
+        let writing = async {
+            let (mut waiting, mut permit): (usize, Option<Permit>) = (0, None);
+            for message in messages {
+                let bytes = length(&message);
+                if waiting > 0 && waiting + bytes > WRITE_CHUNK_BYTES {
+                    socket.flush().await.map_err(|_| End::Gone)?;
+                    (waiting, permit) = (0, None);
+                }
+                if bytes > WRITE_CHUNK_BYTES && !is_charged {
+                    // A large frame that many do not take must not fill the replica.
+                    permit = pages.budget().take(bytes, feed.network(), patience).await;
+                    if permit.is_none() {
+                        return Err(SLOW);
+                    }
+                }
+                waiting += bytes;
+                socket.feed(message).await.map_err(|_| End::Gone)?;
+            }
+            socket.flush().await.map_err(|_| End::Gone)?;
+            drop(permit);
+            Ok(())
+        };
+        timeout(patience, writing).await.unwrap_or(Err(SLOW))
+    }
+}
+
+const DRAINING: End = End::Close(CloseCode::DRAIN, "this replica is going away");
+const TOO_MANY: End = End::Close(CloseCode::LIMIT, "too many messages");
+const SLOW: End = End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor");
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) | Message::Frame(_) => 0,
+    }
+}
+
+/// Sends the close frame and waits for its answer, so that the peer sees the code rather than a cut.
+async fn close(socket: &mut WebSocket, code: CloseCode, reason: &'static str) {
+    metrics::closed(code);
+    let frame = CloseFrame { code: code.0.into(), reason: Utf8Bytes::from_static(reason) };
+    let closing = async {
+        socket.send(Message::Close(Some(frame))).await?;
+        while let Some(Ok(_)) = socket.next().await {}
+        // Where reading ended with a fault, the answer stands behind what is not read.
+        socket.get_mut().drain(CLOSE_TIMEOUT).await;
+        Ok::<_, tungstenite::Error>(())
+    };
+    let _ = timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// What an error of reading means for a socket.
+fn ended_by(error: &tungstenite::Error) -> End {
+    match Fault::of(error) {
+        Some(Fault::TooLong) => {
+            metrics::limit_reached(Limit::MessageBytes);
+            End::Close(CloseCode::TOO_LARGE, "a message has at most 64 KiB")
+        }
+        Some(Fault::NoRoom) => {
+            metrics::limit_reached(Limit::UnfinishedBytes);
+            End::Close(CloseCode::TRY_LATER, "too many messages are unfinished here")
+        }
+        Some(Fault::TooMany) => {
+            metrics::limit_reached(Limit::Messages);
+            End::Close(CloseCode::LIMIT, "too many fragments")
+        }
+        None => End::Gone,
+    }
+}

@@ -1,0 +1,285 @@
+//! What a reader says on its socket, and what comes of it. What is refused is answered with an `error`
+//! frame that names it, and the connection goes on.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use carillon_broker::limits::ADVANCE_MAX_IDS;
+use carillon_protocol::limits::TOPICS_MAX;
+use carillon_protocol::received::StatusChange;
+use carillon_protocol::sent::{self, Ack, Read, Send, Subscribe, Token, Unsubscribe};
+use carillon_protocol::{
+    Audience, ClientMessage, CloseCode, Cursor, Named, ServerMessage, Status, format_timestamp,
+};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::{Dialect, End, Socket, TOO_MANY};
+use crate::application::upstream::Said;
+use crate::gate::app::App;
+use crate::gate::caller::{TOPIC_REFUSED, cursor};
+use crate::metrics::{self, Limit};
+use crate::refusal::Refusal;
+
+/// Messages that a reader may say in a row, pings and pongs included; this many per second in the long run come
+/// back. A client that only listens says one pong in 25 s.
+const BURST_MAX_MESSAGES: u32 = 60;
+const MESSAGES_PER_SECOND: f64 = 20.0;
+
+/// How much a reader may say: a bucket that fills with time.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    left: f64,
+    counted: Instant,
+}
+
+impl Allowance {
+    pub(super) fn new() -> Self {
+        Self { left: f64::from(BURST_MAX_MESSAGES), counted: Instant::now() }
+    }
+
+    /// Takes one, if there is one.
+    pub(super) fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let filled = self.left + (now - self.counted).as_secs_f64() * MESSAGES_PER_SECOND;
+        (self.left, self.counted) = (filled.min(f64::from(BURST_MAX_MESSAGES)), now);
+        let may = self.left >= 1.0;
+        if may {
+            self.left -= 1.0;
+        }
+        may
+    }
+}
+
+impl Socket {
+    /// Counts one message, of whichever kind.
+    pub(super) async fn spend(&mut self) -> Result<(), End> {
+        if self.allowance.take() {
+            return Ok(());
+        }
+        metrics::limit_reached(Limit::Messages);
+        if self.dialect == Dialect::Frames {
+            let detail =
+                format!("at most {MESSAGES_PER_SECOND} messages a second, {BURST_MAX_MESSAGES} in a row");
+            self.say(&ServerMessage::error("rate_limited", detail, None)).await?;
+        }
+        Err(TOO_MANY)
+    }
+
+    pub(super) async fn hear_text(&mut self, text: &str) -> Result<(), End> {
+        match ClientMessage::parse(text) {
+            Ok(message) => {
+                metrics::heard(message.kind());
+                Box::pin(self.obey(message)).await
+            }
+            Err(error) => {
+                let detail = format!("a message is a JSON object with a type and its fields: {error}");
+                self.say(&ServerMessage::error("bad_message", detail, None)).await?;
+                Err(End::Close(
+                    CloseCode::BAD_MESSAGE,
+                    "a message is a JSON object with a type and its fields",
+                ))
+            }
+        }
+    }
+
+    async fn obey(&mut self, message: ClientMessage) -> Result<(), End> {
+        match message {
+            ClientMessage::Ping => self.heartbeat(false).await,
+            ClientMessage::Hello(_) => {
+                let detail =
+                    "a hello is the first message, of clients that name the subprotocol carillon alone";
+                self.refuse("invalid", detail, None).await
+            }
+            ClientMessage::Subscribe(Subscribe { topic, since }) => self.subscribe(topic, since).await,
+            ClientMessage::Unsubscribe(Unsubscribe { topic }) => {
+                self.visit.feed.unsubscribe(&Audience::Topic(topic));
+                Ok(())
+            }
+            ClientMessage::Token(Token { token }) => self.refresh(&token).await,
+            ClientMessage::Ack(Ack { ids }) => self.acknowledge(&ids).await,
+            ClientMessage::Read(Read { cursor, ids }) => self.read(cursor.as_deref(), &ids).await,
+            ClientMessage::Send(Send { notification }) => self.send_in_name(notification.get()).await,
+            ClientMessage::Message(sent::Message { id, message, data }) => {
+                self.tell_application(id, message.as_deref(), data.as_deref()).await
+            }
+            ClientMessage::Unknown => Ok(()),
+        }
+    }
+
+    async fn subscribe(&mut self, topic: String, since: Option<String>) -> Result<(), End> {
+        if !self.app().may_read(self.caller.identity.as_ref(), &topic) {
+            return self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await;
+        }
+        let topics = self.visit.feed.topics();
+        if topics.contains(&topic) {
+            return Ok(());
+        }
+        if topics.len() >= TOPICS_MAX {
+            metrics::limit_reached(Limit::Topics);
+            let detail = format!("a reader has at most {TOPICS_MAX} topics: leave one first");
+            return self.refuse("too_many_topics", &detail, Some(topic)).await;
+        }
+        let since = since.filter(|since| !since.is_empty()).map(|since| cursor(&since));
+        match self.visit.feed.subscribe(Audience::Topic(topic.clone()), since) {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.refuse("too_many_topics", &refusal.words(), Some(topic)).await,
+        }
+    }
+
+    /// Takes a fresh token of the same user. Topics that it does not open any more are left.
+    async fn refresh(&mut self, token: &str) -> Result<(), End> {
+        let identity = match self.app().identity(token, self.caller.network).await {
+            Ok(identity) => identity,
+            Err(refusal) => return self.refuse_as(&refusal, None).await,
+        };
+        if self.caller.user() != Some(identity.user.as_str()) {
+            let detail = "a token refreshes the connection of its own user: connect anew to be another";
+            return self.refuse("forbidden", detail, None).await;
+        }
+        let expires_at_ms = identity.expires_at_ms;
+        self.caller.identity = Some(identity);
+        let fresh = self.caller.credential();
+        // Looked at again now that a revocation finds the reader: one may have come between.
+        self.app().feeds.hub().admit(self.visit.feed.id(), Arc::new(fresh.clone()));
+        if self.app().revocations.refuse(&fresh) == Some(true) {
+            return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
+        }
+        self.visit.renew(expires_at_ms);
+        let identity = self.caller.identity.as_ref();
+        let topics = self.visit.feed.topics();
+        let closed: Vec<_> =
+            topics.into_iter().filter(|topic| !self.app().may_read(identity, topic)).collect();
+        for topic in closed {
+            self.visit.feed.unsubscribe(&Audience::Topic(topic.clone()));
+            self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await?;
+        }
+        Ok(())
+    }
+
+    /// These are on the reader's screen. What is not a message of one user to this one is counted, and stays here.
+    async fn acknowledge(&mut self, ids: &[Named]) -> Result<(), End> {
+        if ids.len() > ADVANCE_MAX_IDS {
+            return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
+        }
+        metrics::acknowledged(ids.len());
+        self.advance(ids, Status::Delivered).await
+    }
+
+    async fn advance(&mut self, ids: &[Named], status: Status) -> Result<(), End> {
+        let messages = self.visit.named(ids);
+        let Some(user) = self.caller.user().filter(|_| !messages.is_empty()) else { return Ok(()) };
+        match self.app().advance(user, &messages, status).await {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.refuse_as(&refusal, None).await,
+        }
+    }
+
+    async fn read(&mut self, cursor: Option<&str>, ids: &[Named]) -> Result<(), End> {
+        let Some(user) = self.caller.user() else {
+            return self.refuse("not_signed_in", NOT_SIGNED_IN, None).await;
+        };
+        if ids.len() > ADVANCE_MAX_IDS {
+            return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
+        }
+        let marked = match cursor.map(str::parse::<Cursor>).transpose() {
+            Ok(None) => Ok(()),
+            Ok(Some(cursor)) => {
+                let app = self.app();
+                app.broker.mark_read(user, &cursor, &app.replica).await.map(|_| ()).map_err(Refusal::from)
+            }
+            Err(error) => return self.refuse("invalid", &format!("cursor: {error}"), None).await,
+        };
+        if let Err(refusal) = marked {
+            return self.refuse_as(&refusal, None).await;
+        }
+        self.advance(ids, Status::Read).await
+    }
+
+    /// Sends in the name of the user. The answer is the status of the message, or why there is none.
+    async fn send_in_name(&mut self, json: &str) -> Result<(), End> {
+        #[derive(serde::Deserialize)]
+        struct About {
+            id: Option<String>,
+        }
+        let about = serde_json::from_str::<About>(json).ok().and_then(|about| about.id);
+        let Some(identity) = &self.caller.identity else {
+            return self.refuse("not_signed_in", NOT_SIGNED_IN, about).await;
+        };
+        match self.app().send(identity, json, None).await {
+            Ok((id, status)) => {
+                let cursor = self.visit.feed.cursor().map(|cursor| cursor.to_string()).unwrap_or_default();
+                let at = format_timestamp((self.app().clock)());
+                self.say(&ServerMessage::Status(StatusChange { cursor, id, status, at })).await
+            }
+            Err(refusal) => self.refuse_as(&refusal, about).await,
+        }
+    }
+
+    /// Stores something for the application. There is no answer unless it is refused.
+    async fn tell_application(
+        &mut self,
+        id: Option<String>,
+        message: Option<&str>,
+        data: Option<&RawValue>,
+    ) -> Result<(), End> {
+        let connection = self.visit.connection();
+        let said = Said { id: id.as_deref(), message, data };
+        match self.app().tell_application(&self.caller, &connection, said).await {
+            Ok(()) => Ok(()),
+            Err((code, detail)) => self.refuse(code, &detail, id).await,
+        }
+    }
+
+    fn app(&self) -> &App {
+        &self.visit.app
+    }
+
+    async fn refuse(&mut self, code: &str, detail: &str, about: Option<String>) -> Result<(), End> {
+        metrics::message_refused(code);
+        self.say(&ServerMessage::error(code, detail, about)).await
+    }
+
+    /// Says what HTTP would have been answered with.
+    async fn refuse_as(&mut self, refusal: &Refusal, about: Option<String>) -> Result<(), End> {
+        let code = match refusal.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => "forbidden",
+            StatusCode::CONFLICT => "conflict",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limited",
+            status if status.is_server_error() => "unavailable",
+            _ => "invalid",
+        };
+        self.refuse(code, &refusal.words(), about).await
+    }
+}
+
+/// Why somebody may not speak in a name.
+const NOT_SIGNED_IN: &str = "connect with a token first";
+
+fn too_many_ids(count: usize) -> String {
+    format!("{count} ids, at most {ADVANCE_MAX_IDS} in one message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_may_say_a_burst_and_then_so_much_a_second() {
+        let mut allowance = Allowance::new();
+        for _ in 0..BURST_MAX_MESSAGES {
+            assert!(allowance.take());
+        }
+        assert!(!allowance.take());
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert!(allowance.take() && allowance.take() && !allowance.take());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for _ in 0..BURST_MAX_MESSAGES {
+            assert!(allowance.take());
+        }
+        assert!(!allowance.take());
+    }
+}

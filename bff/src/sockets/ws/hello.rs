@@ -1,0 +1,129 @@
+//! The first message of clients that keep their secrets out of the URL. A client that names the subprotocol `carillon` and
+//! no token beside it sends a `hello` first, and is welcomed then.
+
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use carillon_protocol::{ClientMessage, CloseCode, Hello, ServerMessage};
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::command::Allowance;
+use super::{
+    CLOSE_TIMEOUT, DRAINING, Dialect, End, Socket, TOO_MANY, WebSocket, close, ended_by, upgrade_of,
+};
+use crate::gate::app::App;
+use crate::gate::caller::{BEARER, Credentials, SESSION, cursor};
+use crate::limits::clients::Place;
+use crate::metrics::{self, Limit};
+use crate::refusal::Refusal;
+
+/// The subprotocol of `/ws`.
+pub(super) const SUBPROTOCOL: &str = "carillon";
+/// A client that has not sent its first message after this is closed.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The subprotocols that a client names.
+pub(super) fn subprotocols(parts: &Parts) -> impl Iterator<Item = &str> {
+    let lines = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+}
+
+/// What stands behind a prefix in one of the subprotocols: `bearer.<token>`.
+pub(crate) fn secret<'a>(parts: &'a Parts, prefix: &str) -> Option<&'a str> {
+    subprotocols(parts).find_map(|name| name.strip_prefix(prefix)).filter(|secret| !secret.is_empty())
+}
+
+/// Whether the client sends a `hello` first.
+pub(super) fn is_expected(parts: &Parts) -> bool {
+    let has_secret = [BEARER, SESSION].iter().any(|prefix| secret(parts, prefix).is_some());
+    subprotocols(parts).any(|name| name == SUBPROTOCOL) && !has_secret
+}
+
+/// Upgrades, within the limits, and serves the client once it has sent its `hello`.
+pub(super) async fn upgrade(app: App, mut parts: Parts) -> Result<Response, Refusal> {
+    app.allow_origin(&parts)?;
+    let upgrade = upgrade_of(&mut parts)?;
+    let network = app.limits.network(&parts);
+    let place = app.limits.admit(None, network)?;
+    let (readers, unfinished) = (app.readers.clone(), app.unfinished.clone());
+    Ok(upgrade.serve(&readers, &unfinished, network, move |mut socket| async move {
+        let first = tokio::select! {
+            first = hello(&mut socket) => first,
+            () = app.stop.cancelled() => Err(DRAINING),
+        };
+        match first {
+            Ok(hello) => serve(app, parts, socket, hello, place).await,
+            Err(End::Close(code, reason)) => close(&mut socket, code, reason).await,
+            Err(End::Gone) => {}
+        }
+    }))
+}
+
+/// The first message, which must be a `hello`.
+async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
+    const EXPECTED: End = End::Close(CloseCode::BAD_MESSAGE, "the first message is a hello, within 10 s");
+    let mut allowance = Allowance::new();
+    let first = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) if allowance.take() => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    metrics::limit_reached(Limit::Messages);
+                    return Err(TOO_MANY);
+                }
+                Some(Ok(Message::Text(text))) => {
+                    return match ClientMessage::parse(&text) {
+                        Ok(ClientMessage::Hello(hello)) => {
+                            metrics::heard("hello");
+                            Ok(hello)
+                        }
+                        _ => Err(EXPECTED),
+                    };
+                }
+                Some(Ok(Message::Binary(_))) => return Err(EXPECTED),
+                Some(Err(error)) => return Err(ended_by(&error)),
+                Some(Ok(Message::Close(_) | Message::Frame(_))) | None => return Err(End::Gone),
+            }
+        }
+    };
+    timeout(HELLO_TIMEOUT, first).await.unwrap_or(Err(EXPECTED))
+}
+
+async fn serve(app: App, parts: Parts, mut socket: WebSocket, hello: Hello, place: Place) {
+    let Hello { token, session, topics, since } = hello;
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let mut credentials = Credentials::of(&app, &parts);
+    credentials.token = given(token).or(credentials.token);
+    credentials.session = given(session).or(credentials.session);
+    credentials.topics.extend(topics);
+    let since = given(since).map(|since| cursor(&since));
+    let joined = async {
+        let caller = app.identify(&parts, credentials).await?;
+        // The reader takes a place of its own, as who it has turned out to be.
+        drop(place);
+        let (feed, welcome) = app.join(&caller, since).await?;
+        Ok::<_, Refusal>((caller, feed, welcome))
+    };
+    match joined.await {
+        Ok((caller, feed, welcome)) => {
+            let welcome = ServerMessage::Welcome(welcome).to_json();
+            Socket::new(socket, app, caller, feed, Dialect::Frames).serve(welcome).await;
+        }
+        Err(refusal) => {
+            metrics::reader_refused(refusal.status().as_u16());
+            let (code, word) = match refusal.status() {
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                    (CloseCode::TRY_LATER, "unavailable")
+                }
+                _ => (CloseCode::REFUSED, "forbidden"),
+            };
+            let error = ServerMessage::error(word, refusal.words(), None).to_json();
+            let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::text(error))).await;
+            close(&mut socket, code, "the hello was refused; the error before this tells why").await;
+        }
+    }
+}

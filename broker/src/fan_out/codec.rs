@@ -1,12 +1,13 @@
-//! The form of a fan-out message, as append.lua writes it: a line with the epoch and the claimer, then for each entry a
-//! line with its position, the one before it, its kind and its length, and its bytes. A first line of two words is the
-//! first format. A later one puts its number in front, so that whoever knows only the first finds a word too many.
+//! The format of a fan-out message, as append.lua writes it: a line with the epoch and the replica that claimed, then for
+//! each entry a line with its position, the position before it, its kind and its length, and its bytes. A first line of two
+//! words is the first format. A later format begins with its number, so that a replica that knows only the first one finds a
+//! word too many.
 
 use carillon_protocol::Audience;
 
-use super::event::{Fanout, Kind, Stored};
+use super::{Fanout, Kind, Stored};
 
-pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
+pub(super) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
     let (head, mut rest) = line(payload)?;
     let mut words = head.split(' ');
     let (epoch, claimed_by) = (words.next()?, words.next()?);

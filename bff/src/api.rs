@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use carillon_broker::limits::READ_MAX_BYTES;
 use carillon_broker::{Kind, Recalled, Revocation, Stored};
 use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
@@ -96,16 +97,14 @@ impl App {
         since: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, Refusal> {
-        let resumes = since.is_some();
+        let (resumes, reads) = (since.is_some(), self.feeds.pages().reads());
         let mut at = match since {
             Some(cursor) => cursor,
             None => Cursor { position: Position::ZERO, ..self.broker.tail().await? },
         };
         let (mut items, mut gap) = (Items::new(limit), false);
         for _ in 0..PAGE_MAX_READS {
-            metrics::history_read();
-            let history = self.broker.history(audiences, &at, limit - items.all.len()).await?;
-            metrics::history_unreadable(history.unreadable);
+            let history = reads.after(audiences, &at, limit - items.all.len(), READ_MAX_BYTES).await?;
             gap |= resumes && !history.gaps.is_empty();
             at = history.from;
             let is_full = !items.add(history.entries, &history.reached.epoch, &mut at);
@@ -128,10 +127,10 @@ impl App {
         since: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, Refusal> {
+        let reads = self.feeds.pages().reads();
         let (begin, gap) = match &since {
             Some(since) => {
-                metrics::history_read();
-                let first = self.broker.history(audiences, since, 1).await?;
+                let first = reads.after(audiences, since, 1, READ_MAX_BYTES).await?;
                 (first.from.position, !first.gaps.is_empty())
             }
             None => (Position::ZERO, false),
@@ -139,9 +138,7 @@ impl App {
         let mut items = Items::new(limit);
         let (mut at, mut next, mut previous) = (before, None, None);
         for _ in 0..PAGE_MAX_READS {
-            metrics::history_read();
-            let history = self.broker.history_before(audiences, at.as_ref(), limit - items.all.len()).await?;
-            metrics::history_unreadable(history.unreadable);
+            let history = reads.before(audiences, at.as_ref(), limit - items.all.len()).await?;
             next.get_or_insert_with(|| history.from.clone());
             let mut oldest = history.from;
             let entries = history.entries.into_iter().rev();

@@ -14,7 +14,6 @@ use crate::config::{AllowOptions, Publishing};
 use crate::feed::{Clock, Feed, Feeds, Joined, Reader};
 use crate::hub::connection_id;
 use crate::identity::Identities;
-use crate::keys::guesses::Guesses;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::messages::Written;
@@ -38,8 +37,6 @@ pub(crate) struct Shared {
     pub(crate) publishing: Publishing,
     pub(crate) allow: AllowOptions,
     pub(crate) limits: Arc<Limits>,
-    /// Wrong keys, by address.
-    pub(crate) guesses: Guesses,
     pub(crate) identities: Identities,
     pub(crate) signing: Signing,
     pub(crate) revocations: Arc<Revocations>,

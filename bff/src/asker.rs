@@ -2,15 +2,14 @@
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Open;
 use crate::identity::bearer;
 use crate::keys::{ApiKey, Scope};
-use crate::limits::{Publisher, whole_seconds};
+use crate::limits::Publisher;
 use crate::local::is_local;
-use crate::metrics::{self, Limit};
+use crate::metrics;
 use crate::reply::Refusal;
 use crate::token::{Identity, header};
 
@@ -132,17 +131,9 @@ impl App {
         let Some(given) = self.sent_as_key(parts) else { return Ok(None) };
         // Those whose address is not known may be all the applications that there are.
         if self.limits.is_told_apart(parts) {
-            self.may_guess(parts)?;
+            self.limits.may_guess(parts)?;
         }
         Ok(self.publishing.keys.find(given))
-    }
-
-    fn may_guess(&self, parts: &Parts) -> Result<(), Refusal> {
-        let Some(wait) = self.guesses.wait(self.limits.network(parts), Instant::now()) else { return Ok(()) };
-        metrics::limit_reached(Limit::KeyGuesses);
-        let seconds = whole_seconds(wait);
-        let detail = format!("30 in a row, then one a minute from one address; try again in {seconds} s");
-        Err(Refusal::too_many("too many wrong keys", detail, seconds))
     }
 
     /// What came as a key beside a signature and is none of ours: a guess, until the signature is good.
@@ -156,14 +147,7 @@ impl App {
             return Ok(());
         }
         metrics::key_refused("unknown");
-        self.may_guess(parts)?;
-        let (address, now) = (self.limits.network(parts), Instant::now());
-        self.guesses.count(address, now);
-        if self.guesses.wait(address, now).is_some() {
-            let address = address.map(tracing::field::display);
-            tracing::warn!(address, "too many wrong keys: refused until they become fewer");
-        }
-        Ok(())
+        self.limits.guess(parts)
     }
 
     /// A 401 for who asks for this without a key.

@@ -17,41 +17,50 @@ use crate::storage::StorageOptions;
 use crate::token::Tokens;
 use crate::upstream::UpstreamOptions;
 
-/// Where readers connect, unless something else is said.
+/// What `--help` and docs/configuration.md call the options of rights, and those of demonstrations.
+const MAY: &str = "Who may publish, send and start jobs";
+const DEMO: &str = "Demonstrations";
+
+/// The address of readers when neither LISTEN nor PORT is set.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
 /// The options of a replica; each is also an environment variable, its name in capitals.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Where readers connect [default: 127.0.0.1:8081]
+    /// Address for readers and the API: /ws, /sse, /api/notifications and the viewer [default: 127.0.0.1:8081]
     #[arg(long, env)]
     pub listen: Option<SocketAddr>,
-    /// The same by its port, as 3000 or :3000, which keeps the address of --listen; or as an address
+    /// Another way to give --listen: 3000 or :3000 keeps its host, and 0.0.0.0:3000 is a whole address
     #[arg(long, env)]
     pub port: Option<Port>,
-    /// Where /live, /ready and /metrics are
+    /// Address for /live, /ready and /metrics
     #[arg(long, env, default_value = "127.0.0.1:9081")]
     pub admin_listen: SocketAddr,
-    /// The Redis server, as redis:// or, for TLS, rediss://
+    /// URL of the Redis server: redis://, or rediss:// for TLS
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
-    /// The name of this replica; the host name where none is given
+    /// Name of this replica, which every notification that it claims carries [default: the host name]
     #[arg(long, env, value_parser = replica_name)]
     pub replica: Option<String>,
-    /// A folder with the built viewer to serve
+    /// Folder with the built viewer to serve
     #[arg(long, env)]
     pub static_dir: Option<PathBuf>,
-    /// Who sees a notification: the readers of every replica, or only those of the one that won it
+    /// Which readers receive a notification
     #[arg(long, env, value_enum, default_value_t)]
     pub fanout: FanOutOption,
-    /// Keys of applications, separated by commas: a secret of at least 16 bytes, or name:scope+scope:secret
-    #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
+    /// Leaves background jobs to workers elsewhere: docs/jobs.md
+    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_worker: bool,
+    /// Keys of applications, separated by commas: a secret of at least 16 bytes, which may do everything, or
+    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol.md says what each scope opens
+    #[arg(long, env, help_heading = MAY, hide_env_values = true, value_delimiter = ',')]
     pub api_key: Vec<Secret>,
-    /// Lets whoever is on this machine sign in as anybody, with the first JWT_SECRET: for demonstrations only
-    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    /// Lets anybody on this machine sign in under any name, with the first JWT_SECRET: for demonstrations only. With it, a
+    /// replica refuses to start on an address that other machines reach
+    #[arg(long, env, help_heading = DEMO, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in: bool,
-    /// With --demo-sign-in, also those who come from other machines or through a proxy
-    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    /// With --demo-sign-in, also allows such an address, and lets anybody who reaches the replica sign in
+    #[arg(long, env, help_heading = DEMO, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in_exposed: bool,
     /// What is kept in Redis
     #[command(flatten)]
@@ -62,14 +71,12 @@ pub struct Config {
     pub signing: SigningOptions,
     #[command(flatten)]
     pub upstream: UpstreamOptions,
-    /// Lets anybody publish who reaches this replica, and nothing else
-    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
+    /// Lets anybody who reaches this replica publish, and opens nothing else. Without it, a replica on loopback that has no
+    /// keys, no secrets to sign with, no keys of tokens and no trusted proxies is open to programs of its own machine
+    #[arg(long, env, help_heading = MAY, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
     #[command(flatten)]
     pub allow: AllowOptions,
-    /// Leaves the jobs of the queue to workers elsewhere: docs/jobs.md
-    #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
-    pub no_worker: bool,
     #[command(flatten)]
     pub profiles: ProfileOptions,
     /// How much one client may have
@@ -86,11 +93,12 @@ pub struct Config {
 /// What is open to more than applications with a key. All of it costs the operator something, so it is off unless it is
 /// asked for.
 #[derive(Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = MAY)]
 pub struct AllowOptions {
-    /// Lets anybody with a session or a token start jobs, which the replicas do; an application with a key always may
+    /// Lets anybody with a session or a token start jobs, which the replicas do. An application with a key always may
     #[arg(long = "allow-jobs", env = "ALLOW_JOBS", value_parser = clap::builder::FalseyValueParser::new())]
     pub jobs: bool,
-    /// Lets readers who are not signed in say something to the application
+    /// Accepts `message` from readers who are not signed in too. A session alone does not count as signed in
     #[arg(long = "allow-anonymous-messages", env = "ALLOW_ANONYMOUS_MESSAGES", value_parser = clap::builder::FalseyValueParser::new())]
     pub anonymous_messages: bool,
 }
@@ -101,7 +109,7 @@ pub enum FanOutOption {
     /// The readers of every replica, with history and resume
     #[default]
     All,
-    /// The readers of the replica that won it, live only
+    /// The readers of the replica that claimed it, live only
     Own,
 }
 

@@ -12,16 +12,16 @@ const SHOWN_BYTES: usize = 200;
 /// The options of `bff dead`.
 #[derive(Args, Clone, Debug)]
 pub struct DeadOptions {
-    /// The Redis server, as redis:// or, for TLS, rediss://
+    /// URL of the Redis server: redis://, or rediss:// for TLS
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     redis_url: String,
-    /// In front of all names in Redis, as the replicas have it
+    /// Prefix of all names in Redis, the same as that of the replicas
     #[arg(long, env, value_parser = Names::in_namespace)]
     namespace: Option<Names>,
-    /// producers, people or outbox [default: all of them, and producers with --put-back and --drop]
+    /// Which dead list: producers, people or outbox [default: all; producers with --put-back and --drop]
     #[arg(long, value_parser = parse_list)]
     list: Option<DeadList>,
-    /// Puts the entry with this id back into the list, to be claimed next
+    /// Puts the entry with this id back where it is claimed next
     #[arg(long, value_name = "ID", conflicts_with = "drop")]
     put_back: Option<String>,
     /// Removes the entry with this id

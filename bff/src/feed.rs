@@ -20,7 +20,7 @@ use crate::limits::Place;
 use crate::metrics;
 use crate::pages::{Pages, SharedPage};
 use crate::reply::Refusal;
-use crate::topics::{TopicPlaces, Topics};
+use crate::topics::{TakenUp, TopicPlaces, Topics};
 
 pub use output::Output;
 
@@ -65,7 +65,7 @@ pub struct Feed {
     /// Read while joining, to be given out first, with where the reader stands until then.
     first: Option<(Output, Cursor)>,
     /// Topics that are taken up with what was missed of them, which comes first.
-    joining: VecDeque<(Audience, Cursor)>,
+    joining: VecDeque<(TakenUp, Cursor)>,
     /// What was announced as gone since the reader was live: each is told once.
     told: BTreeSet<Option<Audience>>,
     place: Option<Place>,
@@ -208,7 +208,10 @@ impl Feed {
         if let Some(mail) = self.feeds.hub.take_mail(self.id) {
             return self.follow(mail).await;
         }
-        let Some((topic, since)) = self.joining.front().cloned() else { return Step::Wait };
+        let front = self.joining.front();
+        let Some((topic, since)) = front.map(|(topic, since)| (topic.topic().clone(), since.clone())) else {
+            return Step::Wait;
+        };
         let Some(here) = self.cursor() else { return Step::Wait };
         let audiences: Arc<[Audience]> = [topic.clone()].into();
         let page = match self.feeds.pages.read(&audiences, &since, self.network).await {
@@ -225,8 +228,8 @@ impl Feed {
         let missed = frames.iter().map(|frame| at_cursor(&frame.text, &here)).collect();
         let at = read.reached.clone();
         if is_over {
-            self.joining.pop_front();
             self.feeds.hub.subscribe(self.id, &topic);
+            self.joining.pop_front();
         } else if let Some((_, since)) = self.joining.front_mut() {
             *since = at;
         }
@@ -238,7 +241,7 @@ impl Feed {
         let places = self.topics.get_or_insert_with(|| TopicPlaces::new(&self.feeds.topics, self.network));
         places.take(&self.feeds.hub, [&topic])?;
         match since.filter(|_| self.feeds.fan_out == FanOut::All) {
-            Some(since) => self.joining.push_back((topic, since)),
+            Some(since) => self.joining.push_back((TakenUp::new(&self.feeds.topics, topic), since)),
             None => {
                 self.feeds.hub.subscribe(self.id, &topic);
             }
@@ -249,7 +252,7 @@ impl Feed {
     /// Leaves a topic.
     pub fn unsubscribe(&mut self, topic: &Audience) {
         let before = self.joining.len();
-        self.joining.retain(|(joining, _)| joining != topic);
+        self.joining.retain(|(joining, _)| joining.topic() != topic);
         let had = self.feeds.hub.unsubscribe(self.id, topic) || self.joining.len() < before;
         if let Some(places) = self.topics.as_mut().filter(|_| had) {
             places.give_back(1);
@@ -258,7 +261,7 @@ impl Feed {
 
     /// The topics that the reader has, or is about to have.
     pub fn topics(&self) -> Vec<String> {
-        let joining = self.joining.iter().map(|(topic, _)| topic.clone());
+        let joining = self.joining.iter().map(|(topic, _)| topic.topic().clone());
         let all = self.feeds.hub.audiences(self.id).iter().cloned().chain(joining).collect::<Vec<_>>();
         let topics = all.into_iter().filter_map(|audience| match audience {
             Audience::Topic(topic) => Some(topic),
@@ -374,9 +377,33 @@ impl Drop for Feed {
 
 #[cfg(test)]
 mod tests {
+    use carillon_broker::Subscriptions;
     use carillon_protocol::Position;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_counts_from_when_it_is_taken_up_until_it_is_left() {
+        let (broker, _faults) = Broker::memory(Arc::new(|| 0));
+        let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+        let feeds = Feeds::new(hub, broker, FanOut::All, Arc::new(|| 0));
+        let reader = Reader { id: 1, audiences: [Audience::Everyone].into(), since: None, network: None };
+        let (mut feed, joined) = feeds.join(reader).await.unwrap();
+        let topic = Audience::Topic("news".to_owned());
+        let count = || (feeds.topics.taken_up(), feeds.hub.topics());
+        feed.subscribe(topic.clone(), Some(joined.cursor.clone())).unwrap();
+        assert_eq!(count(), (1, 0));
+        feed.unsubscribe(&topic);
+        assert_eq!(count(), (0, 0));
+        feed.subscribe(topic.clone(), Some(joined.cursor.clone())).unwrap();
+        // Nothing was missed of it, so nothing is given.
+        let _ = tokio::time::timeout(Duration::from_secs(60), feed.next()).await;
+        assert_eq!(count(), (0, 1), "it is the hub's now");
+        feed.subscribe(Audience::Topic("more".to_owned()), Some(joined.cursor)).unwrap();
+        assert_eq!(count(), (1, 1));
+        drop(feed);
+        assert_eq!(count(), (0, 0));
+    }
 
     #[test]
     fn a_frame_from_before_a_reader_s_place_does_not_move_it() {

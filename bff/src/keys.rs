@@ -1,7 +1,5 @@
 //! The keys of applications: what each is called, what it may do, and what it is known by.
 
-pub(crate) mod guesses;
-
 use std::fmt;
 
 use subtle::ConstantTimeEq;

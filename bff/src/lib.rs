@@ -6,6 +6,7 @@ mod app;
 mod asker;
 mod body;
 mod budget;
+pub mod command_line;
 mod config;
 mod contract;
 mod cors;
@@ -32,6 +33,7 @@ mod port;
 mod presence;
 pub mod profiles;
 mod reader;
+mod reads;
 pub mod refill;
 mod relay;
 mod reply;
@@ -89,7 +91,6 @@ use dispatch::Dispatch;
 use feed::Feeds;
 use hub::Hub;
 use identity::Identities;
-use keys::guesses::Guesses;
 use limits::Limits;
 use memory::Memory;
 use messages::Written;
@@ -259,7 +260,6 @@ impl Replica {
             publishing,
             allow,
             limits: Arc::clone(&limits),
-            guesses: Guesses::default(),
             identities,
             signing,
             revocations,

@@ -2,6 +2,7 @@
 //! and reaching it is counted.
 
 mod address;
+mod guesses;
 mod rate;
 mod requests;
 
@@ -37,42 +38,45 @@ const BYTES_PER_PUBLISH: usize = 4_096;
 
 /// How much one replica takes. Each is an option and an environment variable.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits of each replica")]
 pub struct LimitOptions {
-    /// Readers of this replica at the same time
+    /// Most readers of this replica at the same time
     #[arg(long, env, default_value_t = 10_000)]
     pub readers_max: usize,
-    /// Readers of one user on this replica
+    /// Most readers of one user on this replica
     #[arg(long, env, default_value_t = 100)]
     pub readers_per_user_max: usize,
-    /// Readers from one address on this replica; an IPv6 address counts by its /64
+    /// Most readers from one address on this replica. An IPv6 address counts by its /64
     #[arg(long, env, default_value_t = 1_000)]
     pub readers_per_address_max: usize,
-    /// Connections of one address that are no reader's, and requests from it that are answered at the same time
+    /// Most connections of one address that are not readers, and most of its requests that are answered at the same time
     #[arg(long, env, default_value_t = CONNECTIONS_PER_ADDRESS_MAX)]
     pub connections_per_address_max: usize,
-    /// Pages of history per second for one address, in the long run
+    /// Pages of history that one address may read per second in the long run
     #[arg(long, env, default_value = "10")]
     pub pages_per_address: NonZeroU32,
-    /// Pages of history for one address in a row
+    /// Pages of history that one address may read in a row
     #[arg(long, env, default_value = "100")]
     pub page_burst_per_address: NonZeroU32,
-    /// Publishes per second with one API key, in the long run; each 4,096 bytes count as one more
+    /// Publishes per second in the long run with one API key, or of all applications that sign. Each full 4,096 bytes of
+    /// a publish count as one more
     #[arg(long, env, default_value = "1000")]
     pub publishes_per_key: NonZeroU32,
-    /// Publishes with one API key in a row
+    /// Publishes in a row with one API key, or of all applications that sign
     #[arg(long, env, default_value = "5000")]
     pub publish_burst_per_key: NonZeroU32,
-    /// Publishes per second of one user, or where no key is needed one address, in the long run; bytes count likewise
+    /// Publishes per second in the long run of one user, or of one address where no key is needed. Jobs that they start and
+    /// messages to the application count too, and bytes as above
     #[arg(long, env, default_value = "10")]
     pub publishes_per_user: NonZeroU32,
-    /// Publishes of one user or address in a row
+    /// Publishes in a row of one user or address
     #[arg(long, env, default_value = "100")]
     pub publish_burst_per_user: NonZeroU32,
-    /// Networks of proxies whose X-Forwarded-For is believed, like 10.0.0.0/8, separated by commas
+    /// Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8, separated by commas
     #[arg(long, env, value_delimiter = ',', value_parser = address::parse_network)]
     pub trusted_proxies: Vec<IpNet>,
-    /// Where only proxies reach this replica: which address from the right of X-Forwarded-For is the client's; 1 where
-    /// one proxy is before it
+    /// Where only proxies reach this replica: which address from the right of X-Forwarded-For is the client's. With one proxy
+    /// in front of the replica it is 1
     #[arg(long, env)]
     pub trusted_proxy_hops: Option<NonZeroUsize>,
 }
@@ -139,6 +143,8 @@ pub(crate) struct Limits {
     readers: Mutex<Readers>,
     publishes: Mutex<Buckets<Publisher>>,
     pages: Mutex<Buckets<IpNet>>,
+    /// Wrong keys.
+    guesses: Mutex<Buckets<Option<IpNet>>>,
     /// Those that are answered now.
     requests: Arc<Requests>,
 }
@@ -164,6 +170,7 @@ impl Limits {
             readers: Mutex::default(),
             publishes: Mutex::default(),
             pages: Mutex::default(),
+            guesses: Mutex::default(),
             requests: Arc::default(),
         })
     }
@@ -233,7 +240,7 @@ impl Limits {
     /// Counts a page of history: reading one costs Redis more than asking for it costs the client.
     pub(crate) fn page(&self, network: Option<IpNet>) -> Result<(), Refusal> {
         let Some(network) = network else { return Ok(()) };
-        let rate = Rate::new(self.options.pages_per_address, self.options.page_burst_per_address);
+        let rate = Rate::per_second(self.options.pages_per_address, self.options.page_burst_per_address);
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.take(&network, 1, rate, Instant::now()).map_err(|wait| {
             metrics::limit_reached(Limit::HistoryRate);
@@ -247,12 +254,13 @@ impl Limits {
     pub(crate) fn publish(&self, publisher: &Publisher, bytes: usize) -> Result<(), Refusal> {
         let options = &self.options;
         let (limit, rate) = match publisher {
-            Publisher::Key(_) | Publisher::Signers => {
-                (Limit::PublishesPerKey, Rate::new(options.publishes_per_key, options.publish_burst_per_key))
-            }
+            Publisher::Key(_) | Publisher::Signers => (
+                Limit::PublishesPerKey,
+                Rate::per_second(options.publishes_per_key, options.publish_burst_per_key),
+            ),
             Publisher::User(_) | Publisher::Network(_) => (
                 Limit::PublishesPerUser,
-                Rate::new(options.publishes_per_user, options.publish_burst_per_user),
+                Rate::per_second(options.publishes_per_user, options.publish_burst_per_user),
             ),
         };
         let mut publishes = self.publishes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,7 +281,7 @@ impl Limits {
 }
 
 /// Rounded up: whoever comes back then is let through.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use carillon_bff::dead::{DeadOptions, dead};
+use carillon_bff::command_line::{Command, CommandLine};
+use carillon_bff::dead::dead;
 use carillon_bff::demo::DemoKey;
 use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
-use carillon_bff::rotate::{RotateOptions, rotate_session_key};
+use carillon_bff::rotate::rotate_session_key;
 use carillon_bff::signing::Signing;
 use carillon_bff::{
     Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, raise_open_files,
@@ -14,7 +15,6 @@ use carillon_bff::{
 };
 use carillon_broker::Broker;
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, options, run, stop_on_signals};
-use clap::{Parser, Subcommand};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
 
@@ -22,28 +22,8 @@ use pprof_alloc::PprofAlloc;
 #[global_allocator]
 static ALLOCATOR: PprofAlloc = PprofAlloc::new().with_pprof_sample_rate_from_env(0);
 
-/// Races for notifications and brings them to WebSocket and SSE readers.
-#[derive(Parser)]
-#[command(name = "bff", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    config: Config,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Asks the replica on --admin-listen whether it is ready, for container health checks
-    Check,
-    /// Ends all sessions, and seals those to come with a new key
-    RotateSessionKey(RotateOptions),
-    /// Shows what could not be read or delivered, and puts entries back or drops them
-    Dead(DeadOptions),
-}
-
 fn main() -> ExitCode {
-    let Cli { command, config } = options::<Cli>();
+    let CommandLine { command, config } = options();
     match command {
         Some(Command::Check) => run(check(config.admin_listen)),
         Some(Command::Dead(options)) => run(dead(options)),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::budget::{Budget, Permit};
 use crate::frame::Frame;
 use crate::metrics::{self, Limit};
+use crate::reads::Reads;
 
 /// Bytes of pages that are read, or wait to be written, at most.
 pub(crate) const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -45,7 +46,7 @@ type Key = (Arc<[Audience]>, Cursor);
 
 /// Reads pages.
 pub(crate) struct Pages {
-    broker: Broker,
+    reads: Reads,
     budget: Arc<Budget>,
     /// Pages that somebody reads or still writes.
     shared: Mutex<HashMap<Key, Weak<OnceCell<Page>>>>,
@@ -67,11 +68,16 @@ impl SharedPage {
 impl Pages {
     pub(crate) fn new(broker: Broker) -> Self {
         Self {
-            broker,
+            reads: Reads::new(broker),
             budget: Budget::new(PAGES_MAX_BYTES),
             shared: Mutex::default(),
             warned: Mutex::default(),
         }
+    }
+
+    /// What reads history, here and for whoever asks for a page over HTTP.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// The budget of what readers are sent, for a frame that is large by itself.
@@ -92,15 +98,13 @@ impl Pages {
         let cell = self.place(audiences, since);
         let read = async || {
             let permit = self.permit(network).await.ok_or(None)?;
-            metrics::history_read();
             // Read at a time that is no later than what it has.
             let read_at = Instant::now();
-            let history = self.broker.history_within(audiences, since, usize::MAX, PAGE_BYTES).await;
+            let history = self.reads.after(audiences, since, usize::MAX, PAGE_BYTES).await;
             let history = history.map_err(|error| {
                 self.failed(&error);
                 Some(error)
             })?;
-            metrics::history_unreadable(history.unreadable);
             Ok(page(history, read_at, permit))
         };
         match cell.get_or_try_init(read).await {

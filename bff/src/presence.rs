@@ -34,11 +34,12 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long presence outlives what it is known by.
 #[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Times")]
 pub struct PresenceOptions {
-    /// How long the users of a replica that is killed count as online
+    /// How long the users of a killed replica still count as online
     #[arg(long, env, value_parser = parse_duration, default_value = "15s")]
     pub presence_lease: Duration,
-    /// How long a user without a connection counts as online, so that a refresh is no leave
+    /// How long a user whose last connection ended still counts as online, so that loading a page again changes nothing
     #[arg(long, env, value_parser = parse_duration, default_value = "5s")]
     pub presence_grace: Duration,
 }

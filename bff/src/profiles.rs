@@ -35,8 +35,9 @@ const FREQUENCY_HZ: i32 = 97;
 
 /// The options of profiles.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Profiles")]
 pub struct ProfileOptions {
-    /// Where CPU and heap profiles are, as 6060 or :6060, on the loopback address, or as an address
+    /// Address for CPU and heap profiles. 6060 and :6060 are that port of the loopback address [default: no profiles]
     #[arg(long, env)]
     pub pprof_port: Option<Port>,
     /// Bytes between two samples of the heap; the allocator reads the variable by itself

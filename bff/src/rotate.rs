@@ -16,10 +16,10 @@ const NOT_REVOKED: &str = "the key of sessions cannot be called back, and stays;
 /// The options of `bff rotate-session-key`.
 #[derive(Args, Clone, Debug)]
 pub struct RotateOptions {
-    /// The Redis server, as redis:// or, for TLS, rediss://
+    /// URL of the Redis server: redis://, or rediss:// for TLS
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     redis_url: String,
-    /// In front of all names in Redis, as the replicas have it
+    /// Prefix of all names in Redis, the same as that of the replicas
     #[arg(long, env, value_parser = Names::in_namespace)]
     namespace: Option<Names>,
 }

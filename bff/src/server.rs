@@ -55,11 +55,12 @@ const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a peer is waited for.
 #[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Times")]
 pub struct Patience {
-    /// How long a connection has for its first request, and a request to /api until its answer
+    /// Time for the head of a request to arrive, and for a request to /api from then until its answer
     #[arg(long, env, value_parser = parse_duration, default_value = "15s")]
     pub request_timeout: Duration,
-    /// How long a peer may take nothing of what was written to it
+    /// Time after which a peer that reads nothing of what was written to it is disconnected
     #[arg(long, env, value_parser = parse_duration, default_value = "30s")]
     pub unread_timeout: Duration,
 }

@@ -13,11 +13,13 @@ use crate::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, h
 
 /// The options by which applications and this service know each other. An empty one is as good as none.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Applications that sign")]
 pub struct SigningOptions {
-    /// Secrets of webhooks that come in and go out, as whsec_… separated by commas
+    /// Secrets whsec_… of signed webhooks, separated by commas: each of them verifies requests that arrive, and all of them
+    /// sign the requests to the application
     #[arg(long, env, hide_env_values = true)]
     pub webhook_secret: Option<Secret>,
-    /// Secrets of the older APIAuth signature, separated by commas; without one it is not taken
+    /// Secrets of the older APIAuth signature, separated by commas. Without one such signatures are not accepted
     #[arg(long, env, hide_env_values = true)]
     pub apiauth_secret: Option<Secret>,
 }

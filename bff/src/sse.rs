@@ -1,26 +1,30 @@
+mod event;
+
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use carillon_protocol::received::Goodbye;
 use carillon_protocol::{CloseCode, ServerMessage, Welcome};
 use futures_util::stream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::app::App;
 use crate::feed::{Feed, Output};
-use crate::frame::{self, event_of};
-use crate::metrics::{self, Transport};
+use crate::metrics::{self, Limit, Transport};
 use crate::reader::{Caller, since};
 use crate::reply::Refusal;
+use crate::server::WRITE_TIMEOUT;
 use crate::visit::{Happened, Visit};
+use crate::ws::WRITE_CHUNK_BYTES;
+use event::{Event, event, event_of};
 
-/// Bytes that are handed on at once at most; a single event may be larger.
-const CHUNK_BYTES: usize = 16 * 1024;
 /// A reader that is turned away for now comes back after a second, or what the refusal asks for, and as much again at
 /// random, so that not all come at once.
 const RETRY_MS: u64 = 1_000;
@@ -36,11 +40,11 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response
             let visit = Visit::new(app, feed, expires_at_ms, Transport::Sse);
             // A reader that gets nothing more resumes from here.
             let cursor = welcome.cursor.clone();
-            let first = frame::event("welcome", Some(&cursor), &ServerMessage::Welcome(welcome).to_json());
+            let first = event("welcome", Some(&cursor), &ServerMessage::Welcome(welcome).to_json());
             answer(Body::from_stream(events(Stream {
                 visit,
-                waiting: vec![first],
-                holds: None,
+                waiting: first.into(),
+                given: None,
                 ended: false,
                 _open: open,
             })))
@@ -87,13 +91,14 @@ async fn open(app: &App, parts: &Parts) -> Result<(Caller, Feed, Welcome), Refus
 }
 
 /// One reader of `/sse`. It is polled by the connection, so a reader that does not read costs no more
-/// than its place in the hub and one chunk.
+/// than its place in the hub and what it was given.
 struct Stream {
     visit: Visit,
-    /// Events that are to be handed on, the next one last.
-    waiting: Vec<Bytes>,
-    /// What they are of: it counts as written when the connection asks for more.
-    holds: Option<Output>,
+    /// What is left of an event that is handed on.
+    waiting: Event,
+    /// What the next events are of, and how many of it were handed on: it counts as written when the connection asks for
+    /// more.
+    given: Option<(Output, usize)>,
     ended: bool,
     /// The replica does not end before this stream does.
     _open: TaskTrackerToken,
@@ -101,58 +106,76 @@ struct Stream {
 
 fn events(stream: Stream) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold(stream, async |mut stream| {
-        if stream.waiting.is_empty() {
+        loop {
+            if let Some(part) = stream.waiting.next() {
+                return Some((Ok(part), stream));
+            }
             if stream.ended {
                 return None;
             }
-            stream.wait().await;
+            stream.waiting = stream.next().await;
         }
-        Some((Ok(stream.chunk()), stream))
     })
 }
 
 impl Stream {
-    /// Waits for what comes next.
-    async fn wait(&mut self) {
-        if let Some(output) = self.holds.take() {
-            self.visit.written(&output);
+    /// Waits for the next event.
+    async fn next(&mut self) -> Event {
+        let event = |message: &ServerMessage| event_of(&message.to_json()).into();
+        loop {
+            if let Some(event) = self.next_given().await {
+                return event;
+            }
+            match self.visit.next().await {
+                Happened::Given(output) => self.given = Some((output, 0)),
+                Happened::Heartbeat(cursor) => return event(&ServerMessage::heartbeat(cursor.to_string())),
+                Happened::Goodbye(reconnect_in_ms) => {
+                    self.ended = true;
+                    let goodbye = event_of(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms }).to_json());
+                    let retry = format!("retry: {reconnect_in_ms}\n");
+                    return Bytes::from([retry.as_bytes(), &goodbye].concat()).into();
+                }
+                // There are no close codes here: the word comes as an error, and then the end.
+                Happened::End(code, reason) => {
+                    self.ended = true;
+                    let word = match code {
+                        CloseCode::TOKEN_EXPIRED => "token_expired",
+                        _ => "closed",
+                    };
+                    return event(&ServerMessage::error(word, reason, None));
+                }
+            }
         }
-        let event = |message: &ServerMessage| event_of(&message.to_json());
-        self.waiting = match self.visit.next().await {
-            Happened::Given(output) => {
-                let mut events: Vec<_> = output.events().collect();
-                self.holds = Some(output);
-                events.reverse();
-                events
-            }
-            Happened::Heartbeat(cursor) => vec![event(&ServerMessage::heartbeat(cursor.to_string()))],
-            Happened::Goodbye(reconnect_in_ms) => {
-                self.ended = true;
-                let goodbye = event(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms }));
-                vec![[format!("retry: {reconnect_in_ms}\n").as_bytes(), &goodbye].concat().into()]
-            }
-            // There are no close codes here: the word comes as an error, and then the end.
-            Happened::End(code, reason) => {
-                self.ended = true;
-                let word = match code {
-                    CloseCode::TOKEN_EXPIRED => "token_expired",
-                    _ => "closed",
-                };
-                vec![event(&ServerMessage::error(word, reason, None))]
-            }
-        };
     }
 
-    /// The next events, together no more than a chunk.
-    fn chunk(&mut self) -> Bytes {
-        let Some(first) = self.waiting.pop() else { return Bytes::new() };
-        if self.waiting.last().is_none_or(|next| first.len() + next.len() > CHUNK_BYTES) {
-            return first;
+    /// The next event of what was given; `None` when all were handed on.
+    async fn next_given(&mut self) -> Option<Event> {
+        let (output, at) = self.given.as_mut()?;
+        if let Some(text) = output.text(*at) {
+            *at += 1;
+            if output.direct.is_some() && text.len() > WRITE_CHUNK_BYTES {
+                return Some(self.charged(&text).await);
+            }
+            return Some(Event::new(&text, output.page()));
         }
-        let mut chunk = BytesMut::from(&first[..]);
-        while let Some(next) = self.waiting.pop_if(|next| chunk.len() + next.len() <= CHUNK_BYTES) {
-            chunk.extend_from_slice(&next);
+        let (output, _) = self.given.take()?;
+        self.visit.written(&output);
+        None
+    }
+
+    /// A large event of this reader alone: those that many do not take must not fill the replica.
+    async fn charged(&mut self, text: &Utf8Bytes) -> Event {
+        let feed = &self.visit.feed;
+        let budget = self.visit.app.feeds.pages().budget();
+        match budget.take(text.len(), feed.network(), WRITE_TIMEOUT).await {
+            Some(permit) => Event::new(text, Some(&Arc::new(permit))),
+            None => {
+                metrics::limit_reached(Limit::Slow);
+                self.ended = true;
+                self.given = None;
+                let reason = "too much waits for readers here; resume from your cursor";
+                event_of(&ServerMessage::error("closed", reason, None).to_json()).into()
+            }
         }
-        chunk.freeze()
     }
 }

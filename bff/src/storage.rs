@@ -8,23 +8,25 @@ use clap::Args;
 
 /// The options of what is kept. Each is also an environment variable.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Names and history in Redis")]
 pub struct StorageOptions {
-    /// In front of all names in Redis, for a deployment of its own on a server that others share
+    /// Prefix of all names in Redis, for a deployment of its own on a server that others share
     #[arg(long, env, value_parser = Names::in_namespace)]
     pub namespace: Option<Names>,
-    /// What is kept of notifications for everyone, as AGE/ENTRIES/BYTES [default: 24h/100000/64MiB]
+    /// History that is kept of notifications for everyone, as AGE/ENTRIES/BYTES; docs/limits.md has the arithmetic
+    /// [default: 24h/100000/64MiB]
     #[arg(long, env, value_parser = parse_keep)]
     pub history_everyone: Option<Keep>,
-    /// What is kept of each topic [default: 24h/10000/4MiB]
+    /// History that is kept of each topic [default: 24h/10000/4MiB]
     #[arg(long, env, value_parser = parse_keep)]
     pub history_topic: Option<Keep>,
-    /// What is kept of each user [default: 7d/5000/256KiB]
+    /// History that is kept of each user [default: 7d/5000/256KiB]
     #[arg(long, env, value_parser = parse_keep)]
     pub history_user: Option<Keep>,
-    /// What is kept of each session [default: 7d/1000/64KiB]
+    /// History that is kept of each session [default: 7d/1000/64KiB]
     #[arg(long, env, value_parser = parse_keep)]
     pub history_session: Option<Keep>,
-    /// Bytes that one user may have stored in a day by sending, on all replicas together [default: 20MiB]
+    /// Bytes that one user may store in a day by sending, on all replicas together [default: 20MiB]
     #[arg(long, env, value_parser = parse_bytes)]
     pub send_bytes_per_day: Option<u64>,
 }

@@ -30,6 +30,8 @@ pub(crate) struct Topics {
 struct Taken {
     all: usize,
     networks: HashMap<IpNet, usize>,
+    /// Topics that readers take up and whose past they still read, with how many do.
+    taken_up: HashMap<Audience, usize>,
 }
 
 /// The topics of one reader. Dropping it gives them back.
@@ -38,6 +40,30 @@ pub(crate) struct TopicPlaces {
     topics: Arc<Topics>,
     network: Option<IpNet>,
     count: usize,
+}
+
+/// A topic that a reader takes up: it is none of the hub's before the reader has its past, and counts here until then.
+#[derive(Debug)]
+pub(crate) struct TakenUp {
+    topics: Arc<Topics>,
+    topic: Audience,
+}
+
+impl TakenUp {
+    pub(crate) fn new(topics: &Arc<Topics>, topic: Audience) -> Self {
+        *topics.taken().taken_up.entry(topic.clone()).or_default() += 1;
+        Self { topics: Arc::clone(topics), topic }
+    }
+
+    pub(crate) fn topic(&self) -> &Audience {
+        &self.topic
+    }
+}
+
+impl Drop for TakenUp {
+    fn drop(&mut self) {
+        release(&mut self.topics.taken().taken_up, self.topic.clone(), 1);
+    }
 }
 
 impl TopicPlaces {
@@ -57,12 +83,14 @@ impl TopicPlaces {
         if topics.is_empty() {
             return Ok(());
         }
-        let new = topics.iter().filter(|topic| !hub.has(topic)).count();
-        if new > 0 && hub.topics() + new > DISTINCT_MAX {
+        let mut taken = self.topics.taken();
+        let is_new = |topic: &&&Audience| !hub.has(topic) && !taken.taken_up.contains_key(**topic);
+        let new = topics.iter().filter(is_new).count();
+        // One that some have and others take up counts twice for that moment.
+        if new > 0 && hub.topics() + taken.taken_up.len() + new > DISTINCT_MAX {
             let detail = format!("it reads {DISTINCT_MAX} different topics: another replica may have room");
             return Err(full(Limit::DistinctTopics, detail));
         }
-        let mut taken = self.topics.taken();
         if taken.all + topics.len() > SUBSCRIPTIONS_MAX {
             let detail =
                 format!("its readers have {SUBSCRIPTIONS_MAX} topics: another replica may have room");
@@ -107,6 +135,11 @@ impl Drop for TopicPlaces {
 impl Topics {
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken_up(&self) -> usize {
+        self.taken().taken_up.len()
     }
 }
 
@@ -158,5 +191,28 @@ mod tests {
         assert_eq!(status(places.take(&hub, &topics(DISTINCT_MAX..DISTINCT_MAX + 1))), Some(503));
         assert_eq!(status(places.take(&hub, &topics(0..1))), None);
         assert_eq!(status(places.take(&hub, &[Audience::Everyone])), None);
+    }
+
+    #[test]
+    fn topics_whose_past_is_still_read_count_as_distinct() {
+        let hub = Hub::new(FanOut::All, Subscriptions::default());
+        let all = Arc::<Topics>::default();
+        hub.join(1, topics(0..10).into(), &Arc::default());
+        let mut taken_up: Vec<_> =
+            topics(10..DISTINCT_MAX).into_iter().map(|topic| TakenUp::new(&all, topic)).collect();
+        let take = |topic| {
+            let taken = TopicPlaces::new(&all, None).take(&hub, &topics(topic..topic + 1));
+            taken.err().map(|refusal| refusal.status().as_u16())
+        };
+        assert_eq!(take(DISTINCT_MAX), Some(503));
+        assert_eq!(
+            (take(10), take(0)),
+            (None, None),
+            "who reads what others read or take up needs no other topic"
+        );
+        taken_up.push(TakenUp::new(&all, topics(10..11).remove(0)));
+        assert_eq!(all.taken_up(), DISTINCT_MAX - 10);
+        taken_up.truncate(1);
+        assert_eq!((take(DISTINCT_MAX), all.taken_up()), (None, 1));
     }
 }

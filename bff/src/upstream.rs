@@ -34,8 +34,10 @@ const MESSAGE_MAX_BYTES: usize = 16 * 1024;
 
 /// Where the application is. An empty option is as good as none.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Applications that sign")]
 pub struct UpstreamOptions {
-    /// Where what readers say is posted to, as http://… or https://…; needs a WEBHOOK_SECRET or APIAUTH_SECRET
+    /// URL that every `message` of a reader is posted to, signed: http:// or https://. It needs --webhook-secret or
+    /// --apiauth-secret
     #[arg(long, env, hide_env_values = true)]
     pub upstream_url: Option<String>,
 }

@@ -35,8 +35,8 @@ const READ_BUFFER_BYTES: usize = 1_024;
 const WRITE_BUFFER_BYTES: usize = 1_024;
 /// What may wait to be written; more than the largest frame, where each byte may have become a `\u0000`.
 const WRITE_BUFFER_MAX_BYTES: usize = 8 * ENTRY_MAX_BYTES;
-/// What is handed to a socket before it has to take it: more is taken from the budget of pages.
-const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
+/// What is handed to a reader before it has to take it: more is taken from the budget of pages.
+pub(crate) const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
 /// The longest message from a client. A longer one is closed with a code that says so.
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
 /// Bytes of messages that are not finished, of all sockets, at most.

@@ -30,22 +30,22 @@ const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Each is also an environment variable, its name in capitals. A port 0 is any that is free.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A folder with the built viewer
+    /// Folder with the built viewer; `cargo demo` builds it and sets this
     #[arg(long, env)]
     static_dir: Option<PathBuf>,
-    /// Keeps notifications in this Redis instead of in memory
+    /// URL of a Redis that keeps the notifications, instead of this process' memory
     #[arg(long, env, hide_env_values = true)]
     redis_url: Option<String>,
-    /// In front of all names in Redis, for a demo of its own on a server that others share
+    /// Prefix of all names in Redis, for a demo of its own on a server that others share
     #[arg(long, env, value_parser = Names::in_namespace)]
     namespace: Option<Names>,
-    /// The port of the front door
+    /// Port of the front door
     #[arg(long, env, default_value_t = 8080)]
     port: u16,
-    /// The port of each replica, separated by commas; there are as many replicas as ports
+    /// Port of each replica, separated by commas. There are as many replicas as ports
     #[arg(long, env, value_delimiter = ',', default_values_t = [8081, 8082, 8083])]
     replica_ports: Vec<u16>,
-    /// The port of /live, /ready and /metrics
+    /// Port of /live, /ready and /metrics
     #[arg(long, env, default_value_t = 9081)]
     admin_port: u16,
 }

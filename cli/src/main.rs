@@ -2,6 +2,8 @@
 
 mod address;
 mod banner;
+#[cfg(test)]
+mod configuration;
 mod demo;
 mod door;
 mod http;

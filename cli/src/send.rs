@@ -20,27 +20,27 @@ const PAUSE_CAP_MS: u64 = 5_000;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What it says
+    /// The text of the notification
     text: String,
-    /// Whom it is for: everyone, user:ID, session:ID, topic:NAME or connection:ID
+    /// Who receives it: everyone, user:ID, session:ID, topic:NAME or connection:ID
     #[arg(long, default_value_t)]
     to: Audience,
-    /// How loud it is: info, success, warning or error
+    /// Severity: info, success, warning or error
     #[arg(long, default_value_t)]
     severity: Severity,
-    /// A few words above the text
+    /// Title above the text
     #[arg(long, default_value = "", hide_default_value = true)]
     title: String,
-    /// Names it, so that sending it again shows it once [default: a new UUIDv7]
+    /// Id of the notification: one that is sent twice with the same id is shown once [default: a new UUIDv7]
     #[arg(long)]
     id: Option<String>,
-    /// Where Carillon answers
+    /// URL of a replica, or of a front door before replicas
     #[arg(long, env = "CARILLON_URL", default_value = Address::DEFAULT)]
     url: Address,
-    /// A key that may publish there
+    /// API key with the scope publish
     #[arg(long, env, hide_env_values = true)]
     api_key: Option<String>,
-    /// The token (JWT) of a user, in whose name it is sent to a user or a topic; beats the key
+    /// Token (JWT) of a user, in whose name it is sent to a user or a topic. It is used before the key
     #[arg(long, env = "CARILLON_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }

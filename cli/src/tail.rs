@@ -23,25 +23,25 @@ use crate::tls;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where Carillon answers
+    /// URL of a replica, or of a front door before replicas
     #[arg(long, env = "CARILLON_URL", default_value = Address::DEFAULT)]
     url: Address,
-    /// Begins after this cursor instead of now
+    /// Cursor after which to begin [default: now]
     #[arg(long)]
     since: Option<String>,
-    /// Reads a topic too; may be given several times
+    /// Topic to read too. It may be given several times
     #[arg(long)]
     topic: Vec<String>,
-    /// The token (JWT) of a user: reads what is for them, and says that it arrived
+    /// Token (JWT) of a user: reads what is for them, and acknowledges it
     #[arg(long, env = "CARILLON_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// The sealed token of a session, or `new` for a new one: reads what is for it
+    /// Sealed token of a session, or `new` for a new one: reads what is for the session
     #[arg(long, env = "CARILLON_SESSION", hide_env_values = true)]
     session: Option<String>,
-    /// Prints every frame as it came, one a line
+    /// Prints every frame as it was received, one on each line
     #[arg(long)]
     json: bool,
-    /// Ends after so many notifications [default: never]
+    /// Number of notifications after which to end [default: never]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }

@@ -10,19 +10,13 @@ use clap::{Args, Parser};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "producer", version, about = "Writes notifications to the list in Redis")]
 pub struct Options {
-    /// Where Redis is.
-    #[arg(
-        long,
-        env,
-        default_value = "redis://127.0.0.1:6379",
-        hide_env_values = true,
-        help = "redis://[user:password@]host[:port][/db], or rediss:// for TLS"
-    )]
+    /// URL of the Redis server: redis://[user:password@]host[:port][/db], or rediss:// for TLS
+    #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
-    /// In front of all names in Redis, as the replicas have it
+    /// Prefix of all names in Redis, the same as that of the replicas
     #[arg(long, env, value_parser = Names::in_namespace)]
     pub namespace: Option<Names>,
-    /// Push the lines of standard input: each a JSON notification, or a plain text; blank ones are passed over
+    /// Pushes each line of standard input instead: a JSON notification or a plain text. Blank lines are skipped
     #[arg(long, env, value_parser = FalseyValueParser::new(), conflicts_with = "count")]
     pub stdin: bool,
     /// What is made up without --stdin.
@@ -33,13 +27,13 @@ pub struct Options {
 /// What [`crate::run`] makes up.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// How often a notification is made up, like 1s or 250ms; not used with --stdin
+    /// Time between two notifications, such as 250ms, 1s or 2m. It has no effect with --stdin
     #[arg(long, env, default_value = "1s", value_parser = parse_duration)]
     pub interval: Duration,
-    /// Stop after so many notifications [default: never]
+    /// Number of notifications after which the producer stops [default: never]
     #[arg(long, env, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// For whom: everyone, user:ID, session:ID, topic:NAME or connection:ID; a line of --stdin may say otherwise
+    /// Who receives them: everyone, user:ID, session:ID, topic:NAME or connection:ID. A line of --stdin may name another
     #[arg(long, env, default_value = "everyone")]
     pub to: Audience,
 }

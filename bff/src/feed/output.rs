@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use carillon_broker::{Kind, MessageRef};
 use carillon_protocol::{CloseCode, Cursor};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::frame::{Frame, event_of};
+use crate::frame::Frame;
 use crate::hub::Direct;
 use crate::pages::SharedPage;
 
@@ -40,6 +39,11 @@ impl Output {
         self.page.is_some()
     }
 
+    /// The page that is held until this is written.
+    pub(crate) fn page(&self) -> Option<&SharedPage> {
+        self.page.as_ref()
+    }
+
     pub(super) fn close(code: CloseCode) -> Self {
         Self { close: Some(code), ..Self::default() }
     }
@@ -54,17 +58,25 @@ impl Output {
         }
     }
 
-    /// All frames as they go out on `/ws`.
+    /// All frames as texts.
     pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
-        let frames = self.frames.iter().map(|frame| frame.text.clone());
-        self.others().chain(frames).chain(self.directs())
+        (0..).map_while(|at| self.text(at))
     }
 
-    /// All frames as they go out on `/sse`.
-    pub fn events(&self) -> impl Iterator<Item = Bytes> {
-        let frames = self.frames.iter().map(|frame| frame.event());
-        let event = |text: Utf8Bytes| event_of(&text);
-        self.others().map(event).chain(frames).chain(self.directs().map(event))
+    /// The frame at a place among all.
+    pub(crate) fn text(&self, at: usize) -> Option<Utf8Bytes> {
+        let missed = self.gaps.len();
+        let frames = missed + self.missed.len();
+        let directs = frames + self.frames.len();
+        match at {
+            _ if at < missed => self.gaps.get(at).cloned(),
+            _ if at < frames => self.missed.get(at - missed).cloned(),
+            _ if at < directs => self.frames.get(at - frames).map(|frame| frame.text.clone()),
+            _ => {
+                let (direct, cursor) = self.direct.as_ref()?;
+                direct.get(at - directs).map(|one| one.frame(cursor))
+            }
+        }
     }
 
     /// How many notifications there are.
@@ -76,13 +88,5 @@ impl Output {
     /// Messages of one user to another.
     pub fn messages(&self) -> impl Iterator<Item = &Arc<MessageRef>> {
         self.frames.iter().filter_map(|frame| frame.message.as_ref())
-    }
-
-    fn others(&self) -> impl Iterator<Item = Utf8Bytes> {
-        self.gaps.iter().chain(&self.missed).cloned()
-    }
-
-    fn directs(&self) -> impl Iterator<Item = Utf8Bytes> {
-        self.direct.iter().flat_map(|(direct, cursor)| direct.iter().map(|one| one.frame(cursor)))
     }
 }

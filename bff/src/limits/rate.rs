@@ -11,22 +11,30 @@ const CLIENTS_MAX: usize = 100_000;
 /// With so many clients at work, others are asked to wait this long.
 const CROWDED_WAIT: Duration = Duration::from_secs(1);
 
-/// So many a second in the long run, and so many in a row.
+/// One in an interval in the long run, and so many in a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    per_second: NonZeroU32,
-    burst: NonZeroU32,
+    every: Duration,
+    burst: u32,
 }
 
 impl Rate {
-    pub(super) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
-        Self { per_second, burst }
+    pub(super) const fn every(every: Duration, burst: u32) -> Self {
+        Self { every, burst }
+    }
+
+    pub(super) fn per_second(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self::every(Duration::from_secs(1) / per_second.get(), burst.get())
     }
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} a second, {} in a row", self.per_second, self.burst)
+        if self.every > Duration::from_secs(1) {
+            write!(f, "one in {} s, {} in a row", self.every.as_secs(), self.burst)
+        } else {
+            write!(f, "{:.0} a second, {} in a row", 1.0 / self.every.as_secs_f64(), self.burst)
+        }
     }
 }
 
@@ -47,13 +55,7 @@ impl<K: Clone + Hash + Eq> Buckets<K> {
     /// Takes so many for a client, or says how long to wait for them. More than a bucket holds are as many as it
     /// holds: what is large comes through when the bucket is full, and not never.
     pub(super) fn take(&mut self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let one = Duration::from_secs(1) / rate.per_second.get();
-        let taken = one * cost.min(rate.burst.get());
-        let full_at = self.full_at.get(client).copied().unwrap_or(now).max(now) + taken;
-        let wait = (full_at - now).saturating_sub(one * rate.burst.get());
-        if !wait.is_zero() {
-            return Err(wait);
-        }
+        let full_at = self.full_after(client, cost, rate, now)?;
         if self.full_at.len() >= CLIENTS_MAX && !self.full_at.contains_key(client) {
             self.full_at.retain(|_, full_at| *full_at > now);
             if self.full_at.len() >= CLIENTS_MAX {
@@ -63,6 +65,19 @@ impl<K: Clone + Hash + Eq> Buckets<K> {
         self.full_at.insert(client.clone(), full_at);
         Ok(())
     }
+
+    /// Whether a client may take one, which it does not do yet, or how long to wait for it.
+    pub(super) fn has_one(&self, client: &K, rate: Rate, now: Instant) -> Result<(), Duration> {
+        self.full_after(client, 1, rate, now).map(|_| ())
+    }
+
+    /// When the bucket will be full again if so many are taken.
+    fn full_after(&self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<Instant, Duration> {
+        let taken = rate.every * cost.min(rate.burst);
+        let full_at = self.full_at.get(client).copied().unwrap_or(now).max(now) + taken;
+        let wait = (full_at - now).saturating_sub(rate.every * rate.burst);
+        if wait.is_zero() { Ok(full_at) } else { Err(wait) }
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +85,7 @@ mod tests {
     use super::*;
 
     fn rate(per_second: u32, burst: u32) -> Rate {
-        Rate::new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap())
+        Rate::per_second(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap())
     }
 
     #[test]
@@ -89,6 +104,28 @@ mod tests {
             assert_eq!(buckets.take(&"eve", 1, rate(2, 3), at(60_000)), Ok(()), "rest fills it, and no more");
         }
         assert!(buckets.take(&"eve", 1, rate(2, 3), at(60_000)).is_err());
+    }
+
+    #[test]
+    fn a_rate_may_be_less_than_one_a_second_and_looking_takes_nothing() {
+        let (mut buckets, now) = (Buckets::default(), Instant::now());
+        let (minute, slow) = (Duration::from_secs(60), Rate::every(Duration::from_secs(60), 30));
+        for _ in 0..30 {
+            assert_eq!(buckets.has_one(&"eve", slow, now), Ok(()));
+            assert_eq!(buckets.take(&"eve", 1, slow, now), Ok(()));
+        }
+        assert_eq!(buckets.has_one(&"eve", slow, now), Err(minute));
+        assert_eq!(buckets.has_one(&"bob", slow, now), Ok(()));
+        assert_eq!(buckets.has_one(&"eve", slow, now + minute / 2), Err(minute / 2));
+        assert_eq!(buckets.take(&"eve", 1, slow, now + minute), Ok(()));
+        assert_eq!(buckets.take(&"eve", 1, slow, now + minute), Err(minute));
+        assert_eq!(buckets.take(&"eve", 30, slow, now + minute * 31), Ok(()));
+        let words = [slow, rate(1, 2), rate(3, 9), rate(1_000, 5)].map(|rate| rate.to_string());
+        let said = ["one in 60 s, 30 in a row", "1 a second, 2 in a row", "3 a second, 9 in a row"];
+        assert_eq!(
+            (&words[..3], words[3].as_str()),
+            (&said.map(str::to_owned)[..], "1000 a second, 5 in a row")
+        );
     }
 
     #[test]

@@ -125,11 +125,13 @@ async fn an_address_has_so_many_readers_and_another_is_not_disturbed() {
     until_counted(&bff, "readers_per_address").await;
     one.cut();
     open_again(&bff, "192.0.2.1").await;
-    // Those who cannot be told apart are not counted as one.
+    // Programs on this machine are not counted, and no header makes a client one of them.
     let mut here = vec![];
     for _ in 0..4 {
-        here.push(open(&bff, "127.0.0.1").await.unwrap());
+        here.push(Socket::open(&bff.ws(), &DialOptions::default()).await.unwrap());
     }
+    let _named = [open(&bff, "127.0.0.1").await.unwrap(), open(&bff, "127.0.0.1").await.unwrap()];
+    assert_eq!(open(&bff, "127.0.0.1").await.err(), Some(429));
 }
 
 #[tokio::test]

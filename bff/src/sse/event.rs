@@ -1,0 +1,180 @@
+use bytes::{Buf, Bytes};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// A frame of at most so many bytes is copied: hyper holds 16 parts that are not written yet, so a reader that takes nothing
+/// holds less than 8 KiB of its own.
+const COPIED_MAX_BYTES: usize = 400;
+
+/// One server-sent event of a frame that has its type first and its cursor, where it has one, behind it. All but `welcome`
+/// do, so nothing is parsed.
+pub(super) fn event_of(frame: &str) -> Bytes {
+    let (kind, cursor) = named_in(frame);
+    event(kind, cursor, frame)
+}
+
+/// What is left of a server-sent event, in parts. A large frame is no copy: all its readers share its text.
+#[derive(Default)]
+pub(super) struct Event {
+    head: Option<Bytes>,
+    /// What follows the head, and the end.
+    text: Option<Bytes>,
+}
+
+impl Event {
+    /// [`event_of`] a frame. What is `held` for it counts until it is written.
+    pub(super) fn new<H: Clone + Send + 'static>(frame: &Utf8Bytes, held: Option<&H>) -> Self {
+        if frame.len() <= COPIED_MAX_BYTES {
+            return event_of(frame).into();
+        }
+        let (kind, cursor) = named_in(frame);
+        let mut head = fields(kind, cursor, 96);
+        head.push_str("data: ");
+        let text = match held {
+            Some(held) => Bytes::from_owner(HeldText { text: frame.clone(), _held: held.clone() }),
+            None => frame.clone().into(),
+        };
+        Self { head: Some(head.into()), text: Some(text) }
+    }
+}
+
+impl From<Bytes> for Event {
+    /// An event that is whole.
+    fn from(event: Bytes) -> Self {
+        Self { head: Some(event), text: None }
+    }
+}
+
+impl Iterator for Event {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(head) = self.head.take() {
+            return Some(head);
+        }
+        let text = self.text.as_mut()?;
+        if text.is_empty() {
+            self.text = None;
+            return Some(Bytes::from_static(b"\n\n"));
+        }
+        match text.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            Some(0) => {
+                text.advance(1);
+                Some(Bytes::from_static(b"\ndata: "))
+            }
+            Some(line) => Some(text.split_to(line)),
+            None => Some(std::mem::take(text)),
+        }
+    }
+}
+
+/// A text with what counts until it is written.
+struct HeldText<H> {
+    text: Utf8Bytes,
+    _held: H,
+}
+
+impl<H> AsRef<[u8]> for HeldText<H> {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+/// The type and the cursor of a frame.
+fn named_in(frame: &str) -> (&str, Option<&str>) {
+    let mut head = frame.splitn(9, '"');
+    match (head.nth(1), head.nth(1), head.nth(1), head.nth(1)) {
+        (Some("type"), Some(kind), Some("cursor"), Some(cursor)) => (kind, Some(cursor)),
+        (Some("type"), Some(kind), ..) => (kind, None),
+        // Every frame begins so. A reader that got one as plain data loses nothing.
+        _ => ("message", None),
+    }
+}
+
+/// One server-sent event (HTML Living Standard, section 9.2) of a frame: `event` is the type, `id` the cursor, and `data`
+/// the frame.
+pub(super) fn event(kind: &str, cursor: Option<&str>, frame: &str) -> Bytes {
+    let mut event = fields(kind, cursor, frame.len() + 96);
+    // A producer's JSON may span lines, each of which needs its own `data`: outside of strings, where JSON allows line
+    // ends, any of them will do.
+    for line in frame.split(['\n', '\r']) {
+        event.extend(["data: ", line, "\n"]);
+    }
+    event.push('\n');
+    event.into()
+}
+
+/// What stands before the data.
+fn fields(kind: &str, cursor: Option<&str>, capacity: usize) -> String {
+    let mut fields = String::with_capacity(capacity);
+    for (field, value) in [("event", Some(kind)), ("id", cursor)] {
+        if let Some(value) = value {
+            fields.extend([field, ": ", value, "\n"]);
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_event_has_its_type_cursor_and_data() {
+        for (frame, event) in [
+            (
+                r#"{"type":"notification","cursor":"e.1-0","claimed_by":"b","notification":{"body":"x"}}"#,
+                "event: notification\nid: e.1-0\n",
+            ),
+            (r#"{"type":"goodbye","reconnect_in_ms":5}"#, "event: goodbye\n"),
+            (r#"{"type":"state","state":{"cursor":"x"}}"#, "event: state\n"),
+        ] {
+            assert_eq!(event_of(frame), format!("{event}data: {frame}\n\n"));
+        }
+    }
+
+    #[test]
+    fn line_ends_inside_a_producer_s_json_do_not_end_the_event() {
+        let frame = "{\"type\":\"notification\",\"cursor\":\"e.1-0\",\"notification\":{\r\n\"body\":\"x\"}}";
+        let event = String::from_utf8(event_of(frame).to_vec()).unwrap();
+        assert_eq!(event.matches("\n\n").count(), 1, "{event}");
+        let data: Vec<_> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        assert!(serde_json::from_str::<serde_json::Value>(&data.join("\n")).is_ok());
+    }
+
+    const _: () = assert!(16 * (COPIED_MAX_BYTES + 100) <= 8 * 1_024);
+
+    #[test]
+    fn a_large_frame_is_not_copied_and_what_is_held_for_it_counts_until_it_is_written() {
+        let held = Arc::new(());
+        let frame = |line: &str| {
+            let data = line.repeat(COPIED_MAX_BYTES / line.len());
+            Utf8Bytes::from(format!(r#"{{"type":"notification","cursor":"e.1-0","x":[{data}1]}}"#))
+        };
+        for line in ["1,", "1,\n\n", "1,\r\n", "\r"] {
+            let frame = frame(line);
+            let within = frame.as_bytes().as_ptr_range();
+            for held in [None, Some(&held)] {
+                let parts: Vec<_> = Event::new(&frame, held).collect();
+                assert_eq!(parts.concat(), event_of(&frame), "{line:?}");
+                let shared = parts.iter().filter(|part| within.contains(&part.as_ptr()));
+                assert_eq!(
+                    shared.map(Bytes::len).sum::<usize>(),
+                    frame.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).count()
+                );
+            }
+        }
+        let parts: Vec<_> = Event::new(&frame("1,"), Some(&held)).collect();
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(parts);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn a_small_frame_is_one_part() {
+        let frame = Utf8Bytes::from("{\"type\":\"state\",\n\"state\":{}}");
+        let parts: Vec<_> = Event::new(&frame, None::<&()>).collect();
+        assert_eq!(parts, [event_of(&frame)]);
+    }
+}

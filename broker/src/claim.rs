@@ -8,7 +8,7 @@ use redis::Script;
 
 use crate::engine::{appending_script, position, text};
 use crate::limits::{BATCH_MAX_BYTES, BATCH_MAX_ENTRIES, IDS_KEEP_MS, IDS_MAX};
-use crate::{Broker, BrokerError, FanOut, Kind, Stored};
+use crate::{Broker, BrokerError, EntryKind, FanOut, Stored};
 
 /// The entries that one claim took from the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn claimed_entry(fields: &[Vec<u8>]) -> Result<Claimed, BrokerError> {
     let stored = Stored {
         position: position(&fields[0])?,
         prev: position(&fields[1])?,
-        kind: Kind::Notification,
+        kind: EntryKind::Notification,
         raw: fields[4].clone(),
     };
     Ok(Claimed { audience, stored, remembered: fields[3].clone() })

@@ -39,7 +39,7 @@ impl FanOut {
 
 /// The kind of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum EntryKind {
     /// An entry from the list, in its producer's bytes. All other kinds are JSON objects that this service wrote, with the
     /// fields of the frame of that name except `type` and `cursor`.
     #[default]
@@ -54,7 +54,7 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl EntryKind {
     /// The word in history and fan-out, which is also the type of the frame.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,8 +81,8 @@ pub struct Stored {
     /// The position of the entry before it in the same audience; zero where there is none.
     pub prev: Position,
     /// Its kind.
-    pub kind: Kind,
-    /// The bytes that the producer pushed, or the fields of a frame: see [`Kind`].
+    pub kind: EntryKind,
+    /// The bytes that the producer pushed, or the fields of a frame: see [`EntryKind`].
     pub raw: Vec<u8>,
 }
 
@@ -114,10 +114,10 @@ pub fn heard_as(audience: &Audience) -> Audience {
 
 /// What a listener receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum BrokerEvent {
     /// The listener is connected, or connected again; the subscriptions follow. Messages before this are lost.
     Up,
-    /// The connection is lost: no event follows until the next [`Event::Up`].
+    /// The connection is lost: no event follows until the next [`BrokerEvent::Up`].
     Down,
     /// From `tail` on, everything for these audiences will be received.
     Subscribed {
@@ -179,17 +179,22 @@ static TAILS: LazyLock<Script> = LazyLock::new(|| sequence_script(&[include_str!
 impl Broker {
     /// Receives wake-ups and fan-out on a connection of its own, and passes them to `on`, which must not block. It connects
     /// again whenever the connection ends, is silent after a ping, or does not receive what is published on the server that
-    /// takes commands. Messages of the time between are lost, which [`Event::Down`] and [`Event::Up`] report.
+    /// takes commands. Messages of the time between are lost, which [`BrokerEvent::Down`] and [`BrokerEvent::Up`] report.
     /// It ends only by being dropped. `fan_out` is the mode that all replicas of a deployment have in common.
-    pub async fn listen(&self, subscriptions: &Subscriptions, fan_out: FanOut, mut on: impl FnMut(Event)) {
+    pub async fn listen(
+        &self,
+        subscriptions: &Subscriptions,
+        fan_out: FanOut,
+        mut on: impl FnMut(BrokerEvent),
+    ) {
         let mut backoff = Backoff::new(100, RECONNECT_CAP_MS);
         loop {
             let mut up = false;
             let began = Instant::now();
             let error = match Listener::connect(self, subscriptions, fan_out).await {
                 Ok(mut listener) => {
-                    let mut on = |event: Event| {
-                        up |= event == Event::Up;
+                    let mut on = |event: BrokerEvent| {
+                        up |= event == BrokerEvent::Up;
                         on(event);
                     };
                     listener.run(&mut on).await
@@ -197,7 +202,7 @@ impl Broker {
                 Err(error) => error,
             };
             if up {
-                on(Event::Down);
+                on(BrokerEvent::Down);
             }
             // A connection that fails as soon as it is up, as on a server that is loading, does not count as a success.
             if up && began.elapsed() >= STABLE_AFTER {

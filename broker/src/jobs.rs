@@ -90,16 +90,16 @@ pub struct Taken {
 
 /// Whether an attempt still holds its lease. What it reports without a lease has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum Lease {
     /// The attempt holds the lease.
-    Yes,
+    Held,
     /// Another worker has the job, or the job has ended: stop working on it.
     Lost,
 }
 
-impl Held {
+impl Lease {
     pub(crate) fn from_flag(held: bool) -> Self {
-        if held { Self::Yes } else { Self::Lost }
+        if held { Self::Held } else { Self::Lost }
     }
 }
 
@@ -161,21 +161,21 @@ impl Broker {
 
     /// Reports the progress of an attempt, in per cent, and renews its lease. Progress never falls. Repeating it is
     /// harmless.
-    pub async fn report_job(&self, handle: &str, attempt: u32, progress: u8) -> Result<Held, BrokerError> {
+    pub async fn report_job(&self, handle: &str, attempt: u32, progress: u8) -> Result<Lease, BrokerError> {
         let args = [attempt.to_string(), progress.min(100).to_string(), JOB_LEASE_MS.to_string()];
         let held = self.job_verb("report", &[handle, &args[0], &args[1], &args[2]]).await?;
-        Ok(Held::from_flag(held))
+        Ok(Lease::from_flag(held))
     }
 
     /// Ends a job with its result, as JSON of at most [`JOB_RESULT_MAX_BYTES`]. Repeating it is harmless.
     ///
     /// # Errors
     /// [`BrokerError::Refused`] for a result that breaks a limit.
-    pub async fn finish_job(&self, handle: &str, attempt: u32, result: &str) -> Result<Held, BrokerError> {
+    pub async fn finish_job(&self, handle: &str, attempt: u32, result: &str) -> Result<Lease, BrokerError> {
         check_result(result)?;
         let args = [attempt.to_string(), JOB_RESULT_MAX_BYTES.to_string()];
         let held = self.job_verb("done", &[handle, &args[0], result, &args[1]]).await?;
-        Ok(Held::from_flag(held))
+        Ok(Lease::from_flag(held))
     }
 
     /// Ends an attempt with the reason why it failed, as JSON. The job is due again after a pause, which doubles; the last
@@ -183,18 +183,18 @@ impl Broker {
     ///
     /// # Errors
     /// As for [`Broker::finish_job`].
-    pub async fn fail_job(&self, handle: &str, attempt: u32, reason: &str) -> Result<Held, BrokerError> {
+    pub async fn fail_job(&self, handle: &str, attempt: u32, reason: &str) -> Result<Lease, BrokerError> {
         check_result(reason)?;
         let numbers = [JOB_RESULT_MAX_BYTES as u64, JOB_ATTEMPTS_MAX.into(), pause_ms(attempt)];
         let (attempt, numbers) = (attempt.to_string(), numbers.map(|number| number.to_string()));
         let args = [handle, &attempt, reason, &numbers[0], &numbers[1], &numbers[2]];
-        Ok(Held::from_flag(self.job_verb("fail", &args).await?))
+        Ok(Lease::from_flag(self.job_verb("fail", &args).await?))
     }
 
     /// Gives a job back, as a worker does that is stopped: the job is due at once, and the attempt does not count as one
     /// that failed. Repeating it is harmless.
-    pub async fn release_job(&self, handle: &str, attempt: u32) -> Result<Held, BrokerError> {
-        Ok(Held::from_flag(self.job_verb("release", &[handle, &attempt.to_string()]).await?))
+    pub async fn release_job(&self, handle: &str, attempt: u32) -> Result<Lease, BrokerError> {
+        Ok(Lease::from_flag(self.job_verb("release", &[handle, &attempt.to_string()]).await?))
     }
 
     /// Returns an owner's job as it stands; `None` where there is none, or it last changed more than [`JOB_KEEP_MS`] ago.

@@ -10,7 +10,7 @@ use crate::limits::{
     OUTBOX_ANONYMOUS_MAX, OUTBOX_KEEP_MS, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_PAUSE_MAX_MS,
     OUTBOX_SILENT_MAX, OUTBOX_USER_MAX,
 };
-use crate::{Broker, BrokerError, DeadList, Held};
+use crate::{Broker, BrokerError, DeadList, Lease};
 
 /// The reason with which a message to the application is in the dead list.
 pub const UNDELIVERABLE: &str = "undeliverable";
@@ -146,19 +146,23 @@ impl Broker {
 
     /// Removes a message that has arrived: the next message of its line is due. After an error the message will be sent
     /// again.
-    pub async fn outgoing_done(&self, outgoing: &Outgoing) -> Result<Held, BrokerError> {
+    pub async fn outgoing_done(&self, outgoing: &Outgoing) -> Result<Lease, BrokerError> {
         self.outgoing_verb("done", outgoing, &[]).await
     }
 
     /// Postpones a message that has not arrived: it is due again after so many milliseconds, at most
     /// [`OUTBOX_PAUSE_MAX_MS`], and its line waits for it. After an error it is due again after the lease.
-    pub async fn postpone_outgoing(&self, outgoing: &Outgoing, pause_ms: u64) -> Result<Held, BrokerError> {
+    pub async fn postpone_outgoing(&self, outgoing: &Outgoing, pause_ms: u64) -> Result<Lease, BrokerError> {
         self.outgoing_verb("postpone", outgoing, &[&pause_ms.min(OUTBOX_PAUSE_MAX_MS).to_string()]).await
     }
 
     /// Gives up a message: it goes to the dead list as [`UNDELIVERABLE`], its sender is notified, and the next message of
     /// its line is due. After an error the message will be sent again.
-    pub async fn give_up_outgoing(&self, outgoing: &Outgoing, how: GivenUp<'_>) -> Result<Held, BrokerError> {
+    pub async fn give_up_outgoing(
+        &self,
+        outgoing: &Outgoing,
+        how: GivenUp<'_>,
+    ) -> Result<Lease, BrokerError> {
         let GivenUp { replica, detail, answered, notice } = how;
         let answered = if answered { "1" } else { "" };
         let channel = self.0.names().channel();
@@ -178,11 +182,11 @@ impl Broker {
     }
 
     /// Runs a verb of outbox.lua about a message that was taken.
-    async fn outgoing_verb(&self, verb: &str, of: &Outgoing, args: &[&str]) -> Result<Held, BrokerError> {
+    async fn outgoing_verb(&self, verb: &str, of: &Outgoing, args: &[&str]) -> Result<Lease, BrokerError> {
         let (line, attempt) = (of.line.to_string(), of.attempt.to_string());
         let taken = [line.as_str(), &of.id, &attempt];
         let args: Vec<_> = taken.iter().chain(args).map(|arg| arg.as_bytes()).collect();
-        Ok(Held::from_flag(self.outbox_verb(verb, &args).await?))
+        Ok(Lease::from_flag(self.outbox_verb(verb, &args).await?))
     }
 }
 

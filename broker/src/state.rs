@@ -8,7 +8,7 @@ use redis::Script;
 
 use crate::engine::text;
 use crate::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
-use crate::{Broker, BrokerError, Event, Names};
+use crate::{Broker, BrokerError, BrokerEvent, Names};
 
 /// The fields of a user's state.
 pub type State = BTreeMap<String, String>;
@@ -73,10 +73,10 @@ pub(crate) fn channel_names(names: &Names, user: &str) -> [String; 2] {
 }
 
 /// The events of a message on the channel `notify:<name>`, for the users that `listens` returns true for.
-pub(crate) fn published_on(name: &str, data: &[u8], listens: impl Fn(&str) -> bool) -> Vec<Event> {
-    let raw = listens(name).then(|| Event::Raw { user: name.to_owned(), data: data.to_vec() });
+pub(crate) fn published_on(name: &str, data: &[u8], listens: impl Fn(&str) -> bool) -> Vec<BrokerEvent> {
+    let raw = listens(name).then(|| BrokerEvent::Raw { user: name.to_owned(), data: data.to_vec() });
     let user = name.strip_suffix(":state").filter(|user| listens(user));
-    let changed = user.map(|user| Event::StateChanged { user: user.to_owned() });
+    let changed = user.map(|user| BrokerEvent::StateChanged { user: user.to_owned() });
     raw.into_iter().chain(changed).collect()
 }
 
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn a_name_that_looks_like_another_s_state_reaches_both() {
         let data = b"x".as_slice();
-        let raw = |user: &str| Event::Raw { user: user.into(), data: data.to_vec() };
-        let changed = || Event::StateChanged { user: "42".into() };
+        let raw = |user: &str| BrokerEvent::Raw { user: user.into(), data: data.to_vec() };
+        let changed = || BrokerEvent::StateChanged { user: "42".into() };
         let received = |name, users: &[&str]| published_on(name, data, |user| users.contains(&user));
         assert_eq!(received("42", &["42", "42:state"]), [raw("42")]);
         assert_eq!(received("42:state", &["42"]), [changed()]);

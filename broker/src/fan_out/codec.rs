@@ -5,7 +5,7 @@
 
 use carillon_protocol::Audience;
 
-use super::{Fanout, Kind, Stored};
+use super::{EntryKind, Fanout, Stored};
 
 pub(super) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
     let (head, mut rest) = line(payload)?;
@@ -19,7 +19,7 @@ pub(super) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout
         let (head, tail) = line(rest)?;
         let mut words = head.split(' ');
         let (position, prev) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let kind = Kind::parse(words.next()?);
+        let kind = EntryKind::parse(words.next()?);
         let (raw, after) = tail.split_at_checked(words.next()?.parse().ok()?)?;
         entries.push(Stored { position, prev, kind, raw: raw.to_vec() });
         rest = after;
@@ -52,7 +52,10 @@ mod tests {
             found,
             [("5-0".into(), "0-0".into(), &b"a\nb"[..]), ("5-1".into(), "5-0".into(), &b"c"[..])]
         );
-        assert_eq!([Kind::Notification, Kind::Status], [fanout.entries[0].kind, fanout.entries[1].kind]);
+        assert_eq!(
+            [EntryKind::Notification, EntryKind::Status],
+            [fanout.entries[0].kind, fanout.entries[1].kind]
+        );
         assert_eq!((fanout.epoch.as_str(), fanout.claimed_by.as_str()), ("e1", "bff-2"));
     }
 
@@ -60,7 +63,7 @@ mod tests {
     fn a_kind_of_a_later_version_keeps_its_place() {
         let fanout = decode_fanout(Audience::Everyone, b"e b\n5-0 0-0 smell 1\na5-1 5-0 read 2\n{}").unwrap();
         let kinds: Vec<_> = fanout.entries.iter().map(|entry| entry.kind).collect();
-        assert_eq!(kinds, [Kind::Unknown, Kind::Read]);
+        assert_eq!(kinds, [EntryKind::Unknown, EntryKind::Read]);
     }
 
     #[test]

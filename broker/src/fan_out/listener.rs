@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::codec::decode_fanout;
 use super::subscriptions::Difference;
-use super::{Echoed, Event, FanOut, Subscriptions};
+use super::{BrokerEvent, Echoed, FanOut, Subscriptions};
 use crate::engine::subscriber::{Message, Subscriber};
 use crate::limits::{ECHO_EVERY, ECHO_TIMEOUT, PING_EVERY, SUBSCRIBE_MAX_AUDIENCES};
 use crate::names::Channel;
@@ -42,8 +42,8 @@ impl<'a> Listener<'a> {
     }
 
     /// Serves the connection until it fails, and returns why it did.
-    pub(super) async fn run(&mut self, on: &mut impl FnMut(Event)) -> BrokerError {
-        on(Event::Up);
+    pub(super) async fn run(&mut self, on: &mut impl FnMut(BrokerEvent)) -> BrokerError {
+        on(BrokerEvent::Up);
         if let Err(error) = self.follow(self.subscriptions.all(), on).await {
             return error;
         }
@@ -84,51 +84,51 @@ impl<'a> Listener<'a> {
         }
     }
 
-    fn published(&mut self, answer: Result<Echoed, BrokerError>, on: &mut impl FnMut(Event)) {
+    fn published(&mut self, answer: Result<Echoed, BrokerError>, on: &mut impl FnMut(BrokerEvent)) {
         match answer {
             Ok(Echoed::Published(writes)) => {
                 if self.received < self.begun {
                     self.missing.get_or_insert((self.begun, Instant::now()));
                 }
-                on(Event::Writes(writes));
+                on(BrokerEvent::Writes(writes));
             }
-            Ok(Echoed::OtherMode(mode)) => on(Event::OtherMode(mode)),
+            Ok(Echoed::OtherMode(mode)) => on(BrokerEvent::OtherMode(mode)),
             // It may have been published or not, so nothing follows if it does not come back.
-            Err(error) => on(Event::Writes(Err(error.to_string()))),
+            Err(error) => on(BrokerEvent::Writes(Err(error.to_string()))),
         }
     }
 
-    fn take(&mut self, message: &Message, on: &mut impl FnMut(Event)) {
+    fn take(&mut self, message: &Message, on: &mut impl FnMut(BrokerEvent)) {
         let Message { channel, payload } = message;
         match self.broker.0.names().channel_of(channel) {
-            Channel::Wake => on(Event::Wake),
+            Channel::Wake => on(BrokerEvent::Wake),
             Channel::OfUser(name) => {
                 let listens = |user: &str| self.subscriptions.has(&Audience::User(user.to_owned()));
                 published_on(&name, payload, listens).into_iter().for_each(on);
             }
             Channel::Fanout(audience) => match decode_fanout(audience.clone(), payload) {
-                Some(fanout) => on(Event::Fanout(fanout)),
+                Some(fanout) => on(BrokerEvent::Fanout(fanout)),
                 None => {
                     tracing::warn!(
                         channel,
                         "skipped a fan-out message of another format; its readers read history instead"
                     );
-                    on(Event::Undecodable(audience));
+                    on(BrokerEvent::Undecodable(audience));
                 }
             },
-            Channel::Presence(user) => on(Event::PresenceChanged { user }),
+            Channel::Presence(user) => on(BrokerEvent::PresenceChanged { user }),
             Channel::Echo => {
                 let words = std::str::from_utf8(payload).ok().and_then(|text| text.split_once(' '));
                 let read = words.and_then(|(number, tail)| Some((number.parse().ok()?, tail.parse().ok()?)));
                 if let Some((number, tail)) = read {
                     self.received = number;
                     self.missing = self.missing.filter(|(missing, _)| *missing > number);
-                    on(Event::Echo { tail });
+                    on(BrokerEvent::Echo { tail });
                 }
             }
             Channel::Control => match Control::read(payload) {
-                Some(Control::Revoked(revocation)) => on(Event::Revoked(revocation)),
-                Some(Control::Restored) => on(Event::RevocationsRestored),
+                Some(Control::Revoked(revocation)) => on(BrokerEvent::Revoked(revocation)),
+                Some(Control::Restored) => on(BrokerEvent::RevocationsRestored),
                 None => tracing::warn!(channel, "skipped a control message of an unknown kind"),
             },
             Channel::Unknown => tracing::warn!(channel, "skipped a message on an unknown channel"),
@@ -139,7 +139,7 @@ impl<'a> Listener<'a> {
     async fn follow(
         &mut self,
         difference: Difference,
-        on: &mut impl FnMut(Event),
+        on: &mut impl FnMut(BrokerEvent),
     ) -> Result<(), BrokerError> {
         let Difference { added, removed } = difference;
         for audiences in removed.chunks(SUBSCRIBE_MAX_AUDIENCES) {
@@ -151,7 +151,7 @@ impl<'a> Listener<'a> {
             self.subscriber.subscribe(&channels).await?;
             // The tails are read after the confirmation: entries after them will be received.
             let (tail, tails) = self.broker.tails(audiences).await?;
-            on(Event::Subscribed { audiences: audiences.iter().cloned().zip(tails).collect(), tail });
+            on(BrokerEvent::Subscribed { audiences: audiences.iter().cloned().zip(tails).collect(), tail });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use carillon_protocol::{Audience, Cursor, GapReason, Position};
 
 use super::{Gap, History, Recalled};
 use crate::engine::{optional_position, position, text};
-use crate::{BrokerError, Kind, Retention, Stored};
+use crate::{BrokerError, EntryKind, Retention, Stored};
 
 /// One audience's part of a read.
 struct Part {
@@ -139,7 +139,7 @@ fn history_entry(fields: &[Vec<u8>]) -> Result<(String, Stored), BrokerError> {
     let stored = Stored {
         position: position(&fields[0])?,
         prev: position(&fields[3])?,
-        kind: Kind::parse(&text(&fields[2])),
+        kind: EntryKind::parse(&text(&fields[2])),
         raw: fields[4].clone(),
     };
     Ok((text(&fields[1]), stored))
@@ -157,7 +157,7 @@ mod tests {
         let stored = |(position, prev): &(u64, u64)| Stored {
             position: at(*position),
             prev: at(*prev),
-            kind: Kind::Notification,
+            kind: EntryKind::Notification,
             raw: vec![],
         };
         Part {

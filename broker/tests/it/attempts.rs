@@ -1,6 +1,6 @@
 //! How often a job is begun, and what ends it.
 
-use carillon_broker::Held;
+use carillon_broker::Lease;
 use carillon_broker::limits::{JOB_ATTEMPTS_MAX, JOB_LEASE_MS, JOB_PAUSE_MS};
 use carillon_protocol::JobStatus;
 use serde_json::json;
@@ -31,7 +31,7 @@ async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
     let job = bench.stands("a").await;
     assert_eq!(job.status, JobStatus::Failed);
     assert!(job.result.unwrap().contains("3 attempts"));
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), JOB_ATTEMPTS_MAX, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), JOB_ATTEMPTS_MAX, "1").await.unwrap(), Lease::Lost);
     let last = bench.reports().await;
     let last = last.iter().rfind(|report| report["data"]["job"]["id"] == "a").unwrap();
     assert_eq!((&last["severity"], &last["body"]), (&json!("error"), &json!("failed")));
@@ -41,12 +41,12 @@ async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) 
     bench.enqueue("a").await;
     for (attempt, pause_ms) in [(1, JOB_PAUSE_MS), (2, 2 * JOB_PAUSE_MS)] {
         assert_eq!(bench.work("w").await, ("a".into(), attempt));
-        assert_eq!(bench.broker.fail_job(&of_ann("a"), attempt, r#""no disk""#).await.unwrap(), Held::Yes);
+        assert_eq!(bench.broker.fail_job(&of_ann("a"), attempt, r#""no disk""#).await.unwrap(), Lease::Held);
         let job = bench.stands("a").await;
         assert_eq!((job.status, job.result.as_deref()), (JobStatus::Queued, Some(r#""no disk""#)));
         assert_eq!(
             bench.broker.report_job(&of_ann("a"), attempt, 90).await.unwrap(),
-            Held::Lost,
+            Lease::Lost,
             "it gave it back"
         );
         bench.pass_time(pause_ms - 500);
@@ -55,7 +55,7 @@ async fn a_failed_attempt_is_tried_again_after_a_pause_that_grows(bench: Bench) 
     }
     let job = bench.take("w").await.unwrap();
     assert_eq!(job.result, None, "a new attempt has no result");
-    assert_eq!(bench.broker.fail_job(&of_ann("a"), 3, r#""no disk""#).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.fail_job(&of_ann("a"), 3, r#""no disk""#).await.unwrap(), Lease::Held);
     let job = bench.stands("a").await;
     assert_eq!((job.status, job.result.as_deref()), (JobStatus::Failed, Some(r#""no disk""#)));
     bench.pass_time(JOB_LEASE_MS * 10);
@@ -69,7 +69,7 @@ async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Benc
         for _ in 0..2 {
             assert_eq!(
                 bench.broker.release_job(&of_ann("a"), attempt).await.unwrap(),
-                Held::Yes,
+                Lease::Held,
                 "also said again"
             );
         }
@@ -79,13 +79,13 @@ async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Benc
         let (_, attempt) = bench.work("w").await;
         assert_eq!(
             bench.broker.release_job(&of_ann("a"), attempt - 1).await.unwrap(),
-            Held::Lost,
+            Lease::Lost,
             "another's"
         );
-        assert_eq!(bench.broker.fail_job(&of_ann("a"), attempt, "1").await.unwrap(), Held::Yes);
+        assert_eq!(bench.broker.fail_job(&of_ann("a"), attempt, "1").await.unwrap(), Lease::Held);
         let ended = bench.stands("a").await.status == JobStatus::Failed;
         assert_eq!(ended, failures == JOB_ATTEMPTS_MAX);
-        assert_eq!(bench.broker.release_job(&of_ann("a"), attempt).await.unwrap() == Held::Lost, ended);
+        assert_eq!(bench.broker.release_job(&of_ann("a"), attempt).await.unwrap() == Lease::Lost, ended);
         bench.pass_time(JOB_PAUSE_MS << 8);
     }
 }

@@ -4,7 +4,7 @@ use carillon_broker::limits::{
     JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX,
     JOBS_MAX, JOBS_OWNER_MAX,
 };
-use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, NewJob, job_handle};
+use carillon_broker::{BrokerError, BrokerEvent, EnqueueError, Job, Lease, NewJob, job_handle};
 use carillon_protocol::{Audience, Entry, JobStatus, Notification, Position, Severity};
 use serde_json::{Value, json};
 
@@ -103,11 +103,11 @@ async fn a_job_goes_from_its_owner_to_a_worker_and_comes_back_with_a_result(benc
     let taken = bench.take("w").await.unwrap();
     assert_eq!((taken.new, taken.status, taken.attempt), (new("a"), JobStatus::Running, 1));
     assert_eq!(bench.take("v").await, None, "nobody else gets it");
-    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 60).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 60).await.unwrap(), Lease::Held);
     assert_eq!(bench.stands("a").await.progress, 60);
     // In the worker's own bytes, which a Lua number would not keep.
     let result = r#"{"rows":9007199254740993,"rate":1.10,"none":[]}"#;
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, result).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, result).await.unwrap(), Lease::Held);
     let done = bench.stands("a").await;
     assert_eq!((done.status, done.progress, done.result.as_deref()), (JobStatus::Done, 100, Some(result)));
     assert!(done.updated_ms >= done.created_ms && done.created_ms == queued.created_ms);
@@ -276,8 +276,8 @@ async fn racing_workers_take_each_job_once(bench: Bench) {
         let mut done = vec![];
         while let Some(job) = bench.take(name).await {
             assert_eq!(job.attempt, 1);
-            assert_eq!(bench.broker.report_job(&job.handle, 1, 50).await.unwrap(), Held::Yes);
-            assert_eq!(bench.broker.finish_job(&job.handle, 1, "1").await.unwrap(), Held::Yes);
+            assert_eq!(bench.broker.report_job(&job.handle, 1, 50).await.unwrap(), Lease::Held);
+            assert_eq!(bench.broker.finish_job(&job.handle, 1, "1").await.unwrap(), Lease::Held);
             done.push(job.new.id);
             tokio::task::yield_now().await;
         }
@@ -302,12 +302,12 @@ async fn a_worker_that_falls_silent_loses_its_job_and_another_ends_it(bench: Ben
     bench.pass_time(5_000);
     assert_eq!(bench.work("other").await, ("a".into(), 2));
     // The first one was only slow, and hears it from whatever it says.
-    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 90).await.unwrap(), Held::Lost);
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Held::Lost);
-    assert_eq!(bench.broker.fail_job(&of_ann("a"), 1, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 90).await.unwrap(), Lease::Lost);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Lease::Lost);
+    assert_eq!(bench.broker.fail_job(&of_ann("a"), 1, "1").await.unwrap(), Lease::Lost);
     assert_eq!(bench.stands("a").await.progress, 0, "nor had it an effect");
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 2, "2").await.unwrap(), Held::Yes);
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Held::Lost);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), 2, "2").await.unwrap(), Lease::Held);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Lease::Lost);
     assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
     assert_eq!(
         bench.told().await,
@@ -321,12 +321,12 @@ async fn a_report_renews_the_lease_and_progress_never_falls(bench: Bench) {
     // A slow worker, of which nobody takes the job, has not lost it.
     for (progress, stands) in [(10, 10), (10, 10), (5, 10), (200, 100)] {
         bench.pass_time(JOB_LEASE_MS - 5_000);
-        assert_eq!(bench.broker.report_job(&of_ann("a"), 1, progress).await.unwrap(), Held::Yes);
+        assert_eq!(bench.broker.report_job(&of_ann("a"), 1, progress).await.unwrap(), Lease::Held);
         assert_eq!(bench.stands("a").await.progress, stands);
         assert_eq!(bench.take("other").await, None);
     }
     bench.pass_time(JOB_LEASE_MS);
-    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 100).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 100).await.unwrap(), Lease::Held);
     assert_eq!(bench.take("other").await, None);
     assert_eq!(
         bench.told().await,
@@ -345,13 +345,13 @@ async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {
     bench.pass_time(JOB_LEASE_MS);
     assert_eq!(bench.work("w").await, ("a".into(), 2));
     assert!(bench.lose_the_reply_of(broker.report_job(&of_ann("a"), 2, 40)).await.is_err());
-    assert_eq!(bench.settled(async || broker.report_job(&of_ann("a"), 2, 40).await).await, Held::Yes);
+    assert_eq!(bench.settled(async || broker.report_job(&of_ann("a"), 2, 40).await).await, Lease::Held);
     assert!(bench.lose_the_reply_of(broker.fail_job(&of_ann("a"), 2, "1")).await.is_err());
-    assert_eq!(bench.settled(async || broker.fail_job(&of_ann("a"), 2, "1").await).await, Held::Yes);
+    assert_eq!(bench.settled(async || broker.fail_job(&of_ann("a"), 2, "1").await).await, Lease::Held);
     bench.pass_time(4 * JOB_PAUSE_MS);
     assert_eq!(bench.work("w").await, ("a".into(), 3));
     assert!(bench.lose_the_reply_of(broker.finish_job(&of_ann("a"), 3, "2")).await.is_err());
-    assert_eq!(bench.settled(async || broker.finish_job(&of_ann("a"), 3, "2").await).await, Held::Yes);
+    assert_eq!(bench.settled(async || broker.finish_job(&of_ann("a"), 3, "2").await).await, Lease::Held);
     assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
     let told: Vec<_> = bench.told().await.into_iter().map(|(status, _)| status).collect();
     assert_eq!(told, ["queued", "running", "running", "running", "queued", "running", "done"]);
@@ -423,7 +423,7 @@ async fn what_breaks_a_limit_is_refused_before_it_is_stored(bench: Bench) {
 
 async fn an_enqueued_job_wakes_whoever_listens(bench: Bench) {
     let ear = bench.listen();
-    ear.until("the connection", |events| events.contains(&Event::Up)).await;
+    ear.until("the connection", |events| events.contains(&BrokerEvent::Up)).await;
     bench.enqueue("a").await;
-    ear.until("the wake-up", |events| events.contains(&Event::Wake)).await;
+    ear.until("the wake-up", |events| events.contains(&BrokerEvent::Wake)).await;
 }

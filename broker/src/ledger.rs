@@ -1,4 +1,4 @@
-//! The ledger: how far each message between users has come, up to where each user has read, and the trace that tells why a
+//! The ledger: how far each message between users has come, up to where each user has read, and the trace that shows why a
 //! message may not have arrived. Broadcasts are not in it.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,5 @@
-//! Keys that may be used once, such as that of a signed request: the first to use a key is told so, on all replicas.
+//! Keys that may be used once, such as that of a signed request: only the first use of a key succeeds, on all replicas
+//! together.
 
 use std::time::Duration;
 

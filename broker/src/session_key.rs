@@ -27,7 +27,9 @@ impl Broker {
         get.arg(&key);
         let kept: Option<Vec<u8>> = self.0.read(&get).await?;
         let is_ours = |kept: Vec<u8>| kept.try_into();
-        kept.map(is_ours).transpose().map_err(|_| BrokerError::Refused(format!("{key} is no key of ours")))
+        kept.map(is_ours)
+            .transpose()
+            .map_err(|_| BrokerError::Refused(format!("{key} does not hold a key of ours")))
     }
 
     /// Replaces the key `old` by `fresh`, and returns the key that is stored then: a third one, where another replica

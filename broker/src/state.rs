@@ -50,7 +50,7 @@ impl Broker {
     pub async fn publish_raw(&self, user: &str, data: &[u8]) -> Result<(), BrokerError> {
         if data.len() > RAW_MAX_BYTES {
             let bytes = data.len();
-            return Err(BrokerError::Refused(format!("{bytes} bytes to say, at most {RAW_MAX_BYTES}")));
+            return Err(BrokerError::Refused(format!("a message of {bytes} bytes, at most {RAW_MAX_BYTES}")));
         }
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.0.names().raw(user)).arg(data);

@@ -49,10 +49,10 @@ impl Memory {
             loop {
                 match self.look(&broker).await {
                     Ok(percent) => {
-                        if percent >= TRIM_FROM_PERCENT {
-                            if let Err(error) = self.trim(&broker).await {
-                                tracing::warn!(%error, "histories cannot be trimmed");
-                            }
+                        if percent >= TRIM_FROM_PERCENT
+                            && let Err(error) = self.trim(&broker).await
+                        {
+                            tracing::warn!(%error, "histories cannot be trimmed");
                         }
                     }
                     // A user of Redis may have no right to INFO: then its refusals are all that is known.

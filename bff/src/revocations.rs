@@ -230,19 +230,21 @@ mod tests {
         let (broker, _faults) = Broker::memory(Arc::clone(&clock));
         let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
         let revocations = Arc::<Revocations>::default();
-        let (stop, known) = (CancellationToken::new(), Readiness::default().latch("revocations"));
-        let running = Arc::clone(&revocations).run(broker, Arc::clone(&hub), clock, known, stop.clone());
-        let running = tokio::spawn(running);
-        revocations.revoked(&of("ann", NOW_S), &hub);
+        let (stop, read) = (CancellationToken::new(), Readiness::default().latch("revocations"));
+        let running = Arc::clone(&revocations).run(broker, Arc::clone(&hub), clock, read, stop.clone());
         let known = || revocations.lock().until.len();
-        tokio::time::sleep(2 * PRUNE_EVERY).await;
-        assert_eq!(known(), 1);
-        now_s.fetch_add(REVOCATIONS_KEEP_S + 1, Ordering::Relaxed);
-        revocations.revoked(&of("ben", NOW_S + REVOCATIONS_KEEP_S), &hub);
-        tokio::time::sleep(2 * PRUNE_EVERY).await;
-        assert_eq!(known(), 1, "without a new connection");
-        stop.cancel();
-        running.await.unwrap().unwrap();
+        let working = async {
+            revocations.revoked(&of("ann", NOW_S), &hub);
+            tokio::time::sleep(2 * PRUNE_EVERY).await;
+            assert_eq!(known(), 1);
+            now_s.fetch_add(REVOCATIONS_KEEP_S + 1, Ordering::Relaxed);
+            revocations.revoked(&of("ben", NOW_S + REVOCATIONS_KEEP_S), &hub);
+            tokio::time::sleep(2 * PRUNE_EVERY).await;
+            assert_eq!(known(), 1, "without a new connection");
+            stop.cancel();
+        };
+        let (ran, ()) = tokio::join!(running, working);
+        ran.unwrap();
     }
 
     #[test]

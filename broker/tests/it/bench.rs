@@ -178,13 +178,6 @@ impl Bench {
         }
     }
 
-    /// Adds members to a set of ours, by the name behind the prefix.
-    pub(crate) fn add_to_set(&self, name: &str, members: &[String]) {
-        let key = format!("{}{name}", self.names().prefix());
-        let command = ["SADD", &key].into_iter().chain(members.iter().map(String::as_str));
-        self.run(&command.collect::<Vec<_>>());
-    }
-
     /// Has every command refused that needs memory.
     pub(crate) fn fill(&self, full: bool) {
         match &self.lever {

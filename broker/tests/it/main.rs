@@ -6,6 +6,7 @@ mod bench;
 mod claiming;
 mod clocks;
 mod echo;
+mod full;
 mod history;
 mod hostile;
 mod jobs;

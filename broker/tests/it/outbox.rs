@@ -43,6 +43,13 @@ impl Bench {
         self.broker.send_out(&line(name), id, message.as_bytes(), Speaker::User("ann")).await.unwrap();
     }
 
+    /// Adds members to a set of ours, by the name behind the prefix.
+    pub(crate) fn add_to_set(&self, name: &str, members: &[String]) {
+        let key = format!("{}{name}", self.settings().names.prefix());
+        let words = ["SADD", &key].into_iter().chain(members.iter().map(String::as_str));
+        self.run(&words.collect::<Vec<_>>());
+    }
+
     async fn outgoing(&self, lines: usize) -> Vec<Outgoing> {
         self.settled(async || self.broker.take_outgoing(lines).await).await
     }

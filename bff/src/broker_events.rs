@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use carillon_broker::{Broker, Event, FanOut, Revocation, Subscriptions};
+use carillon_broker::{Broker, BrokerEvent, FanOut, Revocation, Subscriptions};
 use carillon_service::Latch;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ impl Relay {
         let conflict = Notify::new();
         let (mut other, mut refused) = (None, None);
         let listening = broker.listen(&subscriptions, fan_out, |event| {
-            if let Event::OtherMode(mode) = &event {
+            if let BrokerEvent::OtherMode(mode) = &event {
                 other = Some(mode.clone());
                 conflict.notify_one();
             }
@@ -52,15 +52,15 @@ impl Relay {
     }
 
     /// `refused` is why Redis takes no writes, as it was last logged.
-    fn take(&self, event: Event, refused: &mut Option<String>) {
+    fn take(&self, event: BrokerEvent, refused: &mut Option<String>) {
         let Self { hub, received, writes, revocations, sealing, wake, .. } = self;
         match event {
-            Event::Up => {
+            BrokerEvent::Up => {
                 sealing.outdated.notify_one();
                 revocations.outdated();
                 wake.notify_one();
             }
-            Event::Down => {
+            BrokerEvent::Down => {
                 received.set(false);
                 hub.values_lost();
                 // Readers of their own replica hear the dispatcher alone, and need no connection to stay live.
@@ -68,47 +68,47 @@ impl Relay {
                     hub.lost();
                 }
             }
-            Event::Subscribed { audiences, tail } => {
+            BrokerEvent::Subscribed { audiences, tail } => {
                 if self.fan_out == FanOut::All {
                     hub.subscribed(&audiences, &tail);
                 }
                 hub.values_received(audiences.iter().map(|(audience, _)| audience));
             }
-            Event::Echo { tail } => {
+            BrokerEvent::Echo { tail } => {
                 received.set(true);
                 if self.fan_out == FanOut::All {
                     hub.echo(&tail);
                 }
             }
-            Event::Writes(Ok(())) => {
+            BrokerEvent::Writes(Ok(())) => {
                 writes.set(true);
                 *refused = None;
             }
-            Event::Writes(Err(reason)) => {
+            BrokerEvent::Writes(Err(reason)) => {
                 writes.set(false);
                 if refused.is_none() {
                     tracing::warn!(reason, "Redis takes no writes");
                     *refused = Some(reason);
                 }
             }
-            Event::OtherMode(_) => writes.set(false),
-            Event::Undecodable(audience) => hub.undecodable(&audience),
-            Event::Wake => wake.notify_one(),
-            Event::Fanout(fanout) => {
+            BrokerEvent::OtherMode(_) => writes.set(false),
+            BrokerEvent::Undecodable(audience) => hub.undecodable(&audience),
+            BrokerEvent::Wake => wake.notify_one(),
+            BrokerEvent::Fanout(fanout) => {
                 if self.fan_out == FanOut::All {
                     hub.fanout(&fanout);
                 }
             }
-            Event::Revoked(revocation) => {
+            BrokerEvent::Revoked(revocation) => {
                 revocations.revoked(&revocation, hub);
                 if matches!(revocation, Revocation::SessionKey { .. }) {
                     sealing.outdated.notify_one();
                 }
             }
-            Event::RevocationsRestored => revocations.outdated(),
-            Event::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Whom::All),
-            Event::StateChanged { user } => hub.value_is_due(Value::State(user), Whom::All),
-            Event::Raw { user, data } => hub.raw(&user, &data),
+            BrokerEvent::RevocationsRestored => revocations.outdated(),
+            BrokerEvent::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Whom::All),
+            BrokerEvent::StateChanged { user } => hub.value_is_due(Value::State(user), Whom::All),
+            BrokerEvent::Raw { user, data } => hub.raw(&user, &data),
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use carillon_broker::limits::READ_MAX_BYTES;
-use carillon_broker::{Kind, Recalled, Revocation, Stored};
+use carillon_broker::{EntryKind, Recalled, Revocation, Stored};
 use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
@@ -197,7 +197,7 @@ impl Items {
 
 fn notification(stored: &Stored) -> Option<Box<RawValue>> {
     let entry = match stored.kind {
-        Kind::Notification => Entry::read(&stored.raw, stored.position).ok()?,
+        EntryKind::Notification => Entry::read(&stored.raw, stored.position).ok()?,
         _ => return None,
     };
     RawValue::from_string(entry.json).ok()

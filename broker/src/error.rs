@@ -1,10 +1,11 @@
-/// Why the broker could not do what it was asked.
+/// Why the broker could not carry out a command. Any method of [`Broker`](crate::Broker) may fail with [`BrokerError::Away`]
+/// or [`BrokerError::Refused`]; its own documentation names only further reasons.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
-    /// Redis cannot be reached, does not answer, or will not for now. Whether it did what was asked is not known.
+    /// Redis cannot be reached, does not answer, or refuses for now. The command may have been carried out or not.
     #[error("Redis is away: {0}")]
     Away(String),
-    /// Redis answered that it will not.
+    /// Redis refused the command, or the command or its answer breaks a rule of ours.
     #[error("Redis refused: {0}")]
     Refused(String),
     /// The URL cannot be used.
@@ -12,7 +13,7 @@ pub enum BrokerError {
     Url(String),
 }
 
-/// Answers of a server that may do later, or elsewhere under the same name, what it will not do now.
+/// Errors of a server that may carry out the same command later, or once another server has its address.
 const NOT_NOW: [&str; 13] = [
     "LOADING",
     "READONLY",

@@ -3,12 +3,12 @@ use carillon_protocol::Audience;
 use crate::dead::DeadList;
 use crate::ledger::remembered;
 
-/// The names in Redis: the list and the channel that other programs know, those of the users, and everything else
-/// under one prefix. The prefix carries the list's own name as its hash tag, so that all keys live in one
-/// slot and the scripts run on Redis Cluster.
+/// The names in Redis: the list and the channel that other programs know, those of the users, and everything else under one
+/// prefix. The prefix has the list's own name as its hash tag, so that all keys are in one slot and the scripts run on Redis
+/// Cluster.
 ///
-/// A namespace stands in front of all of them. Publish and subscribe know nothing of the databases of a server, so in
-/// another database than 0 every channel has `db<N>:` in front: two databases share nothing.
+/// All names begin with the namespace. Publish and subscribe ignore the databases of a server, so in another database than 0
+/// every channel begins with `db<N>:`: two databases share nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// `NAME:`, or nothing.
@@ -21,10 +21,10 @@ pub struct Names {
 const NAMESPACE_MAX_BYTES: usize = 64;
 
 impl Names {
-    /// Names of a deployment of its own on a server that others share.
+    /// The names of one deployment on a server that several deployments share.
     ///
     /// # Errors
-    /// When it is not 1 to 64 letters, digits, dots, dashes and underscores.
+    /// When the name is not 1 to 64 letters, digits, dots, dashes and underscores.
     pub fn in_namespace(name: &str) -> Result<Self, String> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !(1..=NAMESPACE_MAX_BYTES).contains(&name.len()) || !name.bytes().all(is_plain) {
@@ -41,26 +41,22 @@ impl Names {
         Self { database, ..self }
     }
 
-    /// Entries wait here: pushed on the left, taken from the right.
-    #[must_use]
+    /// The list in which entries wait: they are pushed on the left, and taken from the right.
     pub fn list(&self) -> String {
         format!("{}Notification-List", self.namespace)
     }
 
-    /// A message on this channel says that the list may have something; it carries nothing.
-    #[must_use]
+    /// The channel of the wake-ups: a message on it means that the list may hold entries.
     pub fn channel(&self) -> String {
         format!("{}{}Notification-Channel", self.database, self.namespace)
     }
 
-    /// In front of every other key.
-    #[must_use]
+    /// The beginning of every other key.
     pub fn prefix(&self) -> String {
         format!("{{{}}}:", self.list())
     }
 
-    /// In front of every other channel.
-    #[must_use]
+    /// The beginning of every other channel.
     pub fn channels(&self) -> String {
         format!("{}{}", self.database, self.prefix())
     }
@@ -70,144 +66,122 @@ impl Names {
     }
 
     /// A hash: the epoch's `id`, `replid` and `first`, the `last` position, and the `clock` of the last call.
-    #[must_use]
     pub fn sequence(&self) -> String {
         self.key("sequence")
     }
 
-    /// Who sees what the replicas claim that run now; it expires with the last of them.
-    #[must_use]
+    /// The mode of fan-out of the replicas that run now; it expires with the last of them.
     pub fn fanout_mode(&self) -> String {
         self.key("fanout_mode")
     }
 
-    /// The ids seen lately: `turn` is `a` or `b`.
-    #[must_use]
+    /// A set of the ids that were claimed lately: `turn` is `a` or `b`.
     pub fn ids(&self, turn: &str) -> String {
         self.key(&format!("ids:{turn}"))
     }
 
     /// A dead list: a stream of `reason`, `detail`, `size`, `claimed_by` and `raw`.
-    #[must_use]
     pub fn dead(&self, list: DeadList) -> String {
         self.key(list.key())
     }
 
-    /// A hash: how far a message between people has come, and by whom.
-    #[must_use]
+    /// A hash: a message between users, with its status and its trace.
     pub fn message(&self, from: &str, id: &str) -> String {
         self.key(&format!("message:{}", remembered(from, id)))
     }
 
-    /// The bytes that a user has had stored lately.
-    #[must_use]
+    /// The bytes that a user has stored lately.
     pub fn stored_bytes(&self, user: &str) -> String {
         self.key(&format!("stored:{user}"))
     }
 
     /// The cursor up to which a user has read.
-    #[must_use]
     pub fn read_position(&self, user: &str) -> String {
         self.key(&format!("read:{user}"))
     }
 
     /// A sorted set: which tokens were revoked, and in which second.
-    #[must_use]
     pub fn revocations(&self) -> String {
         self.key("revocations")
     }
 
-    /// There while a key that may be used once is used.
-    #[must_use]
+    /// Exists while a key that may be used once is used.
     pub fn used(&self, key: &str) -> String {
         self.key(&format!("used:{key}"))
     }
 
     /// The key that sessions are sealed with.
-    #[must_use]
     pub fn session_key(&self) -> String {
         self.key("session_key")
     }
 
-    /// A channel to which every replica subscribes: what was revoked.
-    #[must_use]
+    /// The channel of the revocations, to which every replica subscribes.
     pub fn control(&self) -> String {
         format!("{}control", self.channels())
     }
 
     /// The channel on which one listener receives its own signs of life.
-    #[must_use]
     pub fn echo(&self, listener: &str) -> String {
         format!("{}echo:{listener}", self.channels())
     }
 
     /// The stream of an audience's entries: `format`, `claimed_by`, `kind`, `prev` and `entry`.
-    #[must_use]
     pub fn history(&self, audience: &Audience) -> String {
         self.key(&format!("history:{audience}"))
     }
 
     /// The channel on which the entries of an audience are published; see [`crate::heard_as`] for a connection's.
-    #[must_use]
     pub fn fanout(&self, audience: &Audience) -> String {
         format!("{}fanout:{audience}", self.channels())
     }
 
-    /// The channel on which a user's coming and going is announced.
-    #[must_use]
+    /// The channel on which it is announced that a user came or left.
     pub fn presence(&self, user: &str) -> String {
         format!("{}presence:{user}", self.channels())
     }
 
-    /// In front of the name of a user, for the channels that other programs use.
+    /// What precedes the name of a user in the channels that other programs use.
     fn user_channels(&self) -> String {
         format!("{}{}notify:", self.database, self.namespace)
     }
 
-    /// The channel of a user: whatever any program publishes there goes to that user's sockets.
-    #[must_use]
+    /// The channel of a user: what any program publishes there is sent to that user's sockets.
     pub fn raw(&self, user: &str) -> String {
         format!("{}{user}", self.user_channels())
     }
 
     /// The hash of a user's state.
-    #[must_use]
     pub fn state(&self, user: &str) -> String {
         format!("{}notify:{user}:state", self.namespace)
     }
 
     /// The channel on which a change of a user's state is announced.
-    #[must_use]
     pub fn state_channel(&self, user: &str) -> String {
         format!("{}{user}:state", self.user_channels())
     }
 
-    /// A sorted set: the ids of jobs, by the moment at which each is due.
-    #[must_use]
+    /// A sorted set: the handles of jobs, by the moment at which each is due.
     pub fn jobs(&self) -> String {
         self.key("jobs")
     }
 
-    /// A hash: one job, by what workers name it by.
-    #[must_use]
+    /// A hash: the job of a handle.
     pub fn job(&self, handle: &str) -> String {
         self.key(&format!("job:{handle}"))
     }
 
-    /// A sorted set: the lines of the outbox, by the moment at which each is due. A line is a list under
-    /// this name, a colon and the line.
-    #[must_use]
+    /// A sorted set: the lines of the outbox, by the moment at which each is due. The messages of a line are a list, whose
+    /// name is this one, a colon and the line.
     pub fn outbox(&self) -> String {
         self.key("outbox")
     }
 
     /// A hash beside the outbox: its `messages`, or their `attempts`, by id.
-    #[must_use]
     pub fn outbox_part(&self, part: &str) -> String {
         format!("{}:{part}", self.outbox())
     }
 
-    /// What a channel is for.
+    /// The purpose of a channel.
     pub(crate) fn channel_of(&self, channel: &str) -> Channel {
         let parse = || {
             if channel == self.channel() {
@@ -231,22 +205,22 @@ impl Names {
     }
 }
 
-/// What is published on a channel.
+/// The purpose of a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Channel {
-    /// The list may have something.
+    /// Wake-ups: the list may hold entries.
     Wake,
-    /// What other programs publish for a user: the name behind `notify:`.
+    /// Messages that other programs publish for a user; this is the name behind `notify:`.
     OfUser(String),
-    /// What was claimed for an audience.
+    /// Entries for an audience.
     Fanout(Audience),
-    /// This user came or went.
+    /// The presence of a user.
     Presence(String),
-    /// What every replica must know at once.
+    /// Messages to every replica.
     Control,
-    /// A sign of life of the listener itself.
+    /// The listener's own signs of life.
     Echo,
-    /// Nothing of ours.
+    /// A channel that is not ours.
     Unknown,
 }
 

@@ -7,27 +7,27 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KIB: u64 = 1_024;
 const MIB: u64 = 1_024 * KIB;
 
-/// How much of one history is kept: what is older than `age` goes, and the oldest entries beyond the other two.
+/// How much of one history is kept: entries older than `age` are removed, and the oldest entries beyond the other two bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Longest that an entry is kept.
+    /// The longest time that an entry is kept.
     pub age: Duration,
-    /// Most entries.
+    /// The most entries.
     pub entries: u64,
-    /// Most bytes of Redis' memory. The newest entry is kept whatever its size.
+    /// The most bytes of Redis' memory. The newest entry is kept whatever its size.
     pub bytes: u64,
 }
 
-/// How much history is kept of one audience of each kind. A connection has none.
+/// How much history is kept of one audience of each kind. A connection has no history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// What is for everyone.
+    /// Entries for everyone.
     pub everyone: Keep,
-    /// What is for a topic.
+    /// Entries for a topic.
     pub topic: Keep,
-    /// What is for a user, and the status of what the user has sent.
+    /// Entries for a user, and the messages of the ledger.
     pub user: Keep,
-    /// What is for a session.
+    /// Entries for a session.
     pub session: Keep,
 }
 
@@ -50,8 +50,7 @@ impl Keep {
 }
 
 impl Retention {
-    /// What is kept for an audience; `None` where nothing is.
-    #[must_use]
+    /// How much is kept of an audience; `None` where it has no history.
     pub fn of(&self, audience: &Audience) -> Option<&Keep> {
         match audience {
             Audience::Everyone => Some(&self.everyone),
@@ -62,7 +61,7 @@ impl Retention {
         }
     }
 
-    /// As keep.lua reads it.
+    /// The form that keep.lua reads.
     pub(crate) fn to_script(self) -> String {
         let kinds = [
             ("everyone", self.everyone),

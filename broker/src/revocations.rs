@@ -1,18 +1,20 @@
-//! Tokens that were called back before their time. They are kept, so that a replica that was cut off,
-//! or starts later, knows them too; the published word is only to be quick.
+//! Tokens and sessions that were revoked before they expire. Redis keeps them, so that a replica that was offline, or starts
+//! later, learns of them too; the message that is published only makes it quick.
 
 use std::sync::LazyLock;
 
 use redis::Script;
 
-use crate::engine::Engine;
 use crate::limits::{REVOCATION_SKEW_MAX_S, REVOCATIONS_KEEP_S, REVOCATIONS_MAX};
 use crate::{Broker, BrokerError};
 
-/// Which tokens and sessions are refused, though their own time is not over.
+/// Revocations in one command that restores them.
+const RESTORE_BATCH: usize = 1_000;
+
+/// Tokens or sessions that are refused although they have not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// All tokens of a user that were issued until then.
+    /// All tokens of a user that were issued until a second.
     User {
         /// The user.
         user: String,
@@ -23,51 +25,27 @@ pub enum Revocation {
     Token {
         /// Its `jti`.
         token_id: String,
-        /// The second, since 1970, in which it was called back.
+        /// The second, since 1970, in which it was revoked.
         until_s: u64,
     },
     /// One session.
     Session {
         /// Its id.
         session_id: String,
-        /// The second, since 1970, in which it was called back.
+        /// The second, since 1970, in which it was revoked.
         until_s: u64,
     },
-    /// All sessions that a key has sealed.
+    /// All sessions that were sealed with a key.
     SessionKey {
         /// The name of the key.
         key_id: String,
-        /// The second, since 1970, in which it was called back.
+        /// The second, since 1970, in which it was revoked.
         until_s: u64,
     },
 }
 
-static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revocations/revoke.lua")));
-
-static REPLACE_KEY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("revocations/replace_key.lua")));
-
-/// Revocations in one command that brings them back.
-const RESTORE_BATCH: usize = 1_000;
-
-/// What is published on the control channel.
-pub(crate) enum Control {
-    /// Tokens were revoked.
-    Revoked(Revocation),
-    /// A replica brought back what Redis had lost.
-    Restored,
-}
-
-impl Control {
-    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
-        match std::str::from_utf8(payload).ok()?.split_once(' ')? {
-            (_, "restored") => Some(Self::Restored),
-            (until_s, member) => Revocation::new(member, until_s.parse().ok()?).map(Self::Revoked),
-        }
-    }
-}
-
 impl Revocation {
+    /// Its member of the sorted set.
     fn member(&self) -> String {
         match self {
             Self::User { user, .. } => format!("user:{user}"),
@@ -86,6 +64,7 @@ impl Revocation {
         }
     }
 
+    /// The revocation of a member of the sorted set; `None` for a kind of a later version.
     fn new(member: &str, until_s: u64) -> Option<Self> {
         match member.split_once(':')? {
             ("user", user) => Some(Self::User { user: user.to_owned(), until_s }),
@@ -97,20 +76,22 @@ impl Revocation {
     }
 }
 
+static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revocations/revoke.lua")));
+
 impl Broker {
-    /// Revokes tokens: stored, and sent to all replicas. It counts until now by Redis' clock too, as far as that is no more
-    /// than [`REVOCATION_SKEW_MAX_S`] ahead.
+    /// Stores a revocation and publishes it to all replicas. It applies until now by Redis' clock too, as far as that is at
+    /// most [`REVOCATION_SKEW_MAX_S`] ahead. Repeating it is harmless.
     ///
     /// # Errors
-    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already. Again is harmless.
+    /// [`BrokerError::Refused`] when [`REVOCATIONS_MAX`] are kept already.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
         self.revoke_for(revocation, REVOCATIONS_KEEP_S).await
     }
 
-    /// The same, where tokens are good for longer than usual: revocations are dropped after `keep_s` seconds.
+    /// [`Broker::revoke`] for tokens that are valid for longer than usual: revocations are dropped after `keep_s` seconds.
     ///
     /// # Errors
-    /// As [`Broker::revoke`].
+    /// As for [`Broker::revoke`].
     pub async fn revoke_for(&self, revocation: &Revocation, keep_s: u64) -> Result<(), BrokerError> {
         let mut call = REVOKE.key(self.0.names().revocations());
         call.arg(revocation.member()).arg(revocation.until_s()).arg(keep_s);
@@ -123,10 +104,8 @@ impl Broker {
         }
     }
 
-    /// Brings back revocations that Redis has lost, and tells all replicas to read them. None moves to an earlier second.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses. Again is harmless.
+    /// Restores revocations that Redis has lost, and tells all replicas to read them. No revocation moves to an earlier
+    /// second. Repeating it is harmless.
     pub async fn restore_revocations(&self, revocations: &[Revocation]) -> Result<(), BrokerError> {
         let names = self.0.names();
         for batch in revocations.chunks(RESTORE_BATCH) {
@@ -142,68 +121,29 @@ impl Broker {
         self.0.run::<u64>(&announce).await.map(|_| ())
     }
 
-    /// All that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds, where nothing else was asked for.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses.
+    /// Returns all revocations that are kept: those of the last [`REVOCATIONS_KEEP_S`] seconds, or of the longest `keep_s`
+    /// that was asked for.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        self.0.revocations().await
-    }
-
-    /// The key that all replicas seal sessions with: `fresh` where there is none yet. It is kept where
-    /// their history is.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses.
-    pub async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
-        self.0.session_key(fresh).await
-    }
-
-    /// The key that replicas seal sessions with; `None` where there is none.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses.
-    pub async fn kept_session_key(&self) -> Result<Option<[u8; 32]>, BrokerError> {
-        self.0.kept_session_key().await
-    }
-
-    /// Puts `fresh` in the place of the key `old`, and returns the key that is there now: another one, where somebody was
-    /// quicker.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses. Again is harmless.
-    pub async fn replace_session_key(&self, old: [u8; 32], fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
-        let mut call = REPLACE_KEY.key(self.0.names().session_key());
-        call.arg(&old[..]).arg(&fresh[..]);
-        let kept: Vec<u8> = self.0.eval(&call).await?;
-        let refused = || BrokerError::Refused("there is no key of sessions to replace".to_owned());
-        kept.try_into().map_err(|_| refused())
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.0.names().revocations()).arg(0).arg(-1).arg("WITHSCORES");
+        let all: Vec<(String, u64)> = self.0.read(&command).await?;
+        Ok(all.iter().filter_map(|(member, until_s)| Revocation::new(member, *until_s)).collect())
     }
 }
 
-impl Engine {
-    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.names().revocations()).arg(0).arg(-1).arg("WITHSCORES");
-        let all: Vec<(String, u64)> = self.read(&command).await?;
-        Ok(all.iter().filter_map(|(member, until_s)| Revocation::new(member, *until_s)).collect())
-    }
+/// A message on the control channel.
+pub(crate) enum Control {
+    /// Tokens were revoked.
+    Revoked(Revocation),
+    /// A replica restored revocations that Redis had lost.
+    Restored,
+}
 
-    async fn session_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], BrokerError> {
-        let key = self.names().session_key();
-        let mut set = redis::cmd("SET");
-        set.arg(&key).arg(&fresh[..]).arg("NX");
-        let _made: Option<String> = self.read(&set).await?;
-        let kept = self.kept_session_key().await?;
-        kept.ok_or_else(|| BrokerError::Refused(format!("{key} was removed as it was made")))
-    }
-
-    async fn kept_session_key(&self) -> Result<Option<[u8; 32]>, BrokerError> {
-        let key = self.names().session_key();
-        let mut get = redis::cmd("GET");
-        get.arg(&key);
-        let kept: Option<Vec<u8>> = self.read(&get).await?;
-        let is_ours = |kept: Vec<u8>| kept.try_into();
-        kept.map(is_ours).transpose().map_err(|_| BrokerError::Refused(format!("{key} is no key of ours")))
+impl Control {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        match std::str::from_utf8(payload).ok()?.split_once(' ')? {
+            (_, "restored") => Some(Self::Restored),
+            (until_s, member) => Revocation::new(member, until_s.parse().ok()?).map(Self::Revoked),
+        }
     }
 }

@@ -161,7 +161,7 @@ fn refused_entry(reason: &str, detail: &str, position: Position) {
 
 #[cfg(test)]
 mod tests {
-    use carillon_broker::{DeadList, Kind, Names, Stored, Subscriptions};
+    use carillon_broker::{DeadList, EntryKind, Names, Stored, Subscriptions};
     use carillon_harness::{Proxy, RedisServer};
     use carillon_protocol::Audience;
     use carillon_service::Readiness;
@@ -188,7 +188,7 @@ mod tests {
         let unreadable = |ms| {
             let position = Position { ms, n: 0 };
             let stored =
-                Stored { position, prev: Position::ZERO, kind: Kind::Notification, raw: b"{".to_vec() };
+                Stored { position, prev: Position::ZERO, kind: EntryKind::Notification, raw: b"{".to_vec() };
             Claimed { audience: Audience::Everyone, stored, remembered: vec![] }
         };
         let batch = Batch {

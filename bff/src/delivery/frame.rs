@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use carillon_broker::{Kind, MessageRef, Stored};
+use carillon_broker::{EntryKind, MessageRef, Stored};
 use carillon_protocol::{Audience, Cursor, Entry, Position, kind_frame, notification_frame};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -10,7 +10,7 @@ pub struct Frame {
     /// Where a reader stands after it.
     pub position: Position,
     /// What it is, and the frame's `type`.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// Milliseconds since 1970 from which on it is dropped.
     pub expires_at_ms: Option<u64>,
     /// A notification that one user sends to another, which may be a message of the ledger.
@@ -28,7 +28,7 @@ impl Frame {
         let Stored { position, kind, raw, .. } = stored;
         let cursor = Cursor { epoch: epoch.to_owned(), position: *position };
         let (expires_at_ms, message, text) = match kind {
-            Kind::Notification => {
+            EntryKind::Notification => {
                 let entry = Entry::read(raw, *position).ok()?;
                 let message = match (&entry.from, &entry.audience) {
                     (Some(from), Audience::User(_)) => {
@@ -38,7 +38,7 @@ impl Frame {
                 };
                 (entry.expires_at_ms, message, notification_frame(&cursor, claimed_by, &entry.json))
             }
-            Kind::Unknown => return None,
+            EntryKind::Unknown => return None,
             _ => (None, None, kind_frame(kind.as_str(), &cursor, std::str::from_utf8(raw).ok()?)?),
         };
         Some(Self { position: *position, kind: *kind, expires_at_ms, message, text: text.into() })
@@ -49,7 +49,7 @@ impl Frame {
 mod tests {
     use super::*;
 
-    fn encode(kind: Kind, raw: &str) -> Option<String> {
+    fn encode(kind: EntryKind, raw: &str) -> Option<String> {
         let position = Position { ms: 7, n: 1 };
         let stored = Stored { position, prev: Position::ZERO, kind, raw: raw.as_bytes().to_vec() };
         Frame::encode("e", "bff-1", &stored).map(|frame| frame.text.to_string())
@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_kind_is_the_frame_of_its_name() {
-        let text = encode(Kind::Read, r#"{"read":"e.6-0"}"#);
+        let text = encode(EntryKind::Read, r#"{"read":"e.6-0"}"#);
         assert_eq!(text.as_deref(), Some(r#"{"type":"read","cursor":"e.7-1","read":"e.6-0"}"#));
-        assert_eq!(encode(Kind::Status, "no object"), None);
-        assert_eq!(encode(Kind::Unknown, r#"{"body":"b"}"#), None);
+        assert_eq!(encode(EntryKind::Status, "no object"), None);
+        assert_eq!(encode(EntryKind::Unknown, r#"{"body":"b"}"#), None);
     }
 }

@@ -2,7 +2,7 @@ use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use carillon_broker::{Broker, Event, Kind, Stored};
+use carillon_broker::{Broker, BrokerEvent, EntryKind, Stored};
 
 use super::received::{RING_MAX_FRAMES, RINGS_MAX_BYTES};
 use super::ring::{TAKE_MAX_BYTES, TAKE_MAX_FRAMES};
@@ -20,7 +20,7 @@ pub(super) fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> 
     let stored = |(position, prev): &(u64, u64)| Stored {
         position: at(*position),
         prev: at(*prev),
-        kind: Kind::Notification,
+        kind: EntryKind::Notification,
         raw: format!("entry {position}").into_bytes(),
     };
     Fanout {
@@ -155,7 +155,8 @@ fn all_rings_together_stay_within_their_bytes() {
             position += 1;
             let prev = prev.insert(audience, position).unwrap_or(0);
             let raw = format!(r#"{{"title":"t","data":"{body}"}}"#).into_bytes();
-            let stored = Stored { position: at(position), prev: at(prev), kind: Kind::Notification, raw };
+            let stored =
+                Stored { position: at(position), prev: at(prev), kind: EntryKind::Notification, raw };
             hub.fanout(&Fanout {
                 audience: audience.clone(),
                 epoch: "e".into(),
@@ -214,7 +215,8 @@ fn a_heartbeat_stands_before_a_hole() {
     hub.fanout(&fanout(&both[1], "e", &[(14, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![14]));
     // After the hole comes what no reader can be given, so that no frame waits either.
-    let unreadable = Stored { position: at(15), prev: at(12), kind: Kind::Notification, raw: b"{".to_vec() };
+    let unreadable =
+        Stored { position: at(15), prev: at(12), kind: EntryKind::Notification, raw: b"{".to_vec() };
     hub.fanout(&Fanout {
         audience: topic("a"),
         epoch: "e".into(),
@@ -267,7 +269,7 @@ fn a_reader_takes_a_bounded_number_of_frames_and_bytes_at_once() {
     assert_eq!(take(&hub, id).unwrap().len(), 100 - TAKE_MAX_FRAMES);
     let raw = format!(r#"{{"body":"b","data":"{}"}}"#, "x".repeat(TAKE_MAX_BYTES / 2)).into_bytes();
     let large =
-        |ms| Stored { position: at(ms), prev: at(ms - 1), kind: Kind::Notification, raw: raw.clone() };
+        |ms| Stored { position: at(ms), prev: at(ms - 1), kind: EntryKind::Notification, raw: raw.clone() };
     hub.fanout(&Fanout {
         audience: Audience::Everyone,
         epoch: "e".into(),
@@ -300,8 +302,8 @@ async fn a_new_epoch_in_a_quiet_moment_is_confirmed_by_a_sign_of_life_and_then_n
     let hub = Hub::new(FanOut::All, subscriptions.clone());
     let (id, _) = join(&hub, &[topic("a")]);
     let listening = broker.listen(&subscriptions, FanOut::All, |event| match event {
-        Event::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
-        Event::Echo { tail } => hub.echo(&tail),
+        BrokerEvent::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
+        BrokerEvent::Echo { tail } => hub.echo(&tail),
         _ => {}
     });
     let test = async {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_broker::{Broker, Held, Job};
+use carillon_broker::{Broker, Job, Lease};
 use carillon_protocol::Backoff;
 use carillon_service::Tasks;
 use tokio::sync::Notify;
@@ -99,8 +99,8 @@ impl Worker {
             if step < steps {
                 let progress = u8::try_from(u64::from(step) * 100 / u64::from(steps)).unwrap_or(100);
                 match self.broker.report_job(&job.handle, job.attempt, progress).await {
-                    Ok(Held::Yes) => {}
-                    Ok(Held::Lost) => return End::Lost,
+                    Ok(Lease::Held) => {}
+                    Ok(Lease::Lost) => return End::Lost,
                     // The next report renews the lease as well, and says more.
                     Err(error) => tracing::warn!(job.id = job.handle, %error, "cannot report how a job is"),
                 }
@@ -118,11 +118,11 @@ impl Worker {
                 End::Done(result) => ("done", self.broker.finish_job(id, attempt, result).await),
                 End::Failed(reason) => ("failed", self.broker.fail_job(id, attempt, reason).await),
                 End::Released => ("released", self.broker.release_job(id, attempt).await),
-                End::Lost => ("lost", Ok(Held::Lost)),
+                End::Lost => ("lost", Ok(Lease::Lost)),
             };
             match said {
-                Ok(Held::Yes) => return metrics::job_ended(how),
-                Ok(Held::Lost) => return metrics::job_ended("lost"),
+                Ok(Lease::Held) => return metrics::job_ended(how),
+                Ok(Lease::Lost) => return metrics::job_ended("lost"),
                 Err(error) if stop.is_cancelled() || backoff.attempt() + 1 >= END_MAX_TRIES => {
                     tracing::warn!(job.id = id, %error, "cannot say how a job ended; another worker will begin it anew");
                     return metrics::job_ended("unsaid");

@@ -9,7 +9,7 @@ use carillon_bff::feed::{Feeds, Reader};
 use carillon_bff::hub::Hub;
 use carillon_bff::now_ms;
 use carillon_bff::refill::Refiller;
-use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
+use carillon_broker::{Broker, BrokerEvent, FanOut, Names, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::received::Delivered;
 use carillon_protocol::{Audience, CloseCode, Cursor, Position, Resume, ServerMessage};
@@ -45,12 +45,12 @@ impl Replica {
 }
 
 /// Hands to a hub what its replica would.
-fn take(hub: &Hub, event: Event) {
+fn take(hub: &Hub, event: BrokerEvent) {
     match event {
-        Event::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
-        Event::Fanout(fanout) => hub.fanout(&fanout),
-        Event::Echo { tail } => hub.echo(&tail),
-        Event::Down => hub.lost(),
+        BrokerEvent::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
+        BrokerEvent::Fanout(fanout) => hub.fanout(&fanout),
+        BrokerEvent::Echo { tail } => hub.echo(&tail),
+        BrokerEvent::Down => hub.lost(),
         _ => {}
     }
 }

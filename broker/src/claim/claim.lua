@@ -1,15 +1,15 @@
 -- Takes a batch of entries from the list and, in the same atomic step, appends each to the history of
 -- its audience and publishes it there. After dead.lua and status.lua.
 --
--- It looks first, writes then, and pops last: an error after a pop would lose the entry. It decodes
--- only to route, and stores and publishes the entry's own bytes, since cjson turns [] into {} and
--- rounds 9007199254740993. What it cannot route goes to the dead list and stops nothing.
+-- It reads first, then writes, and pops last: an error after a pop would lose the entry. It decodes only to route, and
+-- stores and publishes the entry's own bytes, since cjson turns [] into {} and rounds 9007199254740993. An entry that it cannot
+-- route goes to the dead list and does not stop the others.
 --
 -- KEYS  1 sequence  2 list  3 ids:a  4 ids:b  5 the mode of the replicas that run now
 -- ARGV  7 entries and 8 bytes of a batch  9 bytes of an entry  10 milliseconds that ids are kept
 --       11 ids in one set  12 bytes of a name
 
--- A replica that fans out otherwise than those that run would take what their readers then never see.
+-- A replica in another mode than those that run would claim entries that their readers then never receive.
 local mode = redis.call('GET', KEYS[5])
 if mode and mode ~= ARGV[5] then return { err = 'MODE replicas with FANOUT=' .. mode .. ' run here' } end
 
@@ -18,7 +18,7 @@ local max_entries, max_bytes, max_entry_bytes = tonumber(ARGV[7]), tonumber(ARGV
 local ids_keep, ids_max = tonumber(ARGV[10]), tonumber(ARGV[11])
 local name_max = tonumber(ARGV[12])
 
--- Look: the oldest entries are on the right. One by one, since nothing tells the size of an entry but its copy.
+-- The oldest entries are on the right. They are read one by one, since the size of an entry is known only once it is read.
 local batch, bytes = {}, 0
 while #batch < max_entries and bytes < max_bytes do
   local raw = redis.call('LINDEX', list, -(#batch + 1))
@@ -45,7 +45,7 @@ local function absent(value)
   return value == nil or value == cjson.null
 end
 
--- The audience's full name, or nil and what is wrong.
+-- The full name of the audience, or nil and the fault.
 local function route_to(to)
   if absent(to) or to == 'everyone' then return 'everyone' end
   if type(to) ~= 'table' then return nil, 'to: neither everyone nor an object' end
@@ -65,7 +65,7 @@ end
 local BYTE_ORDER_MARK = '\239\187\191'
 local UTF_16 = { ['\255\254'] = true, ['\254\255'] = true }
 
--- What the script has to know of an entry, or nil with a reason and what is wrong.
+-- The audience of an entry, its id and its message in the ledger; or nil, a reason and the fault.
 local function route(raw)
   if #raw > max_entry_bytes then return nil, 'too_large', #raw .. ' bytes, at most ' .. max_entry_bytes end
   if UTF_16[string.sub(raw, 1, 2)] then return nil, 'not_text', 'UTF-16: write it as UTF-8' end
@@ -83,7 +83,7 @@ local function route(raw)
   if not audience then return nil, 'invalid', fault end
   -- With its length, so that no two pairs look the same, whatever is in a name.
   local remembered = id and (#(from or '') .. ':' .. (from or '') .. id)
-  -- Only a notification to a user in somebody's own name may be a message in the ledger.
+  -- Only a notification to a user that has a sender and an id may be a message in the ledger.
   local user = string.match(audience, '^user:(.*)$')
   local message = id and user and from and { key = prefix .. 'message:' .. remembered, id = id, from = from, to = user }
   return { audience = audience, id = remembered, message = message }
@@ -109,7 +109,7 @@ local function repeated(id)
   return redis.call('SISMEMBER', current, id) == 1 or redis.call('SISMEMBER', older, id) == 1
 end
 
--- How far the message of an entry has come, where the ledger has one: accept.lua stored it.
+-- The status of the message of an entry, where send.lua stored one in the ledger.
 local function status_of(message)
   local known = redis.pcall('HMGET', message.key, 'from', 'to', 'status')
   if not known.err and known[1] == message.from and known[2] == message.to then return known[3] end

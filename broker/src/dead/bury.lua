@@ -1,8 +1,8 @@
--- Writes an entry to the dead list that was claimed and that the strict reading refuses, and forgets its id, so that a
--- corrected one can be pushed under it. After keep.lua and dead.lua.
+-- Writes a claimed entry to the dead list, since the strict reading refuses it, and removes its id from those remembered, so
+-- that a corrected entry can be pushed under the same id. After keep.lua and dead.lua.
 --
 -- KEYS  1 sequence  2 ids:a  3 ids:b
--- ARGV  1 fresh epoch id and clock  2 prefix of the keys  3 the entry  4 reason  5 detail  6 who claimed it
+-- ARGV  1 fresh epoch id and clock  2 prefix of the keys  3 the entry  4 reason  5 detail  6 the replica that claimed it
 --       7 its sender and id as they are remembered; empty where it has no id
 
 local id = ARGV[7]

@@ -1,8 +1,126 @@
+use std::time::{Duration, Instant};
+
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, Pipeline, RedisFuture, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value};
+use tokio::sync::Mutex;
 
 #[cfg(feature = "memory")]
 use super::memory::Server;
+use crate::BrokerError;
+use crate::limits::CONNECT_TIMEOUT;
+
+/// One shared connection for commands that answer at once. It is opened by the first command, and dropped at the first
+/// sign that it is dead, since redis-rs keeps a connection whose peer has vanished; the next command opens a new one.
+pub(super) struct SharedConnection {
+    endpoint: Endpoint,
+    response_timeout: Duration,
+    state: Mutex<State>,
+}
+
+/// Where the server is.
+#[derive(Clone)]
+pub(crate) enum Endpoint {
+    Redis(Box<Client>),
+    #[cfg(feature = "memory")]
+    Memory(Server),
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Connection>,
+    /// Counts connections, so that a late failure of an old one does not drop the new one.
+    generation: u64,
+    last_failure: Option<(Instant, BrokerError)>,
+}
+
+impl SharedConnection {
+    pub(super) fn new(endpoint: Endpoint, response_timeout: Duration) -> Self {
+        Self { endpoint, response_timeout, state: Mutex::default() }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Runs one exchange on the connection. A failure is not retried: only the caller knows whether the commands are
+    /// idempotent.
+    pub(super) async fn run<T, F>(&self, exchange: impl FnOnce(Connection) -> F) -> Result<T, BrokerError>
+    where
+        F: Future<Output = redis::RedisResult<T>>,
+    {
+        let (connection, generation) = self.connection().await?;
+        match exchange(connection).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                // A server that answers is alive, and a new connection would reach the same one. After READONLY the
+                // address may lead to another server, which is the primary now.
+                if error.code().is_none() || error.code() == Some("READONLY") {
+                    self.discard(generation).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Runs an exchange that changes nothing. When the connection had died while it was idle, as all do when Redis
+    /// restarts, the exchange is repeated once on a new connection.
+    pub(super) async fn read<T, F>(&self, exchange: impl Fn(Connection) -> F) -> Result<T, BrokerError>
+    where
+        F: Future<Output = redis::RedisResult<T>>,
+    {
+        let began = Instant::now();
+        match self.run(&exchange).await {
+            Err(BrokerError::Away(_)) if began.elapsed() < CONNECT_TIMEOUT => self.run(exchange).await,
+            answer => answer,
+        }
+    }
+
+    async fn connection(&self) -> Result<(Connection, u64), BrokerError> {
+        let began = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((connection.clone(), state.generation));
+        }
+        // Callers that waited for a failing attempt share its error; one attempt after the other would take minutes.
+        if let Some((at, error)) = &state.last_failure
+            && *at > began
+        {
+            return Err(error.clone());
+        }
+        match self.connect().await {
+            Ok(connection) => {
+                state.generation += 1;
+                state.connection = Some(connection.clone());
+                Ok((connection, state.generation))
+            }
+            Err(error) => {
+                state.last_failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, BrokerError> {
+        match &self.endpoint {
+            Endpoint::Redis(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(self.response_timeout));
+                let connecting = client.get_multiplexed_async_connection_with_config(&config);
+                within(CONNECT_TIMEOUT, connecting).await.map(Connection::Redis)
+            }
+            #[cfg(feature = "memory")]
+            Endpoint::Memory(server) => Ok(Connection::Memory(server.clone())),
+        }
+    }
+
+    async fn discard(&self, generation: u64) {
+        let mut state = self.state.lock().await;
+        if state.generation == generation {
+            state.connection = None;
+        }
+    }
+}
 
 /// A connection for commands: to a Redis server, or to the one inside this process.
 #[derive(Clone)]
@@ -44,5 +162,16 @@ impl ConnectionLike for Connection {
             #[cfg(feature = "memory")]
             Self::Memory(_) => 0,
         }
+    }
+}
+
+/// Waits for Redis at most `limit`: a peer may accept a connection and never answer.
+pub(super) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, BrokerError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(BrokerError::Away(format!("no answer within {} ms", limit.as_millis()))),
     }
 }

@@ -1,5 +1,5 @@
-//! A small Redis inside this process: the commands that the scripts of this crate use, over a map of keys. The scripts
-//! are those that a Redis server runs, so that each rule is written once; the demo and fast tests run on it.
+//! A small Redis inside this process: the commands that the scripts of this crate use, over a map of keys. It runs the same
+//! scripts as a Redis server, so that each rule is written once. The demo and fast tests use it.
 
 mod commands;
 mod faults;
@@ -23,7 +23,7 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// An argument of a command, a key, a field, a member or a value.
 type Bytes = Vec<u8>;
-/// What a command answers; an error begins with its code, as `WRONGTYPE …`.
+/// The answer to a command; an error begins with its code, as in `WRONGTYPE …`.
 type Reply = Result<Value, String>;
 
 /// The server: cheap to clone, shared by all connections to it.
@@ -38,11 +38,11 @@ struct Shared {
     back: Notify,
 }
 
-/// All that a command can reach.
+/// Everything that a command can read or change.
 struct Data {
     keys: Keyspace,
     subscribers: pubsub::Subscribers,
-    /// Names the data set: a restart without data, and a promoted replica, have another.
+    /// Names the data set: a restart without data, and a promoted replica, have another name.
     replid: String,
     faults: faults::Switches,
 }
@@ -59,12 +59,12 @@ impl Server {
         Self(Arc::new(Shared { scripts, data, back: Notify::new() }))
     }
 
-    /// The clock of the process, from which the answer to `TIME` may differ.
+    /// The clock of the process; the answer to `TIME` may differ from it.
     pub(super) fn now_ms(&self) -> u64 {
         self.data().keys.now_ms()
     }
 
-    /// Carries out one command, as a connection to the server does.
+    /// Carries out one command of a connection.
     pub(super) fn execute(&self, command: &Cmd) -> RedisResult<Value> {
         let arguments: Vec<Bytes> = command
             .args_iter()
@@ -99,12 +99,12 @@ fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
     data.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a client sees whose connection ended.
+/// The error of a client whose connection ended.
 fn away(detail: &str) -> RedisError {
     std::io::Error::new(std::io::ErrorKind::ConnectionReset, detail).into()
 }
 
-/// An error as redis-rs reads it from a server, which knows its code.
+/// An error as redis-rs reads it from a server, with its code.
 fn error_of(error: &str) -> RedisError {
     let line = format!("-{}\r\n", error.replace(['\r', '\n'], " "));
     match redis::parse_redis_value(line.as_bytes()) {

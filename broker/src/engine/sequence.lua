@@ -1,11 +1,10 @@
 -- In front of the other scripts. KEYS[1] is the sequence; ARGV[1] is a fresh random epoch id, a blank, and the caller's
 -- clock in milliseconds since 1970.
 --
--- A data set that was lost, or that another server took over, gets a new epoch: its positions do not compare with the
--- old ones. The first position of an epoch is given to no entry, so that a reader of an empty data set has a cursor,
--- and a fresh one.
+-- A data set that was lost, or that another server took over, gets a new epoch: positions of two epochs cannot be compared.
+-- No entry gets the first position of an epoch, so that a reader of an empty data set has a cursor too.
 
--- Beyond this, numbers are not counted exactly.
+-- Beyond this, Lua does not count exactly.
 local NUMBER_MAX = 2 ^ 53 - 1
 -- The server's clock may run this far ahead, in milliseconds, of where it was when it was last recorded, or of the caller's
 -- clock. One that is ahead of both has jumped: it is held back to here, so that a wrong second leaves no positions, and
@@ -50,7 +49,7 @@ local function tail_of(history)
   return field['last-generated-id'], field['length']
 end
 
--- A server that does not tell its replication id, or does not let us read it, has one data set as far as we can see.
+-- Where the server has no replication id, or does not let us read it, we assume that its data set stays the same.
 local info = redis.pcall('INFO', 'replication')
 local replid = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
 local epoch, first, last = sequence[1], sequence[3], sequence[4]

@@ -2,7 +2,7 @@ use futures_util::StreamExt;
 use redis::Client;
 use redis::aio::{PubSubSink, PubSubStream};
 
-use super::link::{Place, within};
+use super::connection::{Endpoint, within};
 #[cfg(feature = "memory")]
 use super::memory::Subscription;
 use crate::BrokerError;
@@ -15,18 +15,18 @@ pub(crate) enum Subscriber {
     Memory(Subscription),
 }
 
-/// What was published on a channel.
+/// A message that was published on a channel.
 pub(crate) struct Message {
     pub(crate) channel: String,
     pub(crate) payload: Vec<u8>,
 }
 
 impl Subscriber {
-    pub(crate) async fn connect(place: &Place) -> Result<Self, BrokerError> {
-        match place {
-            Place::Redis(client) => Self::to(client).await,
+    pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self, BrokerError> {
+        match endpoint {
+            Endpoint::Redis(client) => Self::to(client).await,
             #[cfg(feature = "memory")]
-            Place::Memory(server) => server.subscriber().map(Self::Memory).ok_or_else(closed),
+            Endpoint::Memory(server) => server.subscriber().map(Self::Memory).ok_or_else(closed),
         }
     }
 
@@ -52,7 +52,7 @@ impl Subscriber {
         }
     }
 
-    /// Makes sure that the peer is there: a dead one sends no error.
+    /// Verifies that the peer is alive: one that has vanished causes no error by itself.
     pub(crate) async fn ping(&mut self) -> Result<(), BrokerError> {
         match self {
             Self::Redis(sink, _) => within(PING_TIMEOUT, sink.ping::<redis::Value>()).await.map(|_| ()),
@@ -61,7 +61,7 @@ impl Subscriber {
         }
     }
 
-    /// The next message. A call that is dropped loses none.
+    /// Waits for the next message. Dropping the call loses no message.
     pub(crate) async fn next(&mut self) -> Result<Message, BrokerError> {
         let message = match self {
             Self::Redis(_, stream) => stream.next().await.map(|message| {

@@ -1,12 +1,13 @@
-//! The form of a fan-out message, as append.lua writes it: a line with the epoch and the claimer, then for each entry a
-//! line with its position, the one before it, its kind and its length, and its bytes. A first line of two words is the
-//! first format. A later one puts its number in front, so that whoever knows only the first finds a word too many.
+//! The format of a fan-out message, as append.lua writes it: a line with the epoch and the replica that claimed, then for
+//! each entry a line with its position, the position before it, its kind and its length, and its bytes. A first line of two
+//! words is the first format. A later format begins with its number, so that a replica that knows only the first one finds a
+//! word too many.
 
 use carillon_protocol::Audience;
 
-use super::event::{Fanout, Kind, Stored};
+use super::{EntryKind, Fanout, Stored};
 
-pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
+pub(super) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout> {
     let (head, mut rest) = line(payload)?;
     let mut words = head.split(' ');
     let (epoch, claimed_by) = (words.next()?, words.next()?);
@@ -18,7 +19,7 @@ pub(crate) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout
         let (head, tail) = line(rest)?;
         let mut words = head.split(' ');
         let (position, prev) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let kind = Kind::parse(words.next()?);
+        let kind = EntryKind::parse(words.next()?);
         let (raw, after) = tail.split_at_checked(words.next()?.parse().ok()?)?;
         entries.push(Stored { position, prev, kind, raw: raw.to_vec() });
         rest = after;
@@ -51,7 +52,10 @@ mod tests {
             found,
             [("5-0".into(), "0-0".into(), &b"a\nb"[..]), ("5-1".into(), "5-0".into(), &b"c"[..])]
         );
-        assert_eq!([Kind::Notification, Kind::Status], [fanout.entries[0].kind, fanout.entries[1].kind]);
+        assert_eq!(
+            [EntryKind::Notification, EntryKind::Status],
+            [fanout.entries[0].kind, fanout.entries[1].kind]
+        );
         assert_eq!((fanout.epoch.as_str(), fanout.claimed_by.as_str()), ("e1", "bff-2"));
     }
 
@@ -59,7 +63,7 @@ mod tests {
     fn a_kind_of_a_later_version_keeps_its_place() {
         let fanout = decode_fanout(Audience::Everyone, b"e b\n5-0 0-0 smell 1\na5-1 5-0 read 2\n{}").unwrap();
         let kinds: Vec<_> = fanout.entries.iter().map(|entry| entry.kind).collect();
-        assert_eq!(kinds, [Kind::Unknown, Kind::Read]);
+        assert_eq!(kinds, [EntryKind::Unknown, EntryKind::Read]);
     }
 
     #[test]

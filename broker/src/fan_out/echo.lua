@@ -1,6 +1,6 @@
--- One sign of life through the whole path of a replica: it is published on a channel of the listener, which so learns
--- that it receives what is written here, how far the sequence has come, and whether the server takes writes. Replicas
--- that disagree on who sees an entry do not run together. After sequence.lua.
+-- One sign of life through the whole path of a replica. It is published on a channel of the listener, which learns from it
+-- that it is connected to this server, how far the sequence has come, and whether the server takes writes. Replicas in
+-- different modes do not run together. After sequence.lua.
 --
 -- KEYS  1 sequence  2 the mode of the replicas that run now
 -- ARGV  2 channel  3 mode  4 milliseconds that the mode is kept without another call  5 number of this sign of life

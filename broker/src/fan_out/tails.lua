@@ -1,5 +1,5 @@
--- The end of the sequence, and the last position of each of several histories, in one atomic step: what a listener has
--- missed of an audience is what lies between the last entry that it received and this. After sequence.lua.
+-- The end of the sequence, and the last position of each of several histories, in one atomic step: a listener has missed the
+-- entries of an audience between the last one that it received and this position. After sequence.lua.
 --
 -- KEYS  1 sequence  2… histories
 

@@ -1,17 +1,17 @@
--- After sequence.lua, keep.lua and timestamp.lua, and in front of every script that appends: gives positions, appends to
--- history, and gathers what is to be published, trimmed and expired until the script calls finish().
+-- After sequence.lua, keep.lua and timestamp.lua, and before every script that appends: gives positions, appends to history,
+-- and gathers the messages to publish and the histories to trim until the script calls finish().
 --
--- ARGV  1 fresh epoch id and clock  2 prefix of the other keys  3 prefix of the channels  4 who appends
---       5 'all', or 'own' where nothing is kept or published  6 retention; a script's own arguments follow
+-- ARGV  1 fresh epoch id and clock  2 prefix of the other keys  3 prefix of the channels  4 the replica that appends
+--       5 'all', or 'own' where entries are neither stored nor published  6 retention; a script's own arguments follow
 
--- The format of an entry in history; a reader that does not know it steps over the entry. In a fan-out message this format
--- is a head of two words, as in releases before formats had numbers; a head of a later format has more.
+-- The format of an entry in history; a reader that does not know it skips the entry. In a fan-out message this format is a
+-- head of two words, as in releases before formats had numbers; a head of a later format has more.
 local FORMAT = '1'
 
 local prefix, channels, appender, publishes = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == 'all'
 local retention = read_retention(ARGV[6])
 
--- What did not succeed, and what no entry in history depends on.
+-- The errors of commands that no entry in history depends on.
 local faults = {}
 local function try(...)
   local answer = redis.pcall(...)
@@ -20,7 +20,7 @@ local function try(...)
 end
 
 -- Neighbours for the same channel share one message; positions rise within and between messages.
--- How many replicas received the last message on each channel is kept.
+-- `listeners` has how many replicas received the last message on each channel.
 local message, message_for, listeners = nil, nil, {}
 local function publish()
   if message then listeners[message_for] = try('PUBLISH', message_for, table.concat(message)) end
@@ -40,9 +40,9 @@ end
 local ms, n = parse(last)
 local tails = {}
 
--- Gives an entry its position and its place in history; returns both it and the position before it in the
--- audience, or nil and why this history can take nothing. The history is the first that is written to: any
--- other error is raised before the entry has left a trace.
+-- Gives an entry its position and appends it to history. Returns its position and the one before it in the audience; or nil
+-- and the reason why this history can take no entry. The history is the first key that is written: any other error is raised
+-- before the entry has changed a key.
 local function append(kind, audience, raw)
   local keep = publishes and retention[string.match(audience, '^%a+')]
   local history = prefix .. 'history:' .. audience
@@ -53,7 +53,7 @@ local function append(kind, audience, raw)
   end
   local prev = tail and tail.position or '0-0'
   local at_ms, at_n = ms, n
-  -- A history that was kept while the sequence was lost may end in the future.
+  -- A history may have survived the loss of the sequence, and then it may end later than the sequence.
   local prev_ms, prev_n = parse(prev)
   if prev_ms > at_ms or (prev_ms == at_ms and prev_n > at_n) then at_ms, at_n = prev_ms, prev_n end
   at_ms, at_n = following(at_ms, at_n)

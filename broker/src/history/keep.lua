@@ -12,8 +12,8 @@ end
 -- Memory is measured once in so many entries: the answer costs as much as an append.
 local MEASURE_EVERY = 16
 
--- Brings a history within its bytes: by its mean size as many of the newest entries stay as fit, and again, since entries
--- differ. The newest stays always.
+-- Trims a history to its bytes: as many of the newest entries stay as fit by their mean size. This is repeated, since sizes
+-- differ. The newest entry always stays.
 local function fit(history, bytes)
   local removed = 0
   while true do

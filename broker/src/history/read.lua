@@ -6,12 +6,12 @@
 
 local forward, begin = ARGV[2] == 'after', ARGV[3]
 local max_entries, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
--- Entries that are copied from a history in one step: few, since each may be large.
+-- Entries that are read from a history in one step: few, since each may be large.
 local STEP_MAX = 8
 -- The format of history that this script knows. Entries of the release before it name none.
 local FORMAT = '1'
 
--- An entry of a stream by the names of its fields; nil where it lacks one, or cannot be read, and is stepped over.
+-- An entry of a stream by the names of its fields; nil where it lacks one or cannot be read, so that it is skipped.
 local function entry_of(row)
   local entry = { kind = 'notification', format = FORMAT, position = row[1] }
   for i = 1, #row[2], 2 do entry[row[2][i]] = row[2][i + 1] end

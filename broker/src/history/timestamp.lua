@@ -1,5 +1,6 @@
--- RFC 3339 in UTC with milliseconds. Days to a date by Howard Hinnant's `civil_from_days`
--- (https://howardhinnant.github.io/date_algorithms.html), in the eras since 1970 only.
+-- Formats milliseconds since 1970 as RFC 3339 in UTC, as protocol/src/timestamp.rs does. The status of a message is appended
+-- in the step that raises it, with the time of that step, so this script has to write it. Days are converted to a date by
+-- Howard Hinnant's `civil_from_days` (https://howardhinnant.github.io/date_algorithms.html), in the eras since 1970 only.
 local function timestamp(ms_since_1970)
   local seconds = math.floor(ms_since_1970 / 1000)
   local days, in_day = math.floor(seconds / 86400), seconds % 86400

@@ -6,16 +6,17 @@
 -- leases and the retries are one thing, and the job that has been due longest is always the next.
 -- Moments are in microseconds, so that two jobs of one millisecond keep their order.
 --
--- Anybody begins as many sessions as they like, so the jobs of owners who are no users are counted together: a set has the
+-- Anybody may begin any number of sessions, so the jobs of owners who are not signed in are counted together: a set has the
 -- ids of those that wait or run.
 --
--- The id of a job is its owner's own. A worker's id names owner and id, so that it is one job's alone; the owner's own
--- one is the field 'own_id'.
+-- Two owners may use the same id for a job. So the id that workers use names the owner too, and the owner's own id is the
+-- field 'own_id'.
 --
 -- KEYS  1 the queue, whose name ends in 'jobs'  2 the list of notifications
 -- ARGV  1 verb  2 wake-up channel  3 milliseconds that a job is kept after its last change, and then
 --       enqueue  4 id  5 the owner's own id  6 owner  7 to, as JSON  8 name  9 input, as JSON  10 jobs in the queue
---                11 jobs listed for an owner  12 jobs of an owner that wait or run  13 such jobs of all owners who are no users
+--                11 jobs listed for an owner  12 jobs of an owner that wait or run  13 such jobs of all
+--                owners who are not signed in
 --       take     4 worker  5 milliseconds of the lease  6 attempts  7 jobs looked at
 --       report   4 id  5 attempt  6 progress  7 milliseconds of the lease
 --       done     4 id  5 attempt  6 result, as JSON  7 bytes of a result
@@ -34,16 +35,16 @@ local function key(id)
   return prefix .. 'job:' .. id
 end
 
--- No job is due later than this from now, so that a wrong second of the server's clock puts off nothing for long.
+-- No job is due later than this from now, so that a wrong second of the server's clock delays no job for long.
 local LATEST_MS = 600000
 
 local function after(milliseconds)
   return now_us + math.min(tonumber(milliseconds), LATEST_MS) * 1000
 end
 
--- The notification that tells how a job stands. Its id counts the changes of the job. 'to' and 'result' are
--- put in as the JSON they are, since cjson would not give them back as they came.
-local function tell(id)
+-- Pushes the notification with the present state of a job. Its id counts the changes of the job. 'to' and 'result' are
+-- inserted as the JSON that they are, since cjson would not reproduce them exactly.
+local function notify(id)
   local job = redis.call('HMGET', key(id), 'to', 'name', 'status', 'progress', 'result', 'own_id', 'owner')
   local n = redis.call('HINCRBY', key(id), 'reports', 1) - 1
   local to, name, status, progress, result = job[1], job[2], job[3], job[4], job[5] or 'null'
@@ -61,18 +62,19 @@ local function tell(id)
   redis.pcall('PUBLISH', channel, 'new')
 end
 
--- The jobs of owners who are no users that wait or run.
+-- The jobs of owners who are not signed in that wait or run.
 local anonymous = queue .. ':anonymous'
--- Ids that this set is searched for when it is full.
+-- Ids of this set that are checked when it is full.
 local LOOKS = 64
 
--- Takes out of the queue what does not wait or run any more.
+-- Removes a job from the queue that does not wait or run any more.
 local function leave(id)
   redis.call('ZREM', queue, id)
   redis.call('SREM', anonymous, id)
 end
 
--- Whether as many of them wait or run as there may be. Ids that a worker with an earlier script left there go first.
+-- Whether as many of them wait or run as allowed. Ids that a worker with an earlier script left in the set are
+-- removed first.
 local function is_anonymous_full(most)
   if redis.call('SCARD', anonymous) < most then return false end
   for _, id in ipairs(redis.call('SRANDMEMBER', anonymous, LOOKS)) do
@@ -81,17 +83,17 @@ local function is_anonymous_full(most)
   return redis.call('SCARD', anonymous) >= most
 end
 
--- Writes what is new of a job and when it is due again, if ever, and tells of it.
+-- Writes the new fields of a job and when it is due again, if ever, and pushes the notification of the change.
 local function change(id, due, ...)
   redis.call('HSET', key(id), 'updated_at', now, ...)
   redis.call('PEXPIRE', key(id), keep)
   if due then redis.call('ZADD', queue, due, id) else leave(id) end
-  tell(id)
+  notify(id)
 end
 
--- What is wrong with a text as JSON that all programs on the way read alike; nil where nothing is. It asks for what the
--- service's other ways in ask (protocol/src/json.rs), where cjson is laxer: NaN and Infinity, signs that are no UTF-8 or
--- control the terminal, numbers that no program can hold.
+-- Why a text is not JSON that all programs read alike; nil where it is. It applies the same rules as the service's other
+-- entrances (protocol/src/json.rs), where cjson is laxer: NaN and Infinity, bytes that are not UTF-8 or control the
+-- terminal, numbers out of range.
 local function fault_of(text, levels)
   local rest = text
   for _, sign in ipairs({
@@ -125,7 +127,7 @@ local function fault_of(text, levels)
     end
   end
   local value
-  -- What stands between two brackets, one after the other.
+  -- Reads the elements between two brackets.
   local function all(close, one, left)
     if left == 0 then return 'more than ' .. levels .. ' levels' end
     take('[ \t\r\n]*')
@@ -166,8 +168,8 @@ end
 -- A report holds a result three levels down, and an entry has at most 127.
 local RESULT_LEVELS = 124
 
--- A result that is no JSON, or a large one, would make the report unreadable. The worker is told, nothing has changed, and
--- the job stays with it: it may say something else, or that it failed.
+-- A result that is not JSON, or a large one, would make the notification unreadable. The worker gets an error, the job has
+-- not changed and stays with this worker, which may send another result, or report that it failed.
 local function result_of(text, max_bytes)
   if #text > tonumber(max_bytes) then error('a result has at most ' .. max_bytes .. ' bytes, this has ' .. #text, 0) end
   local fault = fault_of(text, RESULT_LEVELS)
@@ -244,7 +246,7 @@ function verbs.take()
   return { given_up, {} }
 end
 
--- A report that says nothing new only renews the lease, so that repeating one is harmless.
+-- A report without progress only renews the lease, so that repeating one is harmless.
 function verbs.report()
   -- In Lua 'nan' and 'inf' are numbers.
   if not string.match(ARGV[6], '^-?%d+%.?%d*$') then error('progress is a number from 0 to 100', 0) end

@@ -1,4 +1,4 @@
--- Raises the status of messages for their addressee, and no one else. After status.lua.
+-- Raises the status of messages to one addressee; messages to another one stay as they are. After status.lua.
 --
 -- KEYS  1 sequence  2… hashes of messages
 -- ARGV  7 the addressee  8 delivered or read  9… the ids of the messages

@@ -1,4 +1,5 @@
--- Records up to where a user has read, and tells all their devices. It never goes back. After append.lua and position.lua.
+-- Records up to where a user has read, and notifies all their devices. It never goes back. After append.lua and
+-- position.lua.
 --
 -- KEYS  1 sequence  2 the user's read position
 -- ARGV  7 the user  8 the epoch of the cursor and 9 its position

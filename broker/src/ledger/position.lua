@@ -1,5 +1,5 @@
--- Where a cursor of any epoch stands in the present one. What came before this epoch began is in its data, or is lost; of
--- what came after the data that it began with, another epoch knows nothing. After sequence.lua.
+-- Converts a cursor of any epoch to the present one. Entries from before this epoch began are in its data, or are lost;
+-- a position of another epoch that is later than that beginning means nothing here. After sequence.lua.
 
 local first_ms, first_n = parse(first)
 

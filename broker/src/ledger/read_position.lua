@@ -1,4 +1,4 @@
--- Up to where a user has read, as a cursor of the present epoch; empty where nobody has recorded it. After position.lua.
+-- Up to where a user has read, as a cursor of the present epoch; empty where none was recorded. After position.lua.
 --
 -- KEYS  1 sequence  2 the user's read position
 

@@ -1,13 +1,13 @@
--- Stores what a user sends and puts it into the list, in one step. A message to a user has a hash in the ledger, and the
--- same message again changes nothing; what goes to a topic has none.
+-- Stores an entry that a user sends and puts it into the list, in one step. A message to a user has a hash in the ledger,
+-- and repeating it changes nothing; an entry to a topic has no hash.
 --
--- KEYS  1 list  2 ids:a  3 ids:b  4 the bytes that the sender has had stored lately  5 the hash of a message to a user
+-- KEYS  1 list  2 ids:a  3 ids:b  4 the bytes that the sender has stored lately  5 the hash of a message to a user
 -- ARGV  1 from  2 to  3 the entry  4 who accepts it  5 milliseconds that the hash is kept  6 entries that may wait
---       7 the channel of the wake-up  8 how the claim remembers its sender and id  9 bytes that a sender may have stored
---       in 10 milliseconds
--- Answers what became of it, and its status or the milliseconds to wait.
+--       7 the channel of the wake-up  8 its sender and id as the claim remembers them  9 bytes that a sender may store in
+--       10 milliseconds
+-- Returns the outcome, and its status or the milliseconds to wait.
 
--- What an entry costs beside its own bytes: its hash, its place in history, and the statuses that its sender gets.
+-- The cost of an entry besides its own bytes: its hash, its part of history, and the statuses that its sender gets.
 local OVERHEAD_BYTES = 512
 
 local message, id = KEYS[5], ARGV[8]
@@ -34,6 +34,6 @@ if message then
   redis.call('PEXPIRE', message, ARGV[5])
 end
 redis.call('LPUSH', KEYS[1], ARGV[3])
--- Only a wake-up: without it the entry is found at the next look at the list.
+-- Only a hint: without it a replica finds the entry when it next reads the list.
 redis.pcall('PUBLISH', ARGV[7], 'new')
 return { 'stored', 'none' }

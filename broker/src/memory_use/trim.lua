@@ -1,13 +1,13 @@
--- Trims histories without a claim, which a full server refuses: it takes XTRIM, since that needs no memory. Each call
--- looks at some keys; the next one goes on from the cursor that it returns. After sequence.lua and keep.lua.
+-- Trims histories without a claim, which a full server refuses: it uses XTRIM, which needs no memory. Each call reads some
+-- keys; the next call continues at the cursor that it returns. After sequence.lua and keep.lua.
 --
 -- KEYS  1 sequence
--- ARGV  2 prefix of the keys  3 retention  4 cursor  5 keys to look at
+-- ARGV  2 prefix of the keys  3 retention  4 cursor  5 keys to read
 --       6 the share of its entries that a history keeps, above what its age and bytes allow, from 0 to 1
 --       7 milliseconds after the last call before which no other begins
 --
--- The moment of the last call is how long a key has left to live: a full server stores no new value, but it moves the
--- end of a key that is there. Only one that became full before any call has none, and then every call may begin.
+-- The moment of the last call is stored as the time to live of a key: a full server stores no new value, but it changes when
+-- an existing key expires. Only a server that was full before the first call lacks this key, and then every call may begin.
 
 local retention, share = read_retention(ARGV[3]), tonumber(ARGV[6])
 local histories = ARGV[2] .. 'history:'

@@ -1,27 +1,27 @@
 -- Messages that must leave for the application behind the service. Each belongs to a line, which is a session
--- or a user; a line's messages leave in their order, one at a time, and lines know nothing of each other.
+-- or a user; a line's messages leave in their order, one at a time, and lines do not wait for each other.
 --
 -- The outbox is one sorted set of lines, each by the moment at which its first message is due: now, after the
--- pause of a failed attempt, or, while a replica tries, when its lease is over. So a line is in one replica's
--- hands at a time, and goes to another when that one falls silent. Moments are in microseconds.
+-- pause of a failed attempt, or, while a replica tries, when its lease is over. So one replica has a line at a
+-- time, and another takes it when that one falls silent. Moments are in microseconds.
 --
 -- Beside it are hashes: messages, attempts, the millisecond since when a message waits, and attempts in a row whose
 -- replica fell silent, each by id; and by line the attempts in a row without success, so that a line pauses as one.
 --
--- A user begins as many lines as they like, so what waits is counted by who says it too: the ids of each user's messages
--- are a set, and those of all who are not signed in are another. A hash has the name of the set by id.
+-- A user may begin any number of lines, so the messages that wait are counted by sender too: the ids of each user's messages
+-- are a set, and those of all senders who are not signed in are another. A hash has the name of the set by id.
 --
 -- Comes after keep.lua and dead.lua, which need `prefix`.
 --
 -- KEYS  1 the outbox  2 messages  3 attempts  4 the dead list  5 the list of notifications
 -- ARGV  1 verb, and then
---       add       2 line  3 id  4 message  5 messages in the outbox  6 messages in a line  7 who says it: the
---                 name of their set  8 messages in that set
+--       add       2 line  3 id  4 message  5 messages in the outbox  6 messages in a line  7 the name of the
+--                 sender's set  8 messages in that set
 --       take      2 lines  3 milliseconds of the lease  4 milliseconds of the longest pause  5 as in sequence.lua
 --       done      2 line  3 id  4 attempt
 --       postpone  2 line  3 id  4 attempt  5 milliseconds
---       give_up   2 line  3 id  4 attempt  5 replica  6 detail  7 '1' when the application answered  8 what the sender is
---                 told, as an entry  9 wake-up channel
+--       give_up   2 line  3 id  4 attempt  5 replica  6 detail  7 '1' when the application answered  8 the notification to
+--                 the sender, as an entry  9 wake-up channel
 
 local outbox, messages, attempts, list = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
 local since, silent, failures, senders = outbox .. ':since', outbox .. ':silent', outbox .. ':failures', outbox .. ':senders'
@@ -39,10 +39,11 @@ end
 
 -- An id whose sender is not stored is of an earlier release, which knew one set.
 local ANONYMOUS = 'anonymous'
--- Ids that one full set is searched for.
+-- Ids of a full set that are checked.
 local LOOKS = 64
 
--- Whether as many messages of a sender wait as there may be. Ids that a replica of an earlier release left there go first.
+-- Whether as many messages of a sender wait as allowed. Ids that a replica of an earlier release left in the set are removed
+-- first.
 local function is_full(sender, most)
   if redis.call('SCARD', key(sender)) < most then return false end
   for _, id in ipairs(redis.call('SRANDMEMBER', key(sender), LOOKS)) do
@@ -51,7 +52,7 @@ local function is_full(sender, most)
   return redis.call('SCARD', key(sender)) >= most
 end
 
--- Takes the first message out of a line; the next one is due at once.
+-- Removes the first message of a line; the next one is due at once.
 local function advance(line, id)
   redis.call('LPOP', key(line))
   redis.call('SREM', key(redis.call('HGET', senders, id) or ANONYMOUS), id)
@@ -69,8 +70,8 @@ local function counts(line, id, attempt)
   return redis.call('LINDEX', key(line), 0) == id and redis.call('HGET', attempts, id) == attempt
 end
 
--- For how long a message has waited, in milliseconds. The server's clock and the caller's may be wrong for a moment:
--- what waits is older than neither says, and a moment that has not come yet was written in a wrong second.
+-- How long a message has waited, in milliseconds. The server's clock or the caller's may be wrong for a moment: the earlier
+-- of both counts, and a beginning that is in the future was written in a wrong second.
 local function waited(id, callers_clock)
   local now_ms = math.floor(now / 1000)
   local from = tonumber(redis.call('HGET', since, id) or '')

@@ -1,4 +1,4 @@
--- Who of some users is online. A run whose lease is over does not count.
+-- The connections of several users, and since when each is online. A run whose lease is over does not count.
 --
 -- ARGV  1 prefix of the names, and then the users
 

@@ -1,11 +1,11 @@
--- Stores that tokens are revoked, and tells all replicas.
+-- Stores a revocation, and publishes it to all replicas.
 --
 -- KEYS  1 revocations
 -- ARGV  1 what is revoked  2 until when, in seconds: the replica's clock  3 seconds that it is kept  4 how many are kept
 --       5 the control channel  6 seconds that two clocks may differ
 --
--- It counts until now by both clocks, so that a replica whose clock is behind leaves out none of the tokens that it is
--- for; but by the server's clock at most 5 minutes more, so that a wrong one does not refuse tokens of days to come.
+-- It applies until now by the later of both clocks, so that a replica whose clock is behind revokes all the tokens; but at
+-- most 5 minutes by the server's clock, so that a wrong clock does not revoke tokens of days to come.
 
 local now, until_s = tonumber(redis.call('TIME')[1]), tonumber(ARGV[2])
 -- By the earlier clock, so that neither drops a revocation before its time.

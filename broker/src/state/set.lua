@@ -1,7 +1,7 @@
--- Puts a state in the place of a user's state, and announces it.
+-- Replaces a user's state, and announces the change.
 --
 -- KEYS  1 the state
--- ARGV  1 the channel on which a change is announced, and then fields and values. One by one, since Lua hands on a few
+-- ARGV  1 the channel on which a change is announced, and then fields and values. One by one, since Lua passes on a few
 --       thousand arguments at most. (Not MULTI: redis-rs 1.8 panics when a command inside is refused.)
 
 redis.call('UNLINK', KEYS[1])

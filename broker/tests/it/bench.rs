@@ -1,14 +1,16 @@
+mod ear;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use carillon_broker::{
-    Batch, Broker, BrokerError, Event, FanOut, Faults, History, Names, Settings, Subscriptions,
-};
+use carillon_broker::{Batch, Broker, BrokerError, FanOut, Faults, History, Names, Settings, Subscriptions};
 use carillon_harness::{Proxy, RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub(crate) use ear::Ear;
 
 /// One server for all tests of this process; each has names of its own.
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
@@ -306,68 +308,6 @@ impl Bench {
             }
         });
         Ear { subscriptions, heard, _stop: stop.drop_guard() }
-    }
-}
-
-/// A listener.
-pub(crate) struct Ear {
-    pub(crate) subscriptions: Subscriptions,
-    heard: Arc<Mutex<Vec<Event>>>,
-    _stop: DropGuard,
-}
-
-impl Ear {
-    /// What happened, but for the signs of life that come each second.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        let is_sign = |event: &Event| matches!(event, Event::Echo { .. } | Event::Writes(_));
-        self.all_events().into_iter().filter(|event| !is_sign(event)).collect()
-    }
-
-    pub(crate) fn all_events(&self) -> Vec<Event> {
-        self.heard.lock().unwrap().clone()
-    }
-
-    pub(crate) fn forget(&self) {
-        self.heard.lock().unwrap().clear();
-    }
-
-    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&[Event]) -> bool) {
-        eventually(what, DEADLINE, async || condition(&self.events())).await;
-    }
-
-    /// Waits for everything that was published before.
-    pub(crate) async fn catch_up(&self, bench: &Bench) {
-        let wakes = |events: &[Event]| events.iter().filter(|event| **event == Event::Wake).count();
-        let before = wakes(&self.events());
-        eventually("the wake-up", DEADLINE, async || {
-            bench.push(&["a wake-up"]).await;
-            wakes(&self.events()) > before
-        })
-        .await;
-    }
-
-    /// Waits for a confirmation after the last time that the connection came up.
-    pub(crate) async fn until_subscribed_again(&self, audience: &Audience) {
-        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| one == audience));
-        self.until("a new confirmation", |events| {
-            let up = events.iter().rposition(|event| *event == Event::Up);
-            up.is_some_and(|up| events[up..].iter().any(is_it))
-        })
-        .await;
-    }
-
-    pub(crate) async fn until_subscribed(&self, audience: &Audience) {
-        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| one == audience));
-        self.until("a confirmed subscription", |events| events.iter().any(is_it)).await;
-    }
-
-    /// The entries that were published, in the order in which they were heard.
-    pub(crate) fn published(&self) -> Vec<String> {
-        let fanouts = self.events().into_iter().filter_map(|event| match event {
-            Event::Fanout(fanout) => Some(fanout),
-            _ => None,
-        });
-        fanouts.flat_map(|fanout| fanout.entries).map(|entry| text(&entry.raw)).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carillon_broker::{Broker, Event, FanOut, Names, Subscriptions};
+use carillon_broker::{Broker, BrokerEvent, FanOut, Names, Subscriptions};
 use carillon_harness::{Proxy, RedisServer, eventually};
 use carillon_protocol::Audience;
 
@@ -17,12 +17,13 @@ async fn a_listener_that_hears_another_server_notices_within_three_seconds() {
     let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
     let events = std::sync::Mutex::new(Vec::new());
-    let count =
-        |wanted: fn(&Event) -> bool| events.lock().unwrap().iter().filter(|event| wanted(event)).count();
+    let count = |wanted: fn(&BrokerEvent) -> bool| {
+        events.lock().unwrap().iter().filter(|event| wanted(event)).count()
+    };
     let listening = broker.listen(&subscriptions, FanOut::All, |event| events.lock().unwrap().push(event));
     let test = async {
         eventually("a sign of life", DEADLINE, async || {
-            count(|event| matches!(event, Event::Echo { .. })) > 0
+            count(|event| matches!(event, BrokerEvent::Echo { .. })) > 0
         })
         .await;
         // From now on new connections reach the other server; the subscription stays where it is, and so do commands
@@ -30,19 +31,21 @@ async fn a_listener_that_hears_another_server_notices_within_three_seconds() {
         proxy.lead_to(written.addr());
         heard.run(&["CLIENT", "KILL", "TYPE", "normal"]);
         let moved = std::time::Instant::now();
-        eventually("it is noticed", DEADLINE, async || count(|event| *event == Event::Down) == 1).await;
+        eventually("it is noticed", DEADLINE, async || count(|event| *event == BrokerEvent::Down) == 1).await;
         // The bound is 3 s; the rest is for a machine that has much to do.
         assert!(moved.elapsed() < Duration::from_secs(20), "{:?}", moved.elapsed());
-        eventually("it listens anew", DEADLINE, async || count(|event| *event == Event::Up) == 2).await;
-        let subscribed = count(|event| matches!(event, Event::Subscribed { .. }));
+        eventually("it listens anew", DEADLINE, async || count(|event| *event == BrokerEvent::Up) == 2).await;
+        let subscribed = count(|event| matches!(event, BrokerEvent::Subscribed { .. }));
         eventually("to the other", DEADLINE, async || {
-            count(|event| matches!(event, Event::Subscribed { .. })) > subscribed.min(1)
+            count(|event| matches!(event, BrokerEvent::Subscribed { .. })) > subscribed.min(1)
         })
         .await;
         broker.push(&[b"after".to_vec()]).await.unwrap();
         broker.claim("bff", FanOut::All).await.unwrap();
-        eventually("the entry", DEADLINE, async || count(|event| matches!(event, Event::Fanout(_))) == 1)
-            .await;
+        eventually("the entry", DEADLINE, async || {
+            count(|event| matches!(event, BrokerEvent::Fanout(_))) == 1
+        })
+        .await;
     };
     tokio::select! {
         () = listening => panic!("a listener never ends"),
@@ -60,7 +63,7 @@ async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
     let last_writes = || {
         let events = events.lock().unwrap();
         events.iter().rev().find_map(|event| match event {
-            Event::Writes(writes) => Some(writes.clone()),
+            BrokerEvent::Writes(writes) => Some(writes.clone()),
             _ => None,
         })
     };
@@ -69,7 +72,7 @@ async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
         server.run(&["CONFIG", "SET", "maxmemory", "1000"]);
         let is_oom = || last_writes().is_some_and(|writes| writes.is_err_and(|error| error.contains("OOM")));
         eventually("a refusal", DEADLINE, async || is_oom()).await;
-        let ups = events.lock().unwrap().iter().filter(|event| **event == Event::Up).count();
+        let ups = events.lock().unwrap().iter().filter(|event| **event == BrokerEvent::Up).count();
         assert_eq!(ups, 1, "a full server is heard all the same");
         server.run(&["CONFIG", "SET", "maxmemory", "0"]);
         eventually("writes again", DEADLINE, async || last_writes() == Some(Ok(()))).await;
@@ -85,7 +88,7 @@ async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
     assert_eq!(broker.waiting().await.unwrap(), 1);
     let other = std::sync::Mutex::new(None);
     let note = |event| {
-        if let Event::OtherMode(mode) = event {
+        if let BrokerEvent::OtherMode(mode) = event {
             *other.lock().unwrap() = Some(mode);
         }
     };

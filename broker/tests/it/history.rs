@@ -1,4 +1,4 @@
-use carillon_broker::Event;
+use carillon_broker::BrokerEvent;
 use carillon_broker::limits::READ_MAX_ENTRIES;
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
 
@@ -174,7 +174,7 @@ async fn a_connection_has_no_history(bench: Bench) {
     ear.until("the entries", |_| ear.published().len() == 2).await;
     assert_eq!(ear.published(), [to("bff-1-x-7"), to("bff-1-x-8")]);
     let fanouts = ear.events().into_iter().filter_map(|event| match event {
-        Event::Fanout(fanout) => Some(fanout),
+        BrokerEvent::Fanout(fanout) => Some(fanout),
         _ => None,
     });
     for fanout in fanouts {

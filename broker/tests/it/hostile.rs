@@ -1,6 +1,6 @@
 //! A Redis that others write to, or that does not let us do everything.
 
-use carillon_broker::{Batch, Broker, BrokerError, DeadList, FanOut, Kind, Names};
+use carillon_broker::{Batch, Broker, BrokerError, DeadList, EntryKind, FanOut, Names};
 use carillon_harness::RedisServer;
 use carillon_protocol::{Audience, Cursor, Position};
 
@@ -161,7 +161,7 @@ async fn kinds_of_a_later_version_and_entries_of_others_are_stepped_over() {
     let since = Cursor { position: Position::ZERO, ..hostile.broker.tail().await.unwrap() };
     let page = hostile.broker.history(&[topic("a"), Audience::Everyone], &since, 100).await.unwrap();
     let kinds: Vec<_> = page.entries.iter().map(|recalled| recalled.stored.kind).collect();
-    assert_eq!(kinds, [Kind::Notification, Kind::Unknown, Kind::Notification]);
+    assert_eq!(kinds, [EntryKind::Notification, EntryKind::Unknown, EntryKind::Notification]);
     assert!(page.ended && page.reached.position == batch.claimed[0].stored.position);
 }
 

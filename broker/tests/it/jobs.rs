@@ -1,9 +1,7 @@
 use std::collections::BTreeSet;
 
-use carillon_broker::limits::{
-    JOB_KEEP_MS, JOB_LEASE_MS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX,
-};
-use carillon_broker::{BrokerError, EnqueueError, Event, Held, Job, NewJob, job_handle};
+use carillon_broker::limits::{JOB_KEEP_MS, JOB_LEASE_MS, JOB_RESULT_MAX_BYTES, JOBS_LISTED_MAX};
+use carillon_broker::{BrokerError, BrokerEvent, EnqueueError, Job, Lease, NewJob, job_handle};
 use carillon_protocol::{Audience, Entry, JobStatus, Notification, Position, Severity};
 use serde_json::{Value, json};
 
@@ -17,9 +15,6 @@ on_both_engines!(
     an_id_is_its_owner_s_and_holds_up_nobody_else,
     the_one_that_has_been_due_longest_is_next,
     racing_workers_take_each_job_once,
-    a_worker_that_falls_silent_loses_its_job_and_another_ends_it,
-    a_report_renews_the_lease_and_progress_never_falls,
-    what_is_said_twice_after_a_lost_reply_has_one_effect,
     the_newest_are_listed_for_each_owner,
     a_job_is_forgotten_a_day_after_its_last_change,
     what_breaks_a_limit_is_refused_before_it_is_stored,
@@ -71,7 +66,7 @@ impl Bench {
     }
 
     /// What was told since the last time, as status and progress.
-    async fn told(&self) -> Vec<(String, u64)> {
+    pub(crate) async fn told(&self) -> Vec<(String, u64)> {
         let reports = self.reports().await;
         let job = |report: &Value| {
             let job = &report["data"]["job"];
@@ -85,7 +80,7 @@ impl Bench {
     }
 }
 
-fn at(status: &str, progress: u64) -> (String, u64) {
+pub(crate) fn at(status: &str, progress: u64) -> (String, u64) {
     (status.to_owned(), progress)
 }
 
@@ -99,11 +94,11 @@ async fn a_job_goes_from_its_owner_to_a_worker_and_comes_back_with_a_result(benc
     let taken = bench.take("w").await.unwrap();
     assert_eq!((taken.new, taken.status, taken.attempt), (new("a"), JobStatus::Running, 1));
     assert_eq!(bench.take("v").await, None, "nobody else gets it");
-    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 60).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 60).await.unwrap(), Lease::Held);
     assert_eq!(bench.stands("a").await.progress, 60);
     // In the worker's own bytes, which a Lua number would not keep.
     let result = r#"{"rows":9007199254740993,"rate":1.10,"none":[]}"#;
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, result).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, result).await.unwrap(), Lease::Held);
     let done = bench.stands("a").await;
     assert_eq!((done.status, done.progress, done.result.as_deref()), (JobStatus::Done, 100, Some(result)));
     assert!(done.updated_ms >= done.created_ms && done.created_ms == queued.created_ms);
@@ -214,8 +209,8 @@ async fn racing_workers_take_each_job_once(bench: Bench) {
         let mut done = vec![];
         while let Some(job) = bench.take(name).await {
             assert_eq!(job.attempt, 1);
-            assert_eq!(bench.broker.report_job(&job.handle, 1, 50).await.unwrap(), Held::Yes);
-            assert_eq!(bench.broker.finish_job(&job.handle, 1, "1").await.unwrap(), Held::Yes);
+            assert_eq!(bench.broker.report_job(&job.handle, 1, 50).await.unwrap(), Lease::Held);
+            assert_eq!(bench.broker.finish_job(&job.handle, 1, "1").await.unwrap(), Lease::Held);
             done.push(job.new.id);
             tokio::task::yield_now().await;
         }
@@ -229,70 +224,6 @@ async fn racing_workers_take_each_job_once(bench: Bench) {
     let told = bench.told().await;
     assert_eq!(told.len(), 4_000);
     assert_eq!(told.iter().filter(|one| **one == at("done", 100)).count(), 1_000);
-}
-
-async fn a_worker_that_falls_silent_loses_its_job_and_another_ends_it(bench: Bench) {
-    bench.enqueue("a").await;
-    bench.work("killed").await;
-    bench.broker.report_job(&of_ann("a"), 1, 60).await.unwrap();
-    bench.pass_time(JOB_LEASE_MS - 5_000);
-    assert_eq!(bench.take("other").await, None, "the lease still runs");
-    bench.pass_time(5_000);
-    assert_eq!(bench.work("other").await, ("a".into(), 2));
-    // The first one was only slow, and hears it from whatever it says.
-    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 90).await.unwrap(), Held::Lost);
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Held::Lost);
-    assert_eq!(bench.broker.fail_job(&of_ann("a"), 1, "1").await.unwrap(), Held::Lost);
-    assert_eq!(bench.stands("a").await.progress, 0, "nor had it an effect");
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 2, "2").await.unwrap(), Held::Yes);
-    assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Held::Lost);
-    assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
-    assert_eq!(
-        bench.told().await,
-        [at("queued", 0), at("running", 0), at("running", 60), at("running", 0), at("done", 100)]
-    );
-}
-
-async fn a_report_renews_the_lease_and_progress_never_falls(bench: Bench) {
-    bench.enqueue("a").await;
-    bench.work("w").await;
-    // A slow worker, of which nobody takes the job, has not lost it.
-    for (progress, stands) in [(10, 10), (10, 10), (5, 10), (200, 100)] {
-        bench.pass_time(JOB_LEASE_MS - 5_000);
-        assert_eq!(bench.broker.report_job(&of_ann("a"), 1, progress).await.unwrap(), Held::Yes);
-        assert_eq!(bench.stands("a").await.progress, stands);
-        assert_eq!(bench.take("other").await, None);
-    }
-    bench.pass_time(JOB_LEASE_MS);
-    assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 100).await.unwrap(), Held::Yes);
-    assert_eq!(bench.take("other").await, None);
-    assert_eq!(
-        bench.told().await,
-        [at("queued", 0), at("running", 0), at("running", 10), at("running", 100)]
-    );
-}
-
-async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {
-    let (job, broker) = (new("a"), &bench.broker);
-    let lost = bench.lose_the_reply_of(broker.enqueue_job(&job)).await;
-    assert!(matches!(lost, Err(EnqueueError::Broker(BrokerError::Away(_)))), "{lost:?}");
-    bench.settled(async || broker.tail().await).await;
-    bench.enqueue("a").await;
-    assert!(bench.lose_the_reply_of(broker.take_job("w")).await.is_err());
-    assert_eq!(bench.take("w").await, None, "it is held, by someone who does not know");
-    bench.pass_time(JOB_LEASE_MS);
-    assert_eq!(bench.work("w").await, ("a".into(), 2));
-    assert!(bench.lose_the_reply_of(broker.report_job(&of_ann("a"), 2, 40)).await.is_err());
-    assert_eq!(bench.settled(async || broker.report_job(&of_ann("a"), 2, 40).await).await, Held::Yes);
-    assert!(bench.lose_the_reply_of(broker.fail_job(&of_ann("a"), 2, "1")).await.is_err());
-    assert_eq!(bench.settled(async || broker.fail_job(&of_ann("a"), 2, "1").await).await, Held::Yes);
-    bench.pass_time(4 * JOB_PAUSE_MS);
-    assert_eq!(bench.work("w").await, ("a".into(), 3));
-    assert!(bench.lose_the_reply_of(broker.finish_job(&of_ann("a"), 3, "2")).await.is_err());
-    assert_eq!(bench.settled(async || broker.finish_job(&of_ann("a"), 3, "2").await).await, Held::Yes);
-    assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
-    let told: Vec<_> = bench.told().await.into_iter().map(|(status, _)| status).collect();
-    assert_eq!(told, ["queued", "running", "running", "running", "queued", "running", "done"]);
 }
 
 async fn the_newest_are_listed_for_each_owner(bench: Bench) {
@@ -361,7 +292,7 @@ async fn what_breaks_a_limit_is_refused_before_it_is_stored(bench: Bench) {
 
 async fn an_enqueued_job_wakes_whoever_listens(bench: Bench) {
     let ear = bench.listen();
-    ear.until("the connection", |events| events.contains(&Event::Up)).await;
+    ear.until("the connection", |events| events.contains(&BrokerEvent::Up)).await;
     bench.enqueue("a").await;
-    ear.until("the wake-up", |events| events.contains(&Event::Wake)).await;
+    ear.until("the wake-up", |events| events.contains(&BrokerEvent::Wake)).await;
 }

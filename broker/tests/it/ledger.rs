@@ -1,4 +1,4 @@
-use carillon_broker::{Accepted, DeadList, Event, Kind, Message, MessageRef, NewMessage};
+use carillon_broker::{Accepted, BrokerEvent, DeadList, EntryKind, Message, MessageRef, NewMessage};
 use carillon_protocol::{Audience, Cursor, Position, Status, format_timestamp};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ async fn message(bench: &Bench, id: &str) -> Option<Message> {
 }
 
 /// What a user's history has of a kind.
-async fn history(bench: &Bench, user: &str, kind: Kind) -> Vec<Value> {
+async fn history(bench: &Bench, user: &str, kind: EntryKind) -> Vec<Value> {
     let page = bench.page(&[Audience::User(user.into())], &bench.start().await, 100).await;
     let entries = page.entries.iter().filter(|recalled| recalled.stored.kind == kind);
     entries.map(|recalled| serde_json::from_slice(&recalled.stored.raw).unwrap()).collect()
@@ -46,7 +46,7 @@ async fn history(bench: &Bench, user: &str, kind: Kind) -> Vec<Value> {
 
 async fn statuses(bench: &Bench, user: &str) -> Vec<(String, String)> {
     let word = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
-    let all = history(bench, user, Kind::Status).await;
+    let all = history(bench, user, EntryKind::Status).await;
     all.iter().map(|one| (word(one, "id"), word(one, "status"))).collect()
 }
 
@@ -73,9 +73,9 @@ async fn a_message_goes_from_none_to_read_and_its_sender_hears_each_step(bench: 
     assert_eq!(times.len(), 4);
     assert!(times.is_sorted(), "{times:?}");
     assert_eq!(statuses(&bench, "ann").await, pairs(&[("m", "sent"), ("m", "delivered"), ("m", "read")]));
-    let said = &history(&bench, "ann", Kind::Status).await[2]["at"];
+    let said = &history(&bench, "ann", EntryKind::Status).await[2]["at"];
     assert_eq!(said.as_str().unwrap(), format_timestamp(read.at_ms[&Status::Read]));
-    let received = history(&bench, "ben", Kind::Notification).await;
+    let received = history(&bench, "ben", EntryKind::Notification).await;
     assert_eq!(received[0]["id"], "m");
     assert_eq!(statuses(&bench, "ben").await, []);
 }
@@ -179,8 +179,10 @@ async fn a_read_position_rises_and_reaches_all_devices(bench: Bench) {
     let known = bench.broker.read_position("ben").await.unwrap().unwrap();
     assert!(known.position >= at(2).position && known.position.ms < 9_000_000_000_000);
     ear.until("two read entries", |events| {
-        let of_kind = |event: &Event| match event {
-            Event::Fanout(fanout) => fanout.entries.iter().filter(|entry| entry.kind == Kind::Read).count(),
+        let of_kind = |event: &BrokerEvent| match event {
+            BrokerEvent::Fanout(fanout) => {
+                fanout.entries.iter().filter(|entry| entry.kind == EntryKind::Read).count()
+            }
             _ => 0,
         };
         events.iter().map(of_kind).sum::<usize>() == 2
@@ -188,7 +190,7 @@ async fn a_read_position_rises_and_reaches_all_devices(bench: Bench) {
     .await;
     let said = ear.published();
     assert_eq!(serde_json::from_str::<Value>(&said[0]).unwrap(), json!({ "read": at(1).to_string() }));
-    assert_eq!(history(&bench, "ben", Kind::Read).await.len(), 2);
+    assert_eq!(history(&bench, "ben", EntryKind::Read).await.len(), 2);
 }
 
 async fn a_read_position_survives_the_epoch_and_never_goes_back(bench: Bench) {

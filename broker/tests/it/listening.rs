@@ -1,4 +1,4 @@
-use carillon_broker::Event;
+use carillon_broker::BrokerEvent;
 use carillon_protocol::Audience;
 
 use crate::bench::{Bench, entry, topic};
@@ -32,7 +32,7 @@ async fn only_wanted_audiences_are_heard_in_the_order_of_the_sequence(bench: Ben
     let fanouts: Vec<_> = ear
         .events()
         .into_iter()
-        .filter_map(|event| if let Event::Fanout(fanout) = event { Some(fanout) } else { None })
+        .filter_map(|event| if let BrokerEvent::Fanout(fanout) = event { Some(fanout) } else { None })
         .collect();
     assert_eq!(
         fanouts.iter().map(|fanout| fanout.entries.len()).collect::<Vec<_>>(),
@@ -57,10 +57,10 @@ async fn only_wanted_audiences_are_heard_in_the_order_of_the_sequence(bench: Ben
 
 async fn a_push_wakes_and_says_nothing_else(bench: Bench) {
     let ear = bench.listen();
-    ear.until("the connection", |events| events.contains(&Event::Up)).await;
+    ear.until("the connection", |events| events.contains(&BrokerEvent::Up)).await;
     bench.push(&["a"]).await;
-    ear.until("a wake-up", |events| events.contains(&Event::Wake)).await;
-    assert_eq!(ear.events(), [Event::Up, Event::Wake]);
+    ear.until("a wake-up", |events| events.contains(&BrokerEvent::Wake)).await;
+    assert_eq!(ear.events(), [BrokerEvent::Up, BrokerEvent::Wake]);
 }
 
 async fn the_tail_of_a_confirmation_is_no_later_than_what_is_heard_after_it(bench: Bench) {
@@ -72,7 +72,7 @@ async fn the_tail_of_a_confirmation_is_no_later_than_what_is_heard_after_it(benc
     let tails: Vec<_> = ear
         .events()
         .into_iter()
-        .filter_map(|event| if let Event::Subscribed { tail, .. } = event { Some(tail) } else { None })
+        .filter_map(|event| if let BrokerEvent::Subscribed { tail, .. } = event { Some(tail) } else { None })
         .collect();
     assert_eq!(tails, [bench.tail().await]);
     bench.push(&["after"]).await;
@@ -89,7 +89,7 @@ async fn a_cut_listener_says_so_and_subscribes_again(bench: Bench) {
         bench.cut();
         ear.until_subscribed(&topic("a")).await;
         assert!(
-            matches!(&ear.events()[..], [Event::Down, Event::Up, Event::Subscribed { .. }]),
+            matches!(&ear.events()[..], [BrokerEvent::Down, BrokerEvent::Up, BrokerEvent::Subscribed { .. }]),
             "{:?}",
             ear.events()
         );
@@ -109,7 +109,7 @@ async fn what_is_removed_and_added_again_is_confirmed_again(bench: Bench) {
         // So fast that the listener may see no change at all.
         ear.subscriptions.remove(&topic("a"));
         ear.subscriptions.add(topic("a"));
-        let confirmed = |event: &&Event| matches!(event, Event::Subscribed { .. });
+        let confirmed = |event: &&BrokerEvent| matches!(event, BrokerEvent::Subscribed { .. });
         ear.until("a second confirmation", |events| events.iter().filter(confirmed).count() == 2).await;
         let entry = entry(&n.to_string(), "a");
         bench.push(&[&entry]).await;

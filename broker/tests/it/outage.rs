@@ -1,4 +1,4 @@
-use carillon_broker::{BrokerError, Event, FanOut};
+use carillon_broker::{BrokerError, BrokerEvent, FanOut};
 use carillon_protocol::Audience;
 
 use crate::bench::Bench;
@@ -12,7 +12,7 @@ async fn everything_fails_readably_while_it_is_away_and_goes_on_when_it_is_back(
     ear.until_subscribed(&Audience::Everyone).await;
     bench.push(&["before"]).await;
     bench.go_away();
-    ear.until("the loss", |events| events.contains(&Event::Down)).await;
+    ear.until("the loss", |events| events.contains(&BrokerEvent::Down)).await;
     let away =
         |result: Result<(), BrokerError>| assert!(matches!(result, Err(BrokerError::Away(_))), "{result:?}");
     away(bench.broker.push(&[b"lost".to_vec()]).await.map(|_| ()));

@@ -4,7 +4,7 @@ use carillon_broker::limits::{
     OUTBOX_ANONYMOUS_MAX, OUTBOX_KEEP_MS, OUTBOX_LEASE_MS, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_PAUSE_MAX_MS,
     OUTBOX_SILENT_MAX, OUTBOX_USER_MAX,
 };
-use carillon_broker::{BrokerError, DeadList, GivenUp, Held, OutboxError, Outgoing, Speaker, UNDELIVERABLE};
+use carillon_broker::{BrokerError, DeadList, GivenUp, Lease, OutboxError, Outgoing, Speaker, UNDELIVERABLE};
 use carillon_protocol::Audience;
 
 use crate::bench::{Bench, claimed, text};
@@ -59,7 +59,7 @@ impl Bench {
         self.outgoing(10).await.into_iter().map(|of| (of.id, of.attempt)).collect()
     }
 
-    async fn done(&self, of: &Outgoing) -> Held {
+    async fn done(&self, of: &Outgoing) -> Lease {
         self.settled(async || self.broker.outgoing_done(of).await).await
     }
 }
@@ -79,8 +79,8 @@ async fn messages_of_a_line_leave_in_their_order_one_at_a_time(bench: Bench) {
         assert_eq!((&of.line, of.id.as_str(), of.attempt), (&line("x"), id, 1));
         assert_eq!(text(&of.message), format!("message {id}"));
         assert_eq!(bench.due().await, [], "the next waits for it");
-        assert_eq!(bench.done(of).await, Held::Yes);
-        assert_eq!(bench.done(of).await, Held::Lost, "only once");
+        assert_eq!(bench.done(of).await, Lease::Held);
+        assert_eq!(bench.done(of).await, Lease::Lost, "only once");
     }
     assert_eq!(bench.due().await, []);
     bench.send_out("x", "c").await;
@@ -133,14 +133,14 @@ async fn a_postponed_message_holds_its_line_until_it_is_due(bench: Bench) {
         bench.send_out(name, id).await;
     }
     let taken = bench.outgoing(10).await;
-    assert_eq!(bench.broker.postpone_outgoing(&taken[0], 60_000).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.postpone_outgoing(&taken[0], 60_000).await.unwrap(), Lease::Held);
     bench.done(&taken[1]).await;
     bench.pass_time(50_000);
     assert_eq!(bench.due().await, [], "longer than a lease");
     bench.pass_time(10_000);
     let again = bench.outgoing(10).await;
     assert_eq!((again[0].id.as_str(), again[0].attempt), ("a", 2));
-    assert_eq!(bench.broker.postpone_outgoing(&taken[0], 0).await.unwrap(), Held::Lost, "an old attempt");
+    assert_eq!(bench.broker.postpone_outgoing(&taken[0], 0).await.unwrap(), Lease::Lost, "an old attempt");
     assert_eq!(bench.due().await, []);
     bench.done(&again[0]).await;
     assert_eq!(bench.due().await, due(&["b"]), "the count is the message's own");
@@ -158,11 +158,11 @@ async fn a_replica_that_falls_silent_loses_its_messages_and_another_sends_them(b
     let again: Vec<_> = other.iter().map(|of| (of.id.as_str(), of.attempt)).collect();
     assert_eq!(again, [("a", 2), ("c", 2)], "the same messages in the same order");
     // The first one was only slow.
-    assert_eq!(bench.done(&killed[0]).await, Held::Lost);
-    assert_eq!(bench.broker.give_up_outgoing(&killed[0], refused("bff", "d")).await.unwrap(), Held::Lost);
+    assert_eq!(bench.done(&killed[0]).await, Lease::Lost);
+    assert_eq!(bench.broker.give_up_outgoing(&killed[0], refused("bff", "d")).await.unwrap(), Lease::Lost);
     assert_eq!(bench.due().await, []);
-    assert_eq!(bench.done(&other[0]).await, Held::Yes);
-    assert_eq!(bench.done(&killed[0]).await, Held::Lost, "nor does it take the next one's place");
+    assert_eq!(bench.done(&other[0]).await, Lease::Held);
+    assert_eq!(bench.done(&killed[0]).await, Lease::Lost, "nor does it take the next one's place");
     assert_eq!(bench.due().await, due(&["b"]));
 }
 
@@ -175,7 +175,7 @@ async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench)
         let taken = bench.outgoing(10).await;
         assert_eq!(
             bench.broker.give_up_outgoing(&taken[0], refused("bff-7", detail)).await.unwrap(),
-            Held::Yes
+            Lease::Held
         );
     }
     let dead = bench.broker.dead(DeadList::Outbox).await.unwrap();
@@ -202,7 +202,7 @@ async fn a_message_that_silences_every_replica_is_over(bench: Bench) {
     let taken = bench.outgoing(10).await;
     let why = taken[0].is_over().expect("it is over");
     assert!(why.contains("10 replicas"), "{why}");
-    assert_eq!(bench.broker.give_up_outgoing(&taken[0], refused("bff-2", &why)).await.unwrap(), Held::Yes);
+    assert_eq!(bench.broker.give_up_outgoing(&taken[0], refused("bff-2", &why)).await.unwrap(), Lease::Held);
     let dead = bench.broker.dead(DeadList::Outbox).await.unwrap();
     assert_eq!((dead[0].reason.as_str(), dead[0].claimed_by.as_str()), (UNDELIVERABLE, "bff-2"));
     assert_eq!(bench.due().await, due(&["b"]));
@@ -216,7 +216,7 @@ async fn a_line_pauses_as_one_and_what_is_older_than_a_day_is_over(bench: Bench)
         let taken = bench.outgoing(10).await;
         let [of] = taken.as_slice() else { panic!("one attempt for the line: {taken:?}") };
         assert_eq!((of.id.as_str(), of.failures, of.silent, of.is_over()), ("a", failures, 0, None));
-        assert_eq!(bench.broker.postpone_outgoing(of, 60_000).await.unwrap(), Held::Yes);
+        assert_eq!(bench.broker.postpone_outgoing(of, 60_000).await.unwrap(), Lease::Held);
         bench.pass_time(60_000);
     }
     bench.send_out("x", "young").await;
@@ -227,7 +227,7 @@ async fn a_line_pauses_as_one_and_what_is_older_than_a_day_is_over(bench: Bench)
         assert_eq!(taken[0].id, id);
         assert!(taken[0].waited_ms >= OUTBOX_KEEP_MS && taken[0].is_over().is_some(), "{taken:?}");
         let over = GivenUp { answered: false, ..refused("bff", "a day") };
-        assert_eq!(bench.broker.give_up_outgoing(&taken[0], over).await.unwrap(), Held::Yes);
+        assert_eq!(bench.broker.give_up_outgoing(&taken[0], over).await.unwrap(), Lease::Held);
     }
     let taken = bench.outgoing(10).await;
     assert_eq!((taken[0].id.as_str(), taken[0].is_over()), ("young", None));
@@ -317,7 +317,7 @@ async fn racing_replicas_send_each_message_once_and_each_line_in_order(bench: Be
             }
             for of in taken {
                 arrived.lock().unwrap().entry(of.line.clone()).or_default().push(of.id.clone());
-                assert_eq!(bench.done(&of).await, Held::Yes);
+                assert_eq!(bench.done(&of).await, Lease::Held);
                 count += 1;
             }
             tokio::task::yield_now().await;
@@ -344,6 +344,6 @@ async fn a_lost_reply_loses_no_message(bench: Bench) {
     let taken = bench.outgoing(10).await;
     assert_eq!((taken[0].id.as_str(), taken[0].attempt), ("a", 2));
     assert!(bench.lose_the_reply_of(broker.outgoing_done(&taken[0])).await.is_err());
-    assert_eq!(bench.done(&taken[0]).await, Held::Lost, "it is done already");
+    assert_eq!(bench.done(&taken[0]).await, Lease::Lost, "it is done already");
     assert_eq!(bench.due().await, due(&["b"]));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use carillon_broker::limits::PRESENCE_BATCH_MAX_USERS;
-use carillon_broker::{Beat, Beaten, BrokerError, Event};
+use carillon_broker::{Beat, Beaten, BrokerError, BrokerEvent};
 use carillon_harness::eventually;
 
 use crate::bench::{Bench, DEADLINE, Ear, topic};
@@ -63,7 +63,8 @@ async fn watch(bench: &Bench, users: &[&str]) -> Ear {
 /// How often a coming or going of the user was announced.
 async fn announced(bench: &Bench, ear: &Ear, user: &str) -> usize {
     ear.catch_up(bench).await;
-    let of_user = |event: &&Event| matches!(event, Event::PresenceChanged { user: of } if of == user);
+    let of_user =
+        |event: &&BrokerEvent| matches!(event, BrokerEvent::PresenceChanged { user: of } if of == user);
     ear.events().iter().filter(of_user).count()
 }
 
@@ -205,8 +206,10 @@ async fn what_was_lost_is_told(bench: Bench) {
     let after = a.says(&bench, &[]).await;
     assert!(before.held && !after.held && before.epoch != after.epoch);
     assert_eq!(presence(&bench, "eve").await, (0, false));
-    ear.until("it listens again", |events| events.iter().filter(|event| **event == Event::Up).count() == 2)
-        .await;
+    ear.until("it listens again", |events| {
+        events.iter().filter(|event| **event == BrokerEvent::Up).count() == 2
+    })
+    .await;
     ear.until_subscribed_again(&topic("presence:eve")).await;
     a.says(&bench, &[("eve", 1)]).await;
     assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((1, true), 2));

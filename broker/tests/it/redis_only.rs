@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use carillon_broker::limits::IDS_MAX;
-use carillon_broker::{Broker, BrokerError, Event, FanOut, Names, Subscriptions};
+use carillon_broker::{Broker, BrokerError, BrokerEvent, FanOut, Names, Subscriptions};
 use carillon_harness::{Process, Proxy, RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
 
@@ -178,9 +178,10 @@ async fn a_connection_that_swallows_everything_is_found_out_and_replaced() {
     let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
     let heard = std::sync::Mutex::new(Vec::new());
-    let downs = || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Down)).count();
-    let subscribed =
-        || heard.lock().unwrap().iter().filter(|event| matches!(event, Event::Subscribed { .. })).count();
+    let downs = || heard.lock().unwrap().iter().filter(|event| matches!(event, BrokerEvent::Down)).count();
+    let subscribed = || {
+        heard.lock().unwrap().iter().filter(|event| matches!(event, BrokerEvent::Subscribed { .. })).count()
+    };
     let listening = bench.listen(&subscriptions, FanOut::All, |event| heard.lock().unwrap().push(event));
     let test = async {
         eventually("the subscription", DEADLINE, async || subscribed() == 1).await;

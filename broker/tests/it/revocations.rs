@@ -1,7 +1,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use carillon_broker::limits::{REVOCATION_SKEW_MAX_S, REVOCATIONS_KEEP_S};
-use carillon_broker::{Event, Revocation};
+use carillon_broker::{BrokerEvent, Revocation};
 
 use crate::bench::Bench;
 use crate::on_both_engines;
@@ -25,7 +25,7 @@ fn user(name: &str, until_s: u64) -> Revocation {
 
 async fn a_revocation_is_told_and_kept_and_never_goes_back(bench: Bench) {
     let ear = bench.listen();
-    ear.until("a connection", |events| events.contains(&Event::Up)).await;
+    ear.until("a connection", |events| events.contains(&BrokerEvent::Up)).await;
     // Ahead, so that it is later than any clock here when the test ends.
     let until_s = now_s() + REVOCATION_SKEW_MAX_S - 60;
     let token = Revocation::Token { token_id: "t 1".into(), until_s };
@@ -33,7 +33,7 @@ async fn a_revocation_is_told_and_kept_and_never_goes_back(bench: Bench) {
         bench.broker.revoke(&one).await.unwrap();
     }
     for one in [user("an:n", until_s), token.clone()] {
-        ear.until("a revocation", |events| events.contains(&Event::Revoked(one.clone()))).await;
+        ear.until("a revocation", |events| events.contains(&BrokerEvent::Revoked(one.clone()))).await;
     }
     let kept = bench.broker.revocations().await.unwrap();
     assert!(kept.len() == 2 && kept.contains(&user("an:n", until_s)) && kept.contains(&token), "{kept:?}");
@@ -41,11 +41,11 @@ async fn a_revocation_is_told_and_kept_and_never_goes_back(bench: Bench) {
 
 async fn a_revocation_counts_until_now_by_the_clock_that_all_share(bench: Bench) {
     let ear = bench.listen();
-    ear.until("a connection", |events| events.contains(&Event::Up)).await;
+    ear.until("a connection", |events| events.contains(&BrokerEvent::Up)).await;
     let before_s = now_s();
     bench.broker.revoke(&user("ann", before_s - REVOCATION_SKEW_MAX_S)).await.unwrap();
     let counts = |one: &Revocation| matches!(one, Revocation::User { until_s, .. } if *until_s >= before_s);
-    let heard = |event: &Event| matches!(event, Event::Revoked(one) if counts(one));
+    let heard = |event: &BrokerEvent| matches!(event, BrokerEvent::Revoked(one) if counts(one));
     ear.until("a revocation until now", |events| events.iter().any(heard)).await;
     let kept = bench.broker.revocations().await.unwrap();
     assert!(kept.len() == 1 && counts(&kept[0]), "{kept:?}");
@@ -78,14 +78,14 @@ async fn a_wrong_clock_adds_five_minutes_at_most(bench: Bench) {
 
 async fn what_a_server_has_lost_is_brought_back(bench: Bench) {
     let ear = bench.listen();
-    ear.until("a connection", |events| events.contains(&Event::Up)).await;
+    ear.until("a connection", |events| events.contains(&BrokerEvent::Up)).await;
     let now_s = bench.now_s();
     let lost = [user("ann", now_s), Revocation::Token { token_id: "t".into(), until_s: now_s - 5 }];
     bench.broker.revoke(&user("ann", now_s + 7)).await.unwrap();
     bench.broker.restore_revocations(&lost).await.unwrap();
     let kept = bench.broker.revocations().await.unwrap();
     assert!(kept.contains(&user("ann", now_s + 7)) && kept.contains(&lost[1]) && kept.len() == 2, "{kept:?}");
-    ear.until("all replicas are told", |events| events.contains(&Event::RevocationsRestored)).await;
+    ear.until("all replicas are told", |events| events.contains(&BrokerEvent::RevocationsRestored)).await;
 }
 
 async fn replicas_share_one_session_key(bench: Bench) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use carillon_broker::{
-    Broker, BrokerError, Event, FanOut, Keep, Names, Retention, Revocation, Settings, Subscriptions,
+    Broker, BrokerError, BrokerEvent, FanOut, Keep, Names, Retention, Revocation, Settings, Subscriptions,
 };
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
@@ -123,7 +123,7 @@ async fn namespaces_and_databases_of_one_server_share_nothing() {
         |database: &str, names: Names| Broker::redis(&format!("{}/{database}", server.url()), names).unwrap();
     let shop = Names::in_namespace("shop").unwrap();
     let brokers = [open("0", Names::default()), open("0", shop), open("1", Names::default())];
-    let heard: [std::sync::Mutex<Vec<Event>>; 3] = Default::default();
+    let heard: [std::sync::Mutex<Vec<BrokerEvent>>; 3] = Default::default();
     let subscriptions: [Subscriptions; 3] = Default::default();
     let ann = Audience::User("ann".into());
     for one in &subscriptions {
@@ -133,12 +133,19 @@ async fn namespaces_and_databases_of_one_server_share_nothing() {
         let heard = &heard[n];
         brokers[n].listen(&subscriptions[n], FanOut::All, |event| heard.lock().unwrap().push(event))
     };
-    let is_news = |event: &Event| {
-        !matches!(event, Event::Up | Event::Subscribed { .. } | Event::Echo { .. } | Event::Writes(_))
+    let is_news = |event: &BrokerEvent| {
+        !matches!(
+            event,
+            BrokerEvent::Up
+                | BrokerEvent::Subscribed { .. }
+                | BrokerEvent::Echo { .. }
+                | BrokerEvent::Writes(_)
+        )
     };
     let news = |n: usize| heard[n].lock().unwrap().iter().filter(|event| is_news(event)).count();
-    let subscribed =
-        |n: usize| heard[n].lock().unwrap().iter().any(|event| matches!(event, Event::Subscribed { .. }));
+    let subscribed = |n: usize| {
+        heard[n].lock().unwrap().iter().any(|event| matches!(event, BrokerEvent::Subscribed { .. }))
+    };
     let test = async {
         eventually("all listen", DEADLINE, async || (0..3).all(subscribed)).await;
         for (n, broker) in brokers.iter().enumerate() {

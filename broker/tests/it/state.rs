@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use carillon_broker::limits::STATE_MAX_BYTES;
-use carillon_broker::{Broker, BrokerError, Event, FanOut, Names, State, Subscriptions};
+use carillon_broker::{Broker, BrokerError, BrokerEvent, FanOut, Names, State, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::Audience;
 
@@ -25,17 +25,18 @@ fn state(fields: &[(&str, &str)]) -> State {
 }
 
 /// What is said to users, without whatever else is heard.
-fn said(ear: &Ear) -> Vec<Event> {
-    let is_said = |event: &Event| matches!(event, Event::Raw { .. } | Event::StateChanged { .. });
+fn said(ear: &Ear) -> Vec<BrokerEvent> {
+    let is_said =
+        |event: &BrokerEvent| matches!(event, BrokerEvent::Raw { .. } | BrokerEvent::StateChanged { .. });
     ear.events().into_iter().filter(is_said).collect()
 }
 
-fn raw(name: &str, data: &[u8]) -> Event {
-    Event::Raw { user: name.to_owned(), data: data.to_vec() }
+fn raw(name: &str, data: &[u8]) -> BrokerEvent {
+    BrokerEvent::Raw { user: name.to_owned(), data: data.to_vec() }
 }
 
-fn changed(name: &str) -> Event {
-    Event::StateChanged { user: name.to_owned() }
+fn changed(name: &str) -> BrokerEvent {
+    BrokerEvent::StateChanged { user: name.to_owned() }
 }
 
 async fn listen_for(bench: &Bench, names: &[&str]) -> Ear {
@@ -130,11 +131,11 @@ async fn other_programs_use_the_same_names() {
     let subscriptions = Subscriptions::default();
     subscriptions.add(user("42"));
     let heard = Mutex::new(vec![]);
-    let until = async |what: &str, is_it: &dyn Fn(&Event) -> bool| {
+    let until = async |what: &str, is_it: &dyn Fn(&BrokerEvent) -> bool| {
         eventually(what, DEADLINE, async || heard.lock().unwrap().iter().any(is_it)).await;
     };
     let test = async {
-        until("a subscription", &|event| matches!(event, Event::Subscribed { .. })).await;
+        until("a subscription", &|event| matches!(event, BrokerEvent::Subscribed { .. })).await;
         assert_eq!(server.cli(&["PUBLISH", "notify:42", "hello"]), "1");
         assert_eq!(server.cli(&["PUBLISH", "notify:42:state", "x"]), "1");
         until("the bytes", &|event| *event == raw("42", b"hello")).await;

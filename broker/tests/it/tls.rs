@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carillon_broker::limits::OUTBOX_USER_MAX;
 use carillon_broker::{
-    Accepted, Beat, Broker, BrokerError, Dead, DeadList, Event, FanOut, GivenUp, Held, MessageRef, Names,
-    NewJob, NewMessage, Revocation, Speaker, State, Subscriptions,
+    Accepted, Beat, Broker, BrokerError, BrokerEvent, Dead, DeadList, FanOut, GivenUp, Lease, MessageRef,
+    Names, NewJob, NewMessage, Revocation, Speaker, State, Subscriptions,
 };
 use carillon_harness::{RedisServer, eventually, free_port, need};
 use carillon_protocol::{Audience, Cursor, JobStatus, Position, Status};
@@ -96,7 +96,7 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
     let listening =
         broker.listen(&subscriptions, FanOut::All, move |event| events.lock().unwrap().push(event));
     let subscribed = async |audience: Audience| {
-        let is_it = |event: &Event| matches!(event, Event::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| *one == audience));
+        let is_it = |event: &BrokerEvent| matches!(event, BrokerEvent::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| *one == audience));
         eventually("the subscription", DEADLINE, async || heard.lock().unwrap().iter().any(is_it)).await;
     };
     let work = async {
@@ -112,7 +112,8 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
         subscribed(two).await;
         let batch = broker.claim("bff-1", FanOut::All).await?;
         assert_eq!(batch.claimed.len(), 1);
-        let is_ours = |event: &Event| matches!(event, Event::Fanout(fanout) if fanout.entries.len() == 1);
+        let is_ours =
+            |event: &BrokerEvent| matches!(event, BrokerEvent::Fanout(fanout) if fanout.entries.len() == 1);
         eventually("the message", DEADLINE, async || heard.lock().unwrap().iter().any(is_ours)).await;
         let since = Cursor { position: Position::ZERO, ..before };
         let history = broker.history(&[Audience::Everyone], &since, 10).await?;
@@ -144,9 +145,9 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
         }
         broker.memory_use().await?;
         assert_eq!(broker.trim("0", 0.5, Duration::ZERO).await?.unwrap().cursor, "0");
-        let own = |event: &Event| matches!(event, Event::Echo { .. });
+        let own = |event: &BrokerEvent| matches!(event, BrokerEvent::Echo { .. });
         eventually("a sign of life", DEADLINE, async || heard.lock().unwrap().iter().any(own)).await;
-        let writes = |event: &Event| matches!(event, Event::Writes(Ok(())));
+        let writes = |event: &BrokerEvent| matches!(event, BrokerEvent::Writes(Ok(())));
         if !heard.lock().unwrap().iter().any(writes) {
             return Err(BrokerError::Refused("no writes".to_owned()));
         }
@@ -216,8 +217,8 @@ async fn queues(secured: &Secured, broker: &Broker) -> Result<(), BrokerError> {
         broker.enqueue_job(&job).await.map_err(|error| BrokerError::Refused(error.to_string()))?;
     }
     assert_eq!(broker.take_job("bff-1").await?.job.map(|job| job.attempt), Some(1));
-    assert_eq!(broker.report_job(&job.handle(), 1, 50).await?, Held::Yes);
-    assert_eq!(broker.finish_job(&job.handle(), 1, "1").await?, Held::Yes);
+    assert_eq!(broker.report_job(&job.handle(), 1, 50).await?, Lease::Held);
+    assert_eq!(broker.finish_job(&job.handle(), 1, "1").await?, Lease::Held);
     assert_eq!(broker.job(&one, "j").await?.map(|job| job.status), Some(JobStatus::Done));
     assert_eq!(broker.jobs_of(&one).await?.len(), 1);
     // As many of a user are counted as there may be, and none of them waits.
@@ -227,18 +228,18 @@ async fn queues(secured: &Secured, broker: &Broker) -> Result<(), BrokerError> {
     let sent = broker.send_out(&one, "0", b"m", Speaker::User("one")).await;
     sent.map_err(|error| BrokerError::Refused(error.to_string()))?;
     let first = broker.take_outgoing(1).await?.remove(0);
-    assert_eq!(broker.outgoing_done(&first).await?, Held::Yes);
+    assert_eq!(broker.outgoing_done(&first).await?, Lease::Held);
     for message in ["a", "a", "b"] {
         let sent = broker.send_out(&one, message, message.as_bytes(), Speaker::Anonymous).await;
         sent.map_err(|error| BrokerError::Refused(error.to_string()))?;
     }
     let first = broker.take_outgoing(10).await?.remove(0);
-    assert_eq!(broker.postpone_outgoing(&first, 0).await?, Held::Yes);
+    assert_eq!(broker.postpone_outgoing(&first, 0).await?, Lease::Held);
     let first = broker.take_outgoing(10).await?.remove(0);
-    assert_eq!(broker.outgoing_done(&first).await?, Held::Yes);
+    assert_eq!(broker.outgoing_done(&first).await?, Lease::Held);
     let given_up = GivenUp { replica: "bff-1", detail: "a test", answered: true, notice: "a notice" };
     let second = broker.take_outgoing(10).await?.remove(0);
-    assert_eq!(broker.give_up_outgoing(&second, given_up).await?, Held::Yes);
+    assert_eq!(broker.give_up_outgoing(&second, given_up).await?, Lease::Held);
     Ok(())
 }
 

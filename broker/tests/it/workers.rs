@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use carillon_broker::{Broker, Held, Names, NewJob, Speaker};
+use carillon_broker::{Broker, Lease, Names, NewJob, Speaker};
 use carillon_harness::{RedisServer, hostile};
 use carillon_protocol::{Audience, JobStatus};
 use redis::Script;
@@ -146,7 +146,7 @@ async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
     }
     // The attempt is not lost: the worker may say it better.
     let good = r#"{"rate":null,"sign":"\ud83d\ude00","least":-1.10e-5}"#;
-    assert_eq!(broker.finish_job(&id, 1, good).await.unwrap(), Held::Yes);
+    assert_eq!(broker.finish_job(&id, 1, good).await.unwrap(), Lease::Held);
     assert_eq!(broker.job(&owner, "a").await.unwrap().unwrap().result.as_deref(), Some(good));
 }
 
@@ -178,7 +178,7 @@ async fn a_worker_s_words_are_taken_where_all_programs_read_them_alike_and_the_j
         let stands = broker.job(&owner, "j").await.unwrap().unwrap();
         let expected = if one.taken { JobStatus::Done } else { JobStatus::Running };
         assert_eq!(stands.status, expected, "{}", one.what);
-        assert_eq!(broker.finish_job(&job.handle(), 1, "1").await.unwrap(), Held::Yes, "{}", one.what);
+        assert_eq!(broker.finish_job(&job.handle(), 1, "1").await.unwrap(), Lease::Held, "{}", one.what);
     }
     assert!(faults.is_empty(), "{faults:#?}");
 }

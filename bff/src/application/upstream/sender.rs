@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use carillon_broker::limits::OUTBOX_PAUSE_MAX_MS;
-use carillon_broker::{Broker, BrokerError, GivenUp, Held, Outgoing};
+use carillon_broker::{Broker, BrokerError, GivenUp, Lease, Outgoing};
 use carillon_protocol::{Audience, Backoff};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -161,8 +161,8 @@ impl Sender {
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
             match self.write(outgoing, outcome).await {
-                Ok(Held::Yes) => return,
-                Ok(Held::Lost) => return metrics::upstream_attempt(Attempt::Lost),
+                Ok(Lease::Held) => return,
+                Ok(Lease::Lost) => return metrics::upstream_attempt(Attempt::Lost),
                 Err(error) if backoff.attempt() + 1 >= SAY_MAX_TRIES => {
                     tracing::warn!(message.id = outgoing.id, %error, "a message to the application will be sent again");
                     return metrics::upstream_attempt(Attempt::Lost);
@@ -172,7 +172,7 @@ impl Sender {
         }
     }
 
-    async fn write(&self, outgoing: &Outgoing, outcome: &Outcome) -> Result<Held, BrokerError> {
+    async fn write(&self, outgoing: &Outgoing, outcome: &Outcome) -> Result<Lease, BrokerError> {
         match outcome {
             Outcome::Arrived => self.broker.outgoing_done(outgoing).await,
             Outcome::Failed { fault, retry_after_ms } => {
@@ -192,11 +192,11 @@ impl Sender {
     }
 
     /// Lays a message aside for the operator, whole, and tells its sender, wherever they are.
-    async fn give_up(&self, outgoing: &Outgoing, detail: &str, answered: bool) -> Result<Held, BrokerError> {
+    async fn give_up(&self, outgoing: &Outgoing, detail: &str, answered: bool) -> Result<Lease, BrokerError> {
         let notice = notice(outgoing, if answered { detail } else { "it could not be reached for a day" });
         let how = GivenUp { replica: &self.replica, detail, answered, notice: &notice };
         let held = self.broker.give_up_outgoing(outgoing, how).await?;
-        if held == Held::Yes {
+        if held == Lease::Held {
             metrics::upstream_undeliverable(1);
             let (message, line) = (&outgoing.id, &outgoing.line);
             if self.warned.is_first(line) {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use carillon_broker::{Kind, MessageRef};
+use carillon_broker::{EntryKind, MessageRef};
 use carillon_protocol::{CloseCode, Cursor};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -81,7 +81,7 @@ impl Output {
 
     /// How many notifications there are.
     pub fn notifications(&self) -> usize {
-        let of_frames = self.frames.iter().filter(|frame| frame.kind == Kind::Notification).count();
+        let of_frames = self.frames.iter().filter(|frame| frame.kind == EntryKind::Notification).count();
         of_frames + self.missed.len()
     }
 

@@ -1,6 +1,6 @@
 use std::slice::from_ref;
 
-use carillon_broker::{Kind, Stored};
+use carillon_broker::{EntryKind, Stored};
 use futures_util::FutureExt;
 
 use super::direct::DIRECT_MAX_FRAMES;
@@ -77,7 +77,7 @@ fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
     let stored = Stored {
         position: at(20),
         prev: Position::ZERO,
-        kind: Kind::Notification,
+        kind: EntryKind::Notification,
         raw: format!(
             r#"{{"id":"a","body":"b","created_at":"2026-11-21T07:45:00Z","to":{{"connection":"{name}"}}}}"#
         )

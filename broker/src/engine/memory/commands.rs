@@ -1,4 +1,4 @@
-//! The commands, each as far as a script or a caller of this crate uses it.
+//! The commands, with the options that the scripts and callers of this crate use.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -338,7 +338,7 @@ impl Data {
                 one.map_or_else(nothing, |one| one.range(rest, name == b"XREVRANGE"))
             }),
             b"XINFO" => {
-                // Its key stands behind the word STREAM.
+                // The key follows the word STREAM.
                 let key = rest.first().map_or(&b""[..], Vec::as_slice);
                 let stream = self.keys.get(key);
                 stream.and_then(|one: Option<&Stream>| {

@@ -7,11 +7,11 @@ use super::{Bytes, Data, Server, random_replid};
 use crate::engine::Engine;
 use crate::{Broker, Settings};
 
-/// The levers with which tests break the server.
+/// The faults that tests inject into the server.
 #[derive(Clone)]
 pub struct Faults(Server);
 
-/// How the server is broken now.
+/// The faults that are active now.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Switches {
     pub(super) away: bool,
@@ -20,7 +20,7 @@ pub(super) struct Switches {
 }
 
 impl Switches {
-    /// Whether the reply of this command is lost. Only scripts lose theirs: a plain command is too small a target.
+    /// Whether the reply of this command is lost, which happens only to scripts.
     pub(super) fn lose(&mut self, arguments: &[Bytes]) -> bool {
         let is_script = arguments.first().is_some_and(|name| name.eq_ignore_ascii_case(b"EVALSHA"));
         is_script && std::mem::take(&mut self.lose_reply)
@@ -42,14 +42,14 @@ impl Faults {
         self.0.data().faults.lose_reply = true;
     }
 
-    /// Nothing answers until [`Faults::come_back`].
+    /// The server does not answer until [`Faults::come_back`].
     pub fn go_away(&self) {
         let mut data = self.0.data();
         data.faults.away = true;
         data.subscribers.cut();
     }
 
-    /// Answers again.
+    /// The server answers again.
     pub fn come_back(&self) {
         self.0.data().faults.away = false;
         self.0.0.back.notify_waiters();
@@ -60,7 +60,7 @@ impl Faults {
         self.0.data().faults.full = full;
     }
 
-    /// Sets the server's clock wrong by so many milliseconds; that of those who ask stays right.
+    /// Sets the server's clock wrong by so many milliseconds; the clock of the clients stays right.
     pub fn set_clock_ahead(&self, milliseconds: i64) {
         self.0.data().keys.skew_ms = milliseconds;
     }
@@ -78,7 +78,7 @@ impl Faults {
         self.0.data().keys.clear();
     }
 
-    /// A lever that brings back the data as they are now, under a new epoch, as a promoted replica that lagged does.
+    /// Returns a function that restores the data as they are now, under a new epoch, as a promoted replica does that lagged.
     pub fn remember(&self) -> impl FnOnce() + use<> {
         let (server, earlier): (Server, Keyspace) = (self.0.clone(), self.0.data().keys.clone());
         move || {
@@ -89,15 +89,15 @@ impl Faults {
         }
     }
 
-    /// Carries out one command on the server, as an operator does by hand, and returns the answer as texts, a line each.
+    /// Carries out one command on the server, as an operator does by hand, and returns the values of the answer, each on a
+    /// line.
     pub fn run(&self, command: &[&str]) -> String {
         let command: Vec<Bytes> = command.iter().map(|word| word.as_bytes().to_vec()).collect();
         let reply = Data::call(&mut self.0.data(), &command);
         reply.map_or_else(|error| error, |value| lines(&value).join("\n"))
     }
 
-    /// Another broker on the same server.
-    #[must_use]
+    /// Returns another broker on the same server.
     pub fn again(&self, settings: Settings) -> Broker {
         Broker(Arc::new(Engine::memory(self.0.clone(), settings)))
     }

@@ -5,14 +5,14 @@ use super::{Bytes, Clock};
 
 const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
-/// The keys of the server, with when each expires.
+/// The keys of the server, each with the moment at which it expires.
 #[derive(Clone)]
 pub(super) struct Keyspace {
     clock: Clock,
     /// How far `TIME` is wrong. (Expiry stays right: with a clock that jumps, Redis itself drops what had days to live.)
     pub(super) skew_ms: i64,
-    /// The last millisecond that was given out as microseconds, and how often.
-    told: (u64, u64),
+    /// The last millisecond that `now_us` returned, and how often it did.
+    given_out: (u64, u64),
     slots: BTreeMap<Bytes, Slot>,
 }
 
@@ -22,7 +22,7 @@ struct Slot {
     expires_at_ms: Option<u64>,
 }
 
-/// What a key holds.
+/// The value of a key.
 #[derive(Clone)]
 pub(super) enum Stored {
     Text(Bytes),
@@ -33,7 +33,7 @@ pub(super) enum Stored {
     Stream(Stream),
 }
 
-/// A kind of value: how it is found in a [`Stored`], and made where a key is new.
+/// A kind of value: read from a [`Stored`], and created where a key is new.
 pub(super) trait Kind: Default {
     fn of(stored: &Stored) -> Option<&Self>;
     fn of_mut(stored: &mut Stored) -> Option<&mut Self>;
@@ -69,7 +69,7 @@ kinds!(
 
 impl Keyspace {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, skew_ms: 0, told: (0, 0), slots: BTreeMap::new() }
+        Self { clock, skew_ms: 0, given_out: (0, 0), slots: BTreeMap::new() }
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -80,8 +80,8 @@ impl Keyspace {
     /// that two events keep their order.
     pub(super) fn now_us(&mut self) -> u64 {
         let now_ms = self.now_ms().saturating_add_signed(self.skew_ms);
-        let calls = if self.told.0 == now_ms { self.told.1 + 1 } else { 0 };
-        self.told = (now_ms, calls);
+        let calls = if self.given_out.0 == now_ms { self.given_out.1 + 1 } else { 0 };
+        self.given_out = (now_ms, calls);
         now_ms * 1_000 + calls.min(999)
     }
 
@@ -94,7 +94,7 @@ impl Keyspace {
         }
     }
 
-    /// The value of a key, to be changed; an empty one where there was none.
+    /// The value of a key, which the caller may change; an empty one where the key is new.
     pub(super) fn get_mut<K: Kind>(&mut self, key: &[u8]) -> Result<&mut K, String> {
         self.expire(key);
         let slot = self
@@ -122,7 +122,7 @@ impl Keyspace {
         self.slots.clear();
     }
 
-    /// A collection that a command has emptied is gone; a stream stays.
+    /// Removes a collection that a command has emptied; a stream stays.
     pub(super) fn drop_empty(&mut self, key: &[u8]) {
         let is_empty = self.slots.get(key).is_some_and(|slot| match &slot.value {
             Stored::List(list) => list.is_empty(),
@@ -142,7 +142,7 @@ impl Keyspace {
         slot.map(|slot| slot.expires_at_ms = Some(at_ms)).is_some()
     }
 
-    /// Milliseconds that a key has left: -1 where it does not expire, -2 where there is none.
+    /// Milliseconds until a key expires: -1 where it does not expire, -2 where there is no such key.
     pub(super) fn time_left(&mut self, key: &[u8]) -> i64 {
         self.expire(key);
         let now_ms = self.now_ms();

@@ -1,4 +1,4 @@
-//! Runs the scripts with Lua 5.1, the version that Redis has, and with the parts of its environment that they use.
+//! Runs the scripts with Lua 5.1, the version of Redis, and with the parts of its environment that they use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,8 +8,8 @@ use redis::{Script, Value};
 
 use super::{Bytes, Data, Reply, lock};
 
-/// `redis.call` raises what `redis.pcall` returns as a table with `err`; the JSON functions raise a text. A script runs
-/// under `pcall`, since an error may be a table, which Rust would not see whole.
+/// `redis.call` raises the table with `err` that `redis.pcall` returns; the JSON functions raise a text. A script runs under
+/// `pcall`, since an error may be a table, of which Rust would receive only a part.
 const ENVIRONMENT: &str = "
 local call, decode, encode, sha1hex = ...
 redis = { pcall = call, sha1hex = sha1hex, call = function(...)
@@ -31,7 +31,7 @@ return function(script)
   return { err = type(reply) == 'table' and reply.err or 'ERR ' .. tostring(reply) }
 end";
 
-/// The scripts that were loaded, by their SHA-1, and what runs them.
+/// The scripts that were loaded, by their SHA-1, and the interpreter that runs them.
 pub(super) struct Scripts {
     lua: Lua,
     guard: Function,
@@ -100,7 +100,7 @@ fn environment(lua: &Lua, data: Arc<Mutex<Data>>) -> mlua::Result<Function> {
         to_lua(lua, reply)
     })?;
     let decode = lua.create_function(|lua, text: LuaString| {
-        // cjson does not look whether a text is UTF-8.
+        // cjson does not check that a text is UTF-8.
         match serde_json::from_str::<serde_json::Value>(&text.to_string_lossy()) {
             Ok(value) => Ok((json_to_lua(lua, &value)?, None)),
             Err(error) => Ok((Lv::Nil, Some(error.to_string()))),
@@ -114,7 +114,7 @@ fn environment(lua: &Lua, data: Arc<Mutex<Data>>) -> mlua::Result<Function> {
     lua.load(ENVIRONMENT).call((call, decode, encode, sha1hex))
 }
 
-/// How Redis turns an argument of `redis.call` into bytes.
+/// Converts an argument of `redis.call` into bytes, as Redis does.
 fn argument(value: &Lv) -> mlua::Result<Bytes> {
     match value {
         Lv::String(text) => Ok(text.as_bytes().to_vec()),
@@ -146,7 +146,7 @@ fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<Lv> {
     }
 }
 
-/// How Redis turns what a script returns into a reply.
+/// Converts the value that a script returns into a reply, as Redis does.
 fn from_lua(value: &Lv) -> mlua::Result<Reply> {
     Ok(Ok(match value {
         Lv::Nil | Lv::Boolean(false) => Value::Nil,

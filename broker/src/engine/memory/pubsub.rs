@@ -4,10 +4,10 @@ use tokio::sync::mpsc;
 
 use super::{Bytes, Server};
 
-/// Messages that wait for one subscriber; one that has more is cut, as Redis cuts a slow subscriber.
+/// Messages that wait for one subscriber at most; beyond it the subscriber is disconnected, as Redis does with a slow one.
 const WAITING_MAX_MESSAGES: usize = 4_096;
 
-/// A channel and what was published on it.
+/// A channel, and a message that was published on it.
 pub(in crate::engine) type Message = (String, Bytes);
 
 #[derive(Default)]
@@ -30,8 +30,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscribers {
-    /// Hands a message to all who are subscribed, and returns how many those are. One that has fallen behind is cut, as
-    /// Redis cuts a subscriber that does not read.
+    /// Sends a message to all subscribers, and returns how many received it. A subscriber that has fallen behind is
+    /// disconnected, as Redis does with one that does not read.
     pub(super) fn publish(&mut self, channel: &[u8], message: &[u8]) -> i64 {
         let mut subscribed = 0;
         self.all.retain(|subscriber| {
@@ -68,7 +68,7 @@ impl Server {
         Some(Subscription { server: self.clone(), id, messages })
     }
 
-    /// Returns when the server can be reached.
+    /// Waits until the server can be reached.
     pub(in crate::engine) async fn reachable(&self) {
         loop {
             let back = self.0.back.notified();
@@ -81,12 +81,12 @@ impl Server {
 }
 
 impl Subscription {
-    /// Subscribes, and returns whether the connection is still there.
+    /// Subscribes, and returns whether the connection is still open.
     pub(in crate::engine) fn subscribe(&self, channels: &[String]) -> bool {
         self.change(|known| known.extend(channels.iter().map(|channel| channel.as_bytes().to_vec())))
     }
 
-    /// The opposite of [`Subscription::subscribe`].
+    /// Unsubscribes, and returns whether the connection is still open.
     pub(in crate::engine) fn unsubscribe(&self, channels: &[String]) -> bool {
         self.change(|known| known.retain(|one| !channels.iter().any(|channel| channel.as_bytes() == one)))
     }

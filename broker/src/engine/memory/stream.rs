@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::{Bytes, Reply};
 
-/// A stream of Redis: entries under rising ids, and the last id that was given, also when its entry is gone.
+/// A stream of Redis: entries with rising ids, and the last id that was given out, also when its entry was removed.
 #[derive(Clone, Default)]
 pub(super) struct Stream {
     entries: BTreeMap<Id, Vec<Bytes>>,
@@ -95,7 +95,7 @@ impl Stream {
         self.entries.len()
     }
 
-    /// What XINFO STREAM answers, as far as anybody here looks.
+    /// The fields of XINFO STREAM that the scripts read.
     pub(super) fn info(&self) -> Value {
         let entry =
             |entry: Option<(&Id, &Vec<Bytes>)>| entry.map_or(Value::Nil, |(id, fields)| row(*id, fields));
@@ -122,7 +122,7 @@ enum Trim {
     Least(Id),
 }
 
-/// Takes `MAXLEN|MINID [=|~] n` from the front, if it is there. What Redis trims about is trimmed exactly.
+/// Takes `MAXLEN|MINID [=|~] n` from the front, if it is there. Where Redis trims approximately, this trims exactly.
 fn take_trim(arguments: &mut VecDeque<Bytes>) -> Option<Trim> {
     let by_length = match arguments.front()?.to_ascii_uppercase().as_slice() {
         b"MAXLEN" => true,
@@ -146,7 +146,7 @@ fn row(id: Id, fields: &[Bytes]) -> Value {
     Value::Array(vec![bulk(write(id)), Value::Array(fields)])
 }
 
-/// An id, whose part behind the dash may be left out.
+/// Reads an id, whose part behind the dash may be left out.
 fn parse(text: &[u8], rest: u64) -> Option<Id> {
     match text {
         b"-" => return Some((0, 0)),

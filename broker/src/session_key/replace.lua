@@ -1,4 +1,4 @@
--- Puts a key in the place of another, unless somebody else did so before.
+-- Replaces the key of sessions, unless another replica replaced it before. Returns the key that is stored then.
 --
 -- KEYS  1 the key of sessions
 -- ARGV  1 the key that is replaced  2 the new one

@@ -5,11 +5,13 @@ use carillon_broker::FanOut;
 use clap::{Args, ValueEnum};
 
 use crate::application::upstream::UpstreamOptions;
+use crate::auth::options::IdentityOptions;
+use crate::auth::secret::{Secret, filled};
+use crate::auth::token::Tokens;
 use crate::gate::demo::DemoKey;
-use crate::gate::identity::{IdentityOptions, Secret, filled};
 use crate::gate::keys::ApiKeys;
+use crate::gate::publishing::{Open, Publishing};
 use crate::gate::signed::{Signing, SigningOptions};
-use crate::gate::token::Tokens;
 use crate::limits::clients::LimitOptions;
 use crate::people::presence::PresenceOptions;
 use crate::server::port::Port;
@@ -118,42 +120,6 @@ impl From<FanOutOption> for FanOut {
         match option {
             FanOutOption::All => Self::All,
             FanOutOption::Own => Self::Own,
-        }
-    }
-}
-
-/// Who may publish over HTTP, and what goes with it.
-#[derive(Clone, Debug, Default)]
-pub struct Publishing {
-    /// The keys of applications.
-    pub keys: ApiKeys,
-    /// Who needs none.
-    pub open: Open,
-}
-
-/// Who may publish without a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Open {
-    /// Nobody.
-    #[default]
-    Nobody,
-    /// Whoever asks on this machine, and not through a proxy; where nobody can sign in, all else is open to them too.
-    ThisMachine,
-    /// Anybody; and nothing else is open.
-    Anybody,
-}
-
-impl Publishing {
-    /// Says in the log to whom publishing is open.
-    pub fn warn(&self) {
-        match self.open {
-            Open::Nobody => {}
-            Open::ThisMachine => tracing::warn!(
-                "no API_KEY, secrets to sign with or keys of tokens are set: every program on this machine may publish, set and read states, and revoke. Requests through a proxy and for other hosts than localhost may not"
-            ),
-            Open::Anybody => {
-                tracing::warn!("ALLOW_PUBLISH is set: anybody who reaches this replica may publish")
-            }
         }
     }
 }

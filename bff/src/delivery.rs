@@ -8,3 +8,4 @@ pub mod hub;
 pub(crate) mod pages;
 pub(crate) mod reads;
 pub mod refill;
+pub(crate) mod topics;

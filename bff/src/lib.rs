@@ -2,6 +2,7 @@
 //! browsers that are connected to it. `replica` wires the rooms, and `router` has every route.
 
 mod application;
+mod auth;
 mod broker_events;
 mod clock;
 pub mod command_line;
@@ -9,6 +10,7 @@ mod compat;
 mod config;
 mod contract;
 mod delivery;
+mod entry_refused;
 mod gate;
 mod jobs;
 mod limits;
@@ -17,6 +19,7 @@ mod notifications;
 mod people;
 mod refusal;
 mod replica;
+mod request;
 mod router;
 mod server;
 mod sockets;
@@ -25,12 +28,14 @@ mod user_state;
 mod viewer;
 
 pub use application::upstream::{Upstream, UpstreamOptions};
-pub use clock::now_ms;
+pub use auth::{identity, jwks, origin, seal, signature, token};
+pub use clock::{Clock, now_ms};
 pub use compat::twirp;
-pub use config::{AllowOptions, Config, FanOutOption, Open, Publishing};
+pub use config::{AllowOptions, Config, FanOutOption};
 pub use delivery::{feed, hub, refill};
 pub use gate::keys::{ApiKeys, KEYS_MAX, Scope};
-pub use gate::{demo, identity, jwks, origin, seal, signature, signed, token};
+pub use gate::publishing::{Open, Publishing};
+pub use gate::{demo, signed};
 pub use limits::clients::{LimitOptions, raise_open_files};
 pub use people::presence::PresenceOptions;
 pub use replica::{Replica, STOP_DEADLINE, Settings};

@@ -3,4 +3,4 @@
 
 pub(crate) mod budget;
 pub(crate) mod clients;
-pub(crate) mod topics;
+pub(crate) mod counts;

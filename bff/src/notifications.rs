@@ -1,5 +1,6 @@
 //! `GET` and `POST /api/notifications`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use carillon_broker::limits::READ_MAX_BYTES;
-use carillon_broker::{EntryKind, Recalled, Revocation, Stored};
+use carillon_broker::{Broker, EntryKind, Recalled, Revocation, Stored};
 use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
@@ -17,22 +18,26 @@ use carillon_protocol::{Audience, Cursor, Entry, FieldError, Page, PageItem, Pos
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::gate::app::App;
+use crate::auth::seal::SessionId;
+use crate::auth::signature::Verified;
+use crate::delivery::feed::Feeds;
+use crate::entry_refused::{invalid, list_full, too_large};
+use crate::gate::Gate;
 use crate::gate::asker::{Asker, Right};
-use crate::gate::caller::{Caller, cursor, query, since};
-use crate::gate::seal::SessionId;
-use crate::gate::signature::Verified;
+use crate::gate::caller::{Caller, cursor, since};
 use crate::gate::signed::is_signed;
-use crate::limits::budget::Permit;
+use crate::limits::budget::{Budget, Permit};
 use crate::limits::clients::Publisher;
 use crate::metrics::{self, Limit};
+use crate::people::messages::Messages;
 use crate::refusal::Refusal;
+use crate::request::{query, require_json};
 
 /// Reads of history for one page at most; a full page of small notifications takes half of them. Where history
 /// holds much else, the page ends with what it has.
 const PAGE_MAX_READS: usize = 16;
 /// Bytes of pages that are read, or wait to be written, at most.
-pub(crate) const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
+const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// What a page is expected to take while it is read: its notifications, and its JSON.
 const PAGE_HELD_BYTES: usize = 2 * PAGE_MAX_BYTES;
 /// A request waits this long for its turn to read a page.
@@ -44,19 +49,24 @@ const NOW: &str = "now";
 
 /// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With
 /// `before`, the page is the last one before a cursor or `now`, and begins no earlier than after `since`.
-pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn list(
+    State(gate): State<Gate>,
+    State(history): State<History>,
+    State(messages): State<Messages>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
     let limit = limit(&parts)?;
     let since = since(&parts);
-    let caller = app.caller(&parts).await?;
-    app.limits.page(caller.network)?;
-    let mut permit = app.page_permit(&caller).await?;
+    let caller = gate.caller(&parts).await?;
+    gate.limits.page(caller.network)?;
+    let mut permit = history.permit(&caller).await?;
     let audiences = caller.audiences();
     let page = match query(&parts, "before") {
-        None => app.page_after(&audiences, since, limit).await?,
-        Some(before) => app.page_before(&audiences, before_cursor(&before), since, limit).await?,
+        None => history.after(&audiences, since, limit).await?,
+        Some(before) => history.before(&audiences, before_cursor(&before), since, limit).await?,
     };
-    let page = Page { read: app.read_position(&caller).await?, ..page };
+    let page = Page { read: messages.read_position(&caller).await?, ..page };
     let json = serde_json::to_vec(&page).unwrap_or_default();
     permit.shrink(json.len());
     let body = Bytes::from_owner(HeldPage { json, _permit: permit });
@@ -80,9 +90,21 @@ impl AsRef<[u8]> for HeldPage {
     }
 }
 
-impl App {
-    async fn page_permit(&self, caller: &Caller) -> Result<Permit, Refusal> {
-        let permit = self.page_budget.take(PAGE_HELD_BYTES, caller.network, PAGE_TURN_TIMEOUT).await;
+/// Pages of history over HTTP. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct History {
+    broker: Broker,
+    feeds: Arc<Feeds>,
+    budget: Arc<Budget>,
+}
+
+impl History {
+    pub(crate) fn new(broker: Broker, feeds: Arc<Feeds>) -> Self {
+        Self { broker, feeds, budget: Budget::new(PAGES_MAX_BYTES) }
+    }
+
+    async fn permit(&self, caller: &Caller) -> Result<Permit, Refusal> {
+        let permit = self.budget.take(PAGE_HELD_BYTES, caller.network, PAGE_TURN_TIMEOUT).await;
         permit.ok_or_else(|| {
             metrics::limit_reached(Limit::PageBytes);
             let detail = "too many pages of history are read at this moment; try again shortly";
@@ -91,7 +113,7 @@ impl App {
     }
 
     /// The page after a cursor, or from the beginning.
-    async fn page_after(
+    async fn after(
         &self,
         audiences: &[Audience],
         since: Option<Cursor>,
@@ -120,7 +142,7 @@ impl App {
     }
 
     /// The page before a cursor, or the newest; no further back than a cursor, where one is named.
-    async fn page_before(
+    async fn before(
         &self,
         audiences: &[Audience],
         before: Option<Cursor>,
@@ -217,7 +239,7 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
 
 /// `POST /api/revocations`: from now on, tokens of a `user` that were issued until now, or the one `token`
 /// with this `jti`, or the `session` with this id, are refused, and their readers closed.
-pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Refusal> {
+pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result<StatusCode, Refusal> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Body {
@@ -226,14 +248,14 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
         session: Option<String>,
     }
     let (parts, body) = request.into_parts();
-    app.allow_origin(&parts)?;
-    let application = app.application(&parts, Right::Revoke)?;
+    gate.allow_origin(&parts)?;
+    let application = gate.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
-    let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
+    let body = gate.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
     let Body { user, token, session } = serde_json::from_slice(&body)
         .map_err(|error| fault(format!("{error}; send user, token or session")))?;
-    let until_s = (app.clock)() / 1_000;
+    let until_s = (gate.clock)() / 1_000;
     let is_name = |name: &String| (1..=NAME_MAX_BYTES).contains(&name.len());
     let is_id = |id: &String| id.parse::<SessionId>().is_ok();
     let revocation = match (user.filter(is_name), token.filter(is_name), session.filter(is_id)) {
@@ -247,41 +269,45 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
             return Err(fault(detail));
         }
     };
-    app.broker.revoke_for(&revocation, app.identities.tokens.revocations_keep_s()).await?;
-    tracing::info!(key = app.name_of(application), "a revocation was taken");
+    gate.broker.revoke_for(&revocation, gate.identities.tokens.revocations_keep_s()).await?;
+    tracing::info!(key = gate.name_of(application), "a revocation was taken");
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list. A signature
 /// counts as a key.
-pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn publish(
+    State(gate): State<Gate>,
+    State(messages): State<Messages>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    app.allow_origin(&parts)?;
-    let keyed = if is_signed(&parts.headers) { app.keyed_or_signed(&parts)? } else { None };
+    gate.allow_origin(&parts)?;
+    let keyed = if is_signed(&parts.headers) { gate.keyed_or_signed(&parts)? } else { None };
     let is_signed = is_signed(&parts.headers) && keyed.is_none();
     let (sender, application) = match (is_signed, keyed) {
         (true, _) => (None, None),
         (false, Some(application)) => (None, Some(application)),
-        (false, None) => match app.asker(&parts, Right::Publish).await? {
+        (false, None) => match gate.asker(&parts, Right::Publish).await? {
             Asker::User(sender) => (Some(sender), None),
             Asker::Application(one) => (None, Some(one)),
-            Asker::Anybody => return Err(app.no_key(Right::Publish)),
+            Asker::Anybody => return Err(gate.no_key(Right::Publish)),
         },
     };
-    let guess = is_signed.then(|| app.guess(&parts));
+    let guess = is_signed.then(|| gate.guess(&parts));
     if is_signed {
-        app.can_verify(&parts)?;
+        gate.can_verify(&parts)?;
     }
     require_json(&parts, "send a notification as application/json")?;
-    let body = app.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
+    let body = gate.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     if let Some(application) = application {
-        app.count(application, &parts, body.len())?;
+        gate.count(application, &parts, body.len())?;
     }
     let signature = match guess {
         Some(guess) => {
-            let verified = app.verify(&parts, &body)?;
+            let verified = gate.verify(&parts, &body)?;
             guess.withdraw();
-            app.limits.publish(&Publisher::Signers, body.len())?;
+            gate.limits.publish(&Publisher::Signers, body.len())?;
             Some(verified)
         }
         None => None,
@@ -289,7 +315,7 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     let text =
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
-        let (id, status) = app.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
+        let (id, status) = messages.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
         return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
     }
     // A webhook's repeated attempts are one notification.
@@ -299,48 +325,13 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     if entry.len() > ENTRY_MAX_BYTES {
         return Err(too_large());
     }
-    if app.broker.waiting().await? >= WAITING_MAX_ENTRIES {
+    if gate.broker.waiting().await? >= WAITING_MAX_ENTRIES {
         return Err(list_full());
     }
     if let Some(signature) = &signature {
-        app.use_once(signature).await?;
+        gate.use_once(signature).await?;
     }
-    app.broker.push(&[entry.into_bytes()]).await?;
+    gate.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
     Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
-}
-
-pub(crate) fn list_full() -> Refusal {
-    let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be taken; try again shortly");
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the list is full", detail)
-}
-
-pub(crate) fn invalid(errors: Vec<FieldError>) -> Refusal {
-    Refusal::fields("this is no notification", errors)
-}
-
-pub(crate) fn too_large() -> Refusal {
-    let detail = format!("a notification has at most {ENTRY_MAX_BYTES} bytes");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
-}
-
-/// Refuses what does not say that it is JSON: a form of a foreign page cannot say so.
-pub(crate) fn require_json(parts: &Parts, detail: &str) -> Result<(), Refusal> {
-    let value =
-        parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = value.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail))
-}
-
-impl App {
-    /// Up to where the signed-in user has read.
-    pub(crate) async fn read_position(&self, caller: &Caller) -> Result<Option<String>, Refusal> {
-        match caller.user() {
-            Some(user) => Ok(self.broker.read_position(user).await?.map(|cursor| cursor.to_string())),
-            None => Ok(None),
-        }
-    }
 }

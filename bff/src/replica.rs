@@ -8,35 +8,41 @@ use axum::Router;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::application::upstream::Upstream;
+use crate::application::upstream::{Outbox, Upstream};
+use crate::auth::identity::Identities;
 use crate::broker_events::Relay;
-use crate::clock::now_ms;
-use crate::config::{AllowOptions, Publishing};
+use crate::clock::{Clock, now_ms};
+use crate::config::AllowOptions;
 use crate::delivery::dispatch::Dispatch;
 use crate::delivery::feed::Feeds;
 use crate::delivery::hub::Hub;
 use crate::delivery::refill::Refiller;
-use crate::gate::app::{App, Shared};
 use crate::gate::demo::DemoKey;
-use crate::gate::identity::Identities;
+use crate::gate::publishing::Publishing;
 use crate::gate::revocations::Revocations;
 use crate::gate::session_key::Sealing;
 use crate::gate::signed::Signing;
+use crate::gate::{Doors, Gate};
+use crate::jobs::http::Queue;
+use crate::jobs::worker;
 use crate::limits::budget::Budget;
 use crate::limits::clients::{LimitOptions, Limits};
-use crate::people::messages::Written;
+use crate::notifications::History;
+use crate::people::messages::{Messages, Written};
 use crate::people::presence::{PresenceOptions, Roll};
-use crate::router::router;
+use crate::router::{Handlers, router};
 use crate::server::serve::{Patience, PlaceOptions, serve};
+use crate::sockets::readers::{Readers, Shared};
+use crate::sockets::ws::UNFINISHED_MAX_BYTES;
 use crate::upkeep::memory::Memory;
 use crate::user_state::values::Values;
 use crate::viewer::viewer;
-use crate::{gate, jobs, notifications, sockets};
 
 /// A process that stops is gone after this.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -115,8 +121,8 @@ impl Replica {
             patience,
             presence,
         } = settings;
-        let places =
-            PlaceOptions { room: Some(readiness.latch_for("connections", ROOM_LASTS)), ..limits.places() };
+        let room = readiness.latch_for("connections", ROOM_LASTS);
+        let places = PlaceOptions { room: Some(room), ..places(&limits) };
         // What may fail comes before the loops, which would be missed.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
@@ -174,7 +180,7 @@ impl Replica {
 
         let jobs = Arc::<Notify>::default();
         if does_jobs {
-            jobs::worker::spawn(tasks, broker, &replica, &jobs);
+            worker::spawn(tasks, broker, &replica, &jobs);
         }
 
         let upstream = upstream.map(|upstream| upstream.start(tasks, broker, &replica));
@@ -188,30 +194,55 @@ impl Replica {
         };
         tasks.spawn("presence", roll.run(tasks.stop().clone()));
         let limits = Limits::new(limits);
-        let app = App::new(Shared {
-            replica,
+        let clock: Clock = Arc::new(now_ms);
+        let feeds = Feeds::new(hub, broker.clone(), fan_out, Arc::clone(&clock));
+        let messages = Messages {
             broker: broker.clone(),
-            feeds: Feeds::new(hub, broker.clone(), fan_out, Arc::new(now_ms)),
-            publishing,
-            allow,
+            replica: Arc::clone(&replica),
             limits: Arc::clone(&limits),
+            memory: Arc::clone(&memory),
+            people_send: identities.people_send,
+        };
+        let outbox = Outbox {
+            broker: broker.clone(),
+            stored: upstream,
+            limits: Arc::clone(&limits),
+            memory: Arc::clone(&memory),
+            takes_anonymous: allow.anonymous_messages,
+            clock: Arc::clone(&clock),
+        };
+        let gate = Gate::new(Doors {
+            broker: broker.clone(),
+            publishing,
+            limits,
             identities,
             signing,
             revocations,
             sealing,
-            written,
-            jobs,
-            upstream,
-            memory,
-            page_budget: Budget::new(notifications::PAGES_MAX_BYTES),
-            unfinished: Budget::new(sockets::ws::UNFINISHED_MAX_BYTES),
-            body_budget: Budget::new(gate::body::BODIES_MAX_BYTES),
-            clock: Arc::new(now_ms),
-            stop: tasks.stop().clone(),
-            readers: readers.clone(),
-            run,
+            bodies: Doors::bodies(),
+            clock,
         });
-        let router = router(app, limits, demo, patience, viewer);
+        let connections = Readers::new(Shared {
+            gate: gate.clone(),
+            messages: messages.clone(),
+            outbox,
+            replica,
+            run,
+            feeds: Arc::clone(&feeds),
+            written,
+            unfinished: Budget::new(UNFINISHED_MAX_BYTES),
+            stop: tasks.stop().clone(),
+            open: readers.clone(),
+        });
+        let handlers = Handlers {
+            gate,
+            broker: broker.clone(),
+            history: History::new(broker.clone(), feeds),
+            messages,
+            queue: Queue { broker: broker.clone(), added: jobs, memory, is_open: allow.jobs },
+            readers: connections,
+        };
+        let router = router(handlers, demo, patience, viewer);
         Ok(Self { router, patience, places, stop: tasks.stop().clone(), readers })
     }
 
@@ -234,4 +265,16 @@ impl Replica {
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
         serve(listener, self.router, self.patience, self.places, self.stop, self.readers).await
     }
+}
+
+/// The connections that the port of a replica holds.
+fn places(limits: &LimitOptions) -> PlaceOptions {
+    let mut options = PlaceOptions::for_readers(limits.readers_max);
+    options.plain_per_address_max = limits.connections_per_address_max;
+    options.shared.extend(&limits.trusted_proxies);
+    if limits.trusted_proxy_hops.is_some() {
+        // Every peer is a proxy: its clients are told apart by request.
+        options.shared.extend([IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]);
+    }
+    options
 }

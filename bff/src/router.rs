@@ -3,28 +3,58 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
+use carillon_broker::Broker;
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::demo::DemoKey;
-use crate::limits::clients::Limits;
+use crate::jobs::http::Queue;
+use crate::notifications::History;
+use crate::people::messages::Messages;
 use crate::refusal::Refusal;
 use crate::server::serve::Patience;
+use crate::sockets::readers::Readers;
 use crate::{
     compat, contract, gate, jobs, limits, notifications, people, refusal, server, sockets, user_state,
 };
 
+/// What handlers take as their state, each no more than it needs.
+macro_rules! handlers {
+    ($($name:ident: $part:ty,)*) => {
+        #[derive(Clone)]
+        pub(crate) struct Handlers {
+            $(pub(crate) $name: $part,)*
+        }
+
+        $(impl FromRef<Handlers> for $part {
+            fn from_ref(handlers: &Handlers) -> Self {
+                handlers.$name.clone()
+            }
+        })*
+    };
+}
+
+handlers! {
+    gate: Gate,
+    broker: Broker,
+    history: History,
+    messages: Messages,
+    queue: Queue,
+    readers: Readers,
+}
+
 /// All routes of a replica.
 pub(crate) fn router(
-    app: App,
-    limits: Arc<Limits>,
+    handlers: Handlers,
     demo: Option<DemoKey>,
     patience: Patience,
     viewer: Option<Router>,
 ) -> Router {
-    let cors = gate::cors::cors(&app.identities.origins);
+    let limits = Arc::clone(&handlers.gate.limits);
+    let cors = gate::cors::cors(&handlers.gate.identities.origins);
     let routes = Router::new()
         .route("/api/notifications", get(notifications::list).post(notifications::publish))
         .route("/api/notifications/{id}", get(people::trace::status))
@@ -40,7 +70,7 @@ pub(crate) fn router(
         .route("/twirp/notify.NotifyService/Auth", any(compat::twirp::call))
         .route("/twirp/notify.NotifyService/Publish", any(compat::twirp::call))
         .route("/twirp/notify.NotifyService/State", any(compat::twirp::call))
-        .route_service("/twirp/{*path}", any(compat::twirp::call).with_state(app.clone()))
+        .route_service("/twirp/{*path}", any(compat::twirp::call).with_state(handlers.clone()))
         .merge(gate::demo::router(demo))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::serve::in_time))
@@ -52,7 +82,7 @@ pub(crate) fn router(
         .route("/sse", get(sockets::sse::stream))
         .route("/notify/ws", get(compat::notify::upgrade))
         .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
+        .with_state(handlers)
         .merge(contract::router());
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),

@@ -20,13 +20,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
-use crate::gate::app::App;
+use crate::auth::secret::filled;
+use crate::clock::Clock;
 use crate::gate::caller::Caller;
-use crate::gate::identity::filled;
 use crate::gate::signed::Signing;
+use crate::limits::clients::Limits;
 use crate::metrics;
 use crate::refusal::Refusal;
 use crate::server::outbound::address;
+use crate::upkeep::memory::Memory;
 use sender::Sender;
 
 /// Longest message to the application, in bytes: text and data together. Ten thousand of them may wait.
@@ -98,24 +100,34 @@ struct Body<'a> {
     at: String,
 }
 
-impl App {
+/// What waits for the application. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    pub(crate) broker: Broker,
+    /// Notified when a message was stored; `None` where there is no application.
+    pub(crate) stored: Option<Arc<Notify>>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) memory: Arc<Memory>,
+    /// Whether readers who are not signed in send to the application.
+    pub(crate) takes_anonymous: bool,
+    pub(crate) clock: Clock,
+}
+
+impl Outbox {
     /// Stores a message for the application. What one session says, else one user, else one connection,
     /// arrives in its order.
-    pub(crate) async fn tell_application(
-        &self,
-        caller: &Caller,
-        connection: &str,
-        said: Said<'_>,
-    ) -> Result<(), Unsaid> {
-        let Some(wake) = &self.upstream else {
+    pub(crate) async fn send(&self, caller: &Caller, connection: &str, said: Said<'_>) -> Result<(), Unsaid> {
+        let Some(wake) = &self.stored else {
             return Err(("no_upstream", "there is no application behind this service".to_owned()));
         };
         let speaker = caller.user().map_or(Speaker::Anonymous, Speaker::User);
-        if speaker == Speaker::Anonymous && !self.allow.anonymous_messages {
+        if speaker == Speaker::Anonymous && !self.takes_anonymous {
             return Err(("not_signed_in", ANONYMOUS_REFUSED.to_owned()));
         }
         let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
-        self.limits.publish_by(caller, bytes).map_err(|refusal| ("rate_limited", refusal.words()))?;
+        self.limits
+            .publish_by(caller.user(), caller.network, bytes)
+            .map_err(|refusal| ("rate_limited", refusal.words()))?;
         self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
         let (session, user) = (caller.own_session(), caller.own_user());
         let name =

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use carillon_broker::Broker;
 use carillon_broker::limits::RAW_MAX_BYTES;
 
 pub use wire::{
@@ -15,12 +16,13 @@ pub use wire::{
     TwirpError,
 };
 
+use crate::auth::identity::cookie;
+use crate::auth::secret::filled;
 use crate::compat::notify::unprefixed;
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::asker::{Asker, Right, who_asks};
-use crate::gate::identity::{cookie, filled};
 use crate::refusal::Refusal;
-use crate::user_state::http::named;
+use crate::user_state::http::{named, say_to, state_for};
 
 /// In front of the name of a method.
 const SERVICE: &str = "/twirp/notify.NotifyService/";
@@ -30,12 +32,16 @@ const PUBLISH_MAX_BYTES: usize = RAW_MAX_BYTES + 4 * 1_024;
 const NAME_MAX_BYTES: usize = 16 * 1_024;
 
 /// `/twirp/…`: everything there is answered as Twirp answers.
-pub(crate) async fn call(State(app): State<App>, request: Request) -> Response {
+pub(crate) async fn call(
+    State(gate): State<Gate>,
+    State(broker): State<Broker>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
-    answer(&app, &parts, body).await.unwrap_or_else(IntoResponse::into_response)
+    answer(&gate, &broker, &parts, body).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpError> {
+async fn answer(gate: &Gate, broker: &Broker, parts: &Parts, body: Body) -> Result<Response, TwirpError> {
     let (method, path) = (&parts.method, parts.uri.path());
     let nowhere = |message: String| TwirpError::bad_route(message, format!("{method} {path}"));
     if method != Method::POST {
@@ -47,49 +53,47 @@ async fn answer(app: &App, parts: &Parts, body: Body) -> Result<Response, TwirpE
         let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         return Err(nowhere(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
     };
-    let read = async |max_bytes| app.read(parts, body, max_bytes, || too_large(max_bytes)).await;
+    let read = async |max_bytes| gate.read(parts, body, max_bytes, || too_large(max_bytes)).await;
     // Whoever may not is refused before anything of it is held. Whom `Auth` is about is told by its body.
     Ok(match name {
         "Auth" => {
             let request = encoding.read(&read(NAME_MAX_BYTES).await?)?;
-            encoding.respond(&app.auth(parts, &request).await?)
+            encoding.respond(&auth(gate, parts, &request).await?)
         }
         "Publish" => {
-            app.allow_origin(parts)?;
-            let application = app.application(parts, Right::Publish)?;
+            gate.allow_origin(parts)?;
+            let application = gate.application(parts, Right::Publish)?;
             let PublishRequest { user_id, message } = encoding.read(&read(PUBLISH_MAX_BYTES).await?)?;
-            app.say_to(application, parts, &user_id, message.as_bytes()).await?;
+            say_to(gate, broker, application, parts, &user_id, message.as_bytes()).await?;
             encoding.respond(&PublishResponse {})
         }
         _ => {
-            let asker = app.known_asker(parts).await?;
+            let asker = known_asker(gate, parts).await?;
             let StateRequest { user_id } = encoding.read(&read(NAME_MAX_BYTES).await?)?;
             named(&user_id)?;
-            encoding.respond(&StateResponse { state: app.state_for(asker, &user_id).await? })
+            encoding.respond(&StateResponse { state: state_for(broker, asker, &user_id).await? })
         }
     })
 }
 
-impl App {
-    /// Who asks; whoever says nothing of who it is is refused.
-    async fn known_asker(&self, parts: &Parts) -> Result<Asker, Refusal> {
-        match self.asker(parts, Right::Read).await? {
-            Asker::Anybody => Err(who_asks()),
-            asker => Ok(asker),
-        }
+/// Who asks; whoever says nothing of who it is is refused.
+async fn known_asker(gate: &Gate, parts: &Parts) -> Result<Asker, Refusal> {
+    match gate.asker(parts, Right::Read).await? {
+        Asker::Anybody => Err(who_asks()),
+        asker => Ok(asker),
     }
+}
 
-    /// Whom the token of a request speaks for. It needs no key: the token is what is asked about.
-    async fn auth(&self, parts: &Parts, request: &AuthRequest) -> Result<AuthResponse, Refusal> {
-        self.allow_origin(parts)?;
-        let cookie = || cookie(&parts.headers, self.identities.cookie.as_deref()?);
-        let Some(token) = filled(unprefixed(&request.authorization)).or_else(cookie) else {
-            let detail = "put a token into authorization, or send the session cookie";
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "there is no token", detail));
-        };
-        let user_id = self.identity(token, self.limits.network(parts)).await?.user;
-        Ok(AuthResponse { user_id })
-    }
+/// Whom the token of a request speaks for. It needs no key: the token is what is asked about.
+async fn auth(gate: &Gate, parts: &Parts, request: &AuthRequest) -> Result<AuthResponse, Refusal> {
+    gate.allow_origin(parts)?;
+    let cookie = || cookie(&parts.headers, gate.identities.cookie.as_deref()?);
+    let Some(token) = filled(unprefixed(&request.authorization)).or_else(cookie) else {
+        let detail = "put a token into authorization, or send the session cookie";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "there is no token", detail));
+    };
+    let user_id = gate.identity(token, gate.limits.network(parts)).await?.user;
+    Ok(AuthResponse { user_id })
 }
 
 fn too_large(max_bytes: usize) -> Refusal {

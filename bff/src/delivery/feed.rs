@@ -14,11 +14,12 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::clock::Clock;
 use crate::delivery::frame::Frame;
 use crate::delivery::hub::{Hub, ReaderId, Take};
 use crate::delivery::pages::{Pages, SharedPage};
+use crate::delivery::topics::{TakenUp, TopicPlaces, Topics};
 use crate::limits::clients::Place;
-use crate::limits::topics::{TakenUp, TopicPlaces, Topics};
 use crate::metrics;
 use crate::refusal::Refusal;
 
@@ -29,9 +30,6 @@ const RETRY_CAP_MS: u64 = 1_000;
 /// A reader whose history cannot be read for so many tries in a row, up to a second apart, is closed: another replica may
 /// do better, and a reader that is stuck for ever looks well.
 const FAILURES_MAX: u32 = 60;
-
-/// Milliseconds since 1970.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Who reads, and from where. It is filled before the upgrade, in one place.
 #[derive(Clone, Debug)]

@@ -3,12 +3,12 @@
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
-use crate::config::Open;
-use crate::gate::app::App;
-use crate::gate::identity::bearer;
+use crate::auth::identity::bearer;
+use crate::auth::token::{Identity, header};
+use crate::gate::Gate;
 use crate::gate::keys::{ApiKey, Scope};
 use crate::gate::local::is_local;
-use crate::gate::token::{Identity, header};
+use crate::gate::publishing::Open;
 use crate::limits::clients::Publisher;
 use crate::metrics;
 use crate::refusal::Refusal;
@@ -54,7 +54,7 @@ impl Right {
     }
 }
 
-impl App {
+impl Gate {
     /// Who makes a request, for which this right is needed unless it is the user's own affair. A token that is not good,
     /// and one that a foreign page sends, is refused.
     pub(crate) async fn asker(&self, parts: &Parts, right: Right) -> Result<Asker, Refusal> {
@@ -138,7 +138,7 @@ impl App {
 
     /// What came as a key beside a signature and is none of ours: a guess, until the signature is good.
     pub(crate) fn guess<'a>(&'a self, parts: &'a Parts) -> Guess<'a> {
-        Guess { app: self, parts, is_withdrawn: false }
+        Guess { gate: self, parts, is_withdrawn: false }
     }
 
     /// Counts the key of a request that is none of ours, where there is one.
@@ -172,7 +172,7 @@ impl App {
 
 /// A key beside a signature. It is counted as wrong however its request ends, also where nobody waits for its body any more.
 pub(crate) struct Guess<'a> {
-    app: &'a App,
+    gate: &'a Gate,
     parts: &'a Parts,
     is_withdrawn: bool,
 }
@@ -188,7 +188,7 @@ impl Drop for Guess<'_> {
     fn drop(&mut self) {
         if !self.is_withdrawn {
             // The request is refused in any case, for what is wrong with its signature.
-            let _ = self.app.wrong_key(self.parts);
+            let _ = self.gate.wrong_key(self.parts);
         }
     }
 }

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::limits::budget::Permit;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
@@ -32,7 +32,7 @@ impl Deref for Held {
     }
 }
 
-impl App {
+impl Gate {
     /// Reads the body of a request, of so many bytes at most. One that says that it is longer is not read at all.
     pub(crate) async fn read(
         &self,
@@ -55,7 +55,7 @@ impl App {
             if length > max_bytes {
                 return Err(too_large());
             }
-            if !self.body_budget.try_hold(&mut permit, length, network) {
+            if !self.bodies.try_hold(&mut permit, length, network) {
                 metrics::limit_reached(Limit::BodyBytes);
                 let detail = "too many bodies of requests are held at this moment; try again shortly";
                 return Err(Refusal::unavailable("too much is sent here", detail, RETRY_SECONDS));

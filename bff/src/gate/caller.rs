@@ -8,15 +8,15 @@ use carillon_protocol::limits::TOPICS_MAX;
 use carillon_protocol::{Audience, Cursor, FieldError, is_topic};
 use ipnet::IpNet;
 
+use crate::auth::seal::{KeyId, SealError, Session, SessionId};
+use crate::auth::secret::filled;
+use crate::auth::token::{Identity, TopicPattern};
 use crate::delivery::feed::Reader;
 use crate::delivery::hub::Credential;
-use crate::gate::app::App;
-use crate::gate::identity::filled;
-use crate::gate::seal::{KeyId, SealError, Session, SessionId};
-use crate::gate::token::{Identity, TopicPattern};
+use crate::gate::Gate;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
-use crate::sockets::ws::secret;
+use crate::request::{queries, query, secret};
 
 /// What asks for a new session, in place of a token.
 const NEW_SESSION: &str = "new";
@@ -108,10 +108,10 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     /// Those of a request. A WebSocket of a browser can name a token without a URL that is logged in its subprotocols.
-    pub(crate) fn of(app: &App, parts: &Parts) -> Self {
+    pub(crate) fn of(gate: &Gate, parts: &Parts) -> Self {
         let subprotocol = |prefix| secret(parts, prefix).map(str::to_owned);
         Self {
-            token: subprotocol(BEARER).or_else(|| app.identities.token_of(parts).map(str::to_owned)),
+            token: subprotocol(BEARER).or_else(|| gate.identities.token_of(parts).map(str::to_owned)),
             session: subprotocol(SESSION).or_else(|| session_of(parts)),
             topics: queries(parts, "topic").collect(),
         }
@@ -128,7 +128,7 @@ fn credential(identity: &Identity) -> Credential {
     }
 }
 
-impl App {
+impl Gate {
     /// Who makes this request. A page of a foreign origin, a bad token or session, or a topic that is not
     /// permitted is refused, never ignored: somebody who meant to sign in is not to read as nobody.
     pub(crate) async fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
@@ -233,7 +233,7 @@ fn not_read_yet() -> Refusal {
 pub(crate) const TOPIC_REFUSED: &str =
     "a topic is read by those whose token names it in `topics`, and by all where PUBLIC_TOPICS has it";
 
-pub(crate) fn no_random(error: crate::gate::seal::RandomError) -> Refusal {
+pub(crate) fn no_random(error: crate::auth::seal::RandomError) -> Refusal {
     tracing::error!(%error, "the operating system gives no random bytes");
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no session could be made", "the cause is in the log")
 }
@@ -256,15 +256,4 @@ pub(crate) fn since(parts: &Parts) -> Option<Cursor> {
 /// try of a client that keeps it.
 pub(crate) fn cursor(text: &str) -> Cursor {
     text.parse().unwrap_or_else(|_| Cursor::unreadable())
-}
-
-/// The value of a query parameter; an empty one is absent.
-pub(crate) fn query(parts: &Parts, name: &str) -> Option<String> {
-    queries(parts, name).next()
-}
-
-/// All values of a query parameter that are not empty.
-pub(crate) fn queries<'a>(parts: &'a Parts, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-    pairs.filter(move |(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::gate::origin::{Origin, Origins};
+use crate::auth::origin::{Origin, Origins};
 
 /// How long a browser may remember what it was allowed.
 const REMEMBERED: Duration = Duration::from_secs(600);

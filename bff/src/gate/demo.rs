@@ -14,7 +14,7 @@ use carillon_protocol::{Audience, FieldError, format_timestamp};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::gate::identity::Secret;
+use crate::auth::secret::Secret;
 use crate::gate::local::is_local;
 use crate::refusal::Refusal;
 
@@ -41,7 +41,7 @@ impl DemoKey {
         Ok(Self::of(STANDARD.encode(bytes).parse().unwrap_or_else(|never| match never {}), false))
     }
 
-    /// The secret, for [`crate::gate::identity::IdentityOptions::jwt_secret`].
+    /// The secret, for [`crate::auth::identity::IdentityOptions::jwt_secret`].
     #[must_use]
     pub fn secret(&self) -> Secret {
         self.secret.clone()

@@ -4,7 +4,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use crate::gate::identity::{Secret, filled};
+use crate::auth::secret::{Secret, filled};
 
 /// A shorter secret can be guessed.
 const SECRET_MIN_BYTES: usize = 16;

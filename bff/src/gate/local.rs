@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Version, header};
+use axum::http::{Version, header};
+
+use crate::request::is_forwarded;
 
 /// The names of this machine that no other one can have. A page that had its own name lead here says that name.
 const HERE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// What proxies add, beside all that begins with [`FORWARDED`].
-const OF_PROXIES: [&str; 3] = ["forwarded", "via", "x-real-ip"];
-const FORWARDED: &str = "x-forwarded-";
 
 /// Whether a program or a page of this machine makes this request itself: a proxy beside us has a loopback address too,
 /// and so has the browser that a foreign page led here.
@@ -33,11 +32,6 @@ fn names_us(parts: &Parts) -> bool {
         })
     };
     named.peek().is_some() && named.all(is_here)
-}
-
-/// Whether a proxy says that it has passed the request on.
-pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name.as_str().starts_with(FORWARDED) || OF_PROXIES.contains(&name.as_str()))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use carillon_service::Latch;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::feed::Clock;
+use crate::auth::seal::KeyId;
+use crate::clock::Clock;
 use crate::delivery::hub::{Credential, Hub};
-use crate::gate::seal::KeyId;
 use crate::metrics;
 
 /// Those that are too old to matter are dropped this often. Redis keeps as many as there may be, so no more come meanwhile.

@@ -7,9 +7,9 @@ use carillon_broker::Broker;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::seal::{KEY_BYTES, KeyId, Sealer};
 use crate::gate::caller::no_random;
 use crate::gate::revocations::Revocations;
-use crate::gate::seal::{KEY_BYTES, KeyId, Sealer};
 use crate::refusal::Refusal;
 
 /// How often the key is looked for when nothing says that it may be gone.
@@ -117,8 +117,8 @@ mod tests {
     use carillon_broker::{FanOut, Revocation, Subscriptions};
 
     use super::*;
+    use crate::auth::seal::Session;
     use crate::delivery::hub::Hub;
-    use crate::gate::seal::Session;
 
     fn broker() -> Broker {
         Broker::memory(Arc::new(|| 0)).0

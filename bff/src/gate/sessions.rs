@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carillon_protocol::format_timestamp;
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::caller::session_of;
 use crate::refusal::Refusal;
 
@@ -25,11 +25,11 @@ pub(crate) struct Opened {
 
 /// The session that the request names, or a new one: 201 with its token, and the id under which an
 /// application may address it.
-pub(crate) async fn open(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn open(State(gate): State<Gate>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    app.allow_origin(&parts)?;
+    gate.allow_origin(&parts)?;
     let named = session_of(&parts);
-    let open = app.session(named.as_deref().unwrap_or("new")).await?;
+    let open = gate.session(named.as_deref().unwrap_or("new")).await?;
     let body = Opened {
         session: open.token,
         id: open.session.id.to_string(),

@@ -5,9 +5,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use clap::Args;
 
-use crate::gate::app::App;
-use crate::gate::identity::{Secret, filled};
-use crate::gate::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
+use crate::auth::secret::{Secret, filled};
+use crate::auth::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
+use crate::gate::Gate;
 use crate::metrics;
 use crate::refusal::Refusal;
 
@@ -66,7 +66,7 @@ pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
     has_webhook(headers) || has_api_auth(headers)
 }
 
-impl App {
+impl Gate {
     /// Refuses a signed request that nothing here can verify, before its body is read.
     pub(crate) fn can_verify(&self, parts: &Parts) -> Result<(), Refusal> {
         match has_webhook(&parts.headers) {

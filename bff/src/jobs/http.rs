@@ -1,6 +1,8 @@
 //! `POST /api/jobs`, `GET /api/jobs` and `GET /api/jobs/{id}`: work in the background that somebody starts and
 //! whose reports reach them wherever they are by then. Who does the work is in `worker`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
@@ -9,18 +11,19 @@ use axum::response::{IntoResponse, Response};
 use carillon_broker::limits::{
     JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
 };
-use carillon_broker::{EnqueueError, Job, NewJob};
+use carillon_broker::{Broker, EnqueueError, Job, NewJob};
 use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::asker::Right;
-use crate::gate::caller::{Caller, Credentials, query};
+use crate::gate::caller::{Caller, Credentials};
 use crate::metrics;
-use crate::notifications::require_json;
 use crate::refusal::Refusal;
+use crate::request::{query, require_json};
+use crate::upkeep::memory::Memory;
 
 /// Longest request body, in bytes.
 const BODY_MAX_BYTES: usize = 4 * 1024;
@@ -69,32 +72,36 @@ enum Notify {
 }
 
 /// `POST /api/jobs`: 202 once the job is in the queue. Saying it again with the same id starts nothing.
-pub(crate) async fn start(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn start(
+    State(gate): State<Gate>,
+    State(queue): State<Queue>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let has_key = app.has_key(&parts)?;
-    app.may_start_jobs(has_key)?;
-    let caller = app.owner(&parts, has_key).await?;
+    let has_key = has_key(&gate, &parts)?;
+    queue.is_open_to(has_key)?;
+    let caller = owner(&gate, &parts, has_key).await?;
     require_json(&parts, "send a job as application/json")?;
     let too_large = || {
         let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
     };
-    let body = app.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
+    let body = gate.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
     let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
     let new = new_job(asked, &caller).map_err(invalid)?;
-    app.limits.publish_by(&caller, body.len())?;
-    app.memory.check()?;
+    gate.limits.publish_by(caller.user(), caller.network, body.len())?;
+    queue.memory.check()?;
     // What the session started before its user signed in is still theirs.
     let earlier = match (caller.own_user(), caller.own_session()) {
-        (Some(_), Some(session)) => app.broker.job(&session, &new.id).await?,
+        (Some(_), Some(session)) => queue.broker.job(&session, &new.id).await?,
         _ => None,
     };
     let Job { new, status, .. } = match earlier {
         Some(job) => job,
-        None => app.broker.enqueue_job(&new).await.map_err(not_enqueued)?,
+        None => queue.broker.enqueue_job(&new).await.map_err(not_enqueued)?,
     };
     metrics::job_accepted();
-    app.jobs.notify_one();
+    queue.added.notify_one();
     let place = [(header::LOCATION, format!("/api/jobs/{}", new.id))];
     let answer = json!({ "id": new.id, "status": status, "to": new.to });
     Ok((StatusCode::ACCEPTED, place, Json(answer)).into_response())
@@ -173,13 +180,14 @@ impl From<Job> for Shown {
 
 /// `GET /api/jobs/{id}`, for its owner.
 pub(crate) async fn one(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(queue): State<Queue>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    let caller = app.owner(&parts, app.has_key(&parts)?).await?;
-    match app.job_of(&caller, &id).await? {
+    let caller = owner(&gate, &parts, has_key(&gate, &parts)?).await?;
+    match queue.job_of(&caller, &id).await? {
         Some(job) => Ok(Json(Shown::from(job)).into_response()),
         None => {
             let detail = "jobs are kept for 24 hours after their last change, for whoever started them";
@@ -189,47 +197,42 @@ pub(crate) async fn one(
 }
 
 /// `GET /api/jobs`: the caller's, newest first.
-pub(crate) async fn list(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn list(
+    State(gate): State<Gate>,
+    State(queue): State<Queue>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
-    let caller = app.owner(&parts, app.has_key(&parts)?).await?;
+    let caller = owner(&gate, &parts, has_key(&gate, &parts)?).await?;
     let mut jobs = Vec::new();
     for owner in caller.own_user().into_iter().chain(caller.own_session()) {
-        jobs.extend(app.broker.jobs_of(&owner).await?);
+        jobs.extend(queue.broker.jobs_of(&owner).await?);
     }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_ms));
     let jobs: Vec<_> = jobs.into_iter().take(JOBS_LISTED_MAX).map(Shown::from).collect();
     Ok(Json(json!({ "jobs": jobs })).into_response())
 }
 
-impl App {
-    fn has_key(&self, parts: &Parts) -> Result<bool, Refusal> {
-        Ok(self.keyed(parts, Right::Publish)?.is_some())
-    }
+/// Where jobs wait. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    pub(crate) broker: Broker,
+    /// Notified when a job was added.
+    pub(crate) added: Arc<tokio::sync::Notify>,
+    pub(crate) memory: Arc<Memory>,
+    /// Whether anybody with a session or a token starts jobs.
+    pub(crate) is_open: bool,
+}
 
+impl Queue {
     /// Jobs cost the replicas time and Redis room, so not everybody starts them everywhere.
-    fn may_start_jobs(&self, has_key: bool) -> Result<(), Refusal> {
-        if self.allow.jobs || has_key {
+    fn is_open_to(&self, has_key: bool) -> Result<(), Refusal> {
+        if self.is_open || has_key {
             return Ok(());
         }
         metrics::job_refused("closed");
         let detail = "start the service with --allow-jobs (ALLOW_JOBS=1), or send one of the keys in API_KEY";
         Err(Refusal::new(StatusCode::FORBIDDEN, "starting jobs is not open to you", detail))
-    }
-
-    /// Somebody who can be recognized again: a session or a user. An application with a key names the one for whom it
-    /// asks: a session, or a user by the token in `?token=`.
-    async fn owner(&self, parts: &Parts, has_key: bool) -> Result<Caller, Refusal> {
-        let mut credentials = Credentials::of(self, parts);
-        if has_key {
-            credentials.token = query(parts, "token");
-        }
-        self.allow_origin(parts)?;
-        let caller = self.identify(parts, credentials).await?;
-        if caller.own_user().or_else(|| caller.own_session()).is_none() {
-            let detail = "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
-        }
-        Ok(caller)
     }
 
     /// A job of the caller's: of the user, or of the session before its user signed in.
@@ -244,6 +247,27 @@ impl App {
         }
         Ok(None)
     }
+}
+
+fn has_key(gate: &Gate, parts: &Parts) -> Result<bool, Refusal> {
+    Ok(gate.keyed(parts, Right::Publish)?.is_some())
+}
+
+/// Somebody who can be recognized again: a session or a user. An application with a key names the one for whom it
+/// asks: a session, or a user by the token in `?token=`.
+async fn owner(gate: &Gate, parts: &Parts, has_key: bool) -> Result<Caller, Refusal> {
+    let mut credentials = Credentials::of(gate, parts);
+    if has_key {
+        credentials.token = query(parts, "token");
+    }
+    gate.allow_origin(parts)?;
+    let caller = gate.identify(parts, credentials).await?;
+    if caller.own_user().or_else(|| caller.own_session()).is_none() {
+        let detail =
+            "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
+    }
+    Ok(caller)
 }
 
 /// What a job that was not enqueued is answered with.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::limits::clients::release;
+use crate::limits::counts::release;
 
 /// The part of a budget that one address may have.
 const SHARES: usize = 8;

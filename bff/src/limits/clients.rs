@@ -7,7 +7,6 @@ mod rate;
 mod requests;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -17,13 +16,12 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use clap::Args;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 use tokio::time::Instant;
 
-use crate::gate::caller::Caller;
+use crate::limits::counts::{count, release};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
-use crate::server::serve::{CONNECTIONS_PER_ADDRESS_MAX, PlaceOptions};
 pub(crate) use address::network;
 use address::{Client, client};
 use rate::{Buckets, Rate};
@@ -37,6 +35,9 @@ const READER_RETRY_SECONDS: u64 = 5;
 const BYTES_PER_PUBLISH: usize = 4_096;
 
 /// How much one replica takes. Each is an option and an environment variable.
+/// Connections of one address that are no reader's.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits of each replica")]
 pub struct LimitOptions {
@@ -99,20 +100,6 @@ impl Default for LimitOptions {
             trusted_proxies: Vec::new(),
             trusted_proxy_hops: None,
         }
-    }
-}
-
-impl LimitOptions {
-    /// The connections that a port for so many readers holds.
-    pub(crate) fn places(&self) -> PlaceOptions {
-        let mut options = PlaceOptions::for_readers(self.readers_max);
-        options.plain_per_address_max = self.connections_per_address_max;
-        options.shared.extend(&self.trusted_proxies);
-        if self.trusted_proxy_hops.is_some() {
-            // Every peer is a proxy: its clients are told apart by request.
-            options.shared.extend([IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]);
-        }
-        options
     }
 }
 
@@ -228,11 +215,16 @@ impl Limits {
         Ok(Place { limits: Arc::clone(self), user, network })
     }
 
-    /// Counts what somebody who reads says: against the user, else against the address where it is known.
-    pub(crate) fn publish_by(&self, caller: &Caller, bytes: usize) -> Result<(), Refusal> {
-        let publisher = match caller.user() {
+    /// Counts what a reader sends: against the user, else against the address where it is known.
+    pub(crate) fn publish_by(
+        &self,
+        user: Option<&str>,
+        network: Option<IpNet>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let publisher = match user {
             Some(user) => Some(Publisher::User(user.to_owned())),
-            None => caller.network.map(Publisher::Network),
+            None => network.map(Publisher::Network),
         };
         publisher.map_or(Ok(()), |publisher| self.publish(&publisher, bytes))
     }
@@ -283,23 +275,6 @@ impl Limits {
 /// Rounded up: whoever comes back then is let through.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-fn count<K: Hash + Eq + std::borrow::Borrow<Q>, Q: Hash + Eq + ?Sized>(
-    counts: &HashMap<K, usize>,
-    key: &Q,
-) -> usize {
-    counts.get(key).copied().unwrap_or_default()
-}
-
-/// Takes so many away, and the whole entry with the last.
-pub(crate) fn release<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K, by: usize) {
-    if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() -= by;
-        if *count.get() == 0 {
-            count.remove();
-        }
-    }
 }
 
 impl Drop for Place {

@@ -7,23 +7,36 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::{Accepted, Broker, Message, MessageRef, NewMessage};
 use carillon_protocol::limits::{NAME_MAX_BYTES, SEND_MAX_BYTES};
-use carillon_protocol::{Audience, FieldError, Status, sent_by};
+use carillon_protocol::{Audience, Cursor, FieldError, Status, sent_by};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::app::App;
+use crate::auth::token::{Identity, MaySend};
+use crate::entry_refused::{invalid, list_full};
+use crate::gate::Gate;
 use crate::gate::asker::{Asker, Right, who_asks};
-use crate::gate::caller::query;
-use crate::gate::token::{Identity, MaySend};
-use crate::limits::clients::Publisher;
+use crate::gate::caller::Caller;
+use crate::limits::clients::{Limits, Publisher};
 use crate::metrics::{self, Limit};
-use crate::notifications::{invalid, list_full};
 use crate::refusal::Refusal;
+use crate::request::query;
+use crate::upkeep::memory::Memory;
 
 /// Writings that wait to be recorded in the ledger; what comes beyond is not in any trace.
 const WRITTEN_MAX: usize = 1_024;
 
-impl App {
+/// Messages of users. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Messages {
+    pub(crate) broker: Broker,
+    pub(crate) replica: Arc<str>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) memory: Arc<Memory>,
+    /// Whether users send where their token does not name whom they may send to.
+    pub(crate) people_send: bool,
+}
+
+impl Messages {
     /// Sends a notification in the name of a user, to those to whom their token lets them: to read is another right.
     /// Returns its id, given by `new_id` where it has none, and how far it has come.
     pub(crate) async fn send(
@@ -41,7 +54,7 @@ impl App {
         let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
         let (id, to) = (notification.id, notification.to);
         match &to {
-            Audience::User(_) | Audience::Topic(_) if sender.may_send(&to, self.identities.people_send) => {}
+            Audience::User(_) | Audience::Topic(_) if sender.may_send(&to, self.people_send) => {}
             Audience::User(_) | Audience::Topic(_) => return Err(may_not_send(sender)),
             _ => {
                 let detail = "users send to a user, or to a topic; an application with a key may send to all";
@@ -85,9 +98,28 @@ impl App {
         Ok(())
     }
 
+    /// Records that a user has read everything up to a cursor.
+    pub(crate) async fn mark_read(&self, user: &str, cursor: &Cursor) -> Result<(), Refusal> {
+        self.broker.mark_read(user, cursor, &self.replica).await?;
+        Ok(())
+    }
+
+    /// Up to where the signed-in user has read.
+    pub(crate) async fn read_position(&self, caller: &Caller) -> Result<Option<String>, Refusal> {
+        match caller.user() {
+            Some(user) => Ok(self.broker.read_position(user).await?.map(|cursor| cursor.to_string())),
+            None => Ok(None),
+        }
+    }
+
     /// The message that a request names, for its sender, its addressee, and whoever has a key; and who asks. Ids are their
     /// sender's own: without `?from=` it is one that the user who asks has sent.
-    pub(crate) async fn message_for(&self, parts: &Parts, id: &str) -> Result<(Asker, Message), Refusal> {
+    pub(crate) async fn find(
+        &self,
+        gate: &Gate,
+        parts: &Parts,
+        id: &str,
+    ) -> Result<(Asker, Message), Refusal> {
         let nobody = || {
             let detail = "messages between users are kept for 7 days, for their sender and their addressee; name the sender of one that you received with ?from=";
             Refusal::new(StatusCode::NOT_FOUND, "no such message", detail)
@@ -96,7 +128,7 @@ impl App {
         if !is_name(id) {
             return Err(nobody());
         }
-        let asker = self.asker(parts, Right::Read).await?;
+        let asker = gate.asker(parts, Right::Read).await?;
         let from = match (query(parts, "from"), &asker) {
             (_, Asker::Anybody) => return Err(who_asks()),
             (Some(from), _) => from,

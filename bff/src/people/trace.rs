@@ -8,8 +8,9 @@ use carillon_broker::Message;
 use carillon_protocol::limits::PRESENCE_TOPIC;
 use carillon_protocol::{Audience, Status, format_timestamp};
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::asker::Asker;
+use crate::people::messages::Messages;
 use crate::refusal::Refusal;
 
 /// How far a message between people has come.
@@ -67,11 +68,11 @@ struct View {
 }
 
 impl View {
-    fn of(app: &App, asker: &Asker, message: &Message) -> Self {
+    fn of(gate: &Gate, asker: &Asker, message: &Message) -> Self {
         let has_key = matches!(asker, Asker::Application(_));
         let may_see = match asker {
             Asker::User(one) => {
-                one.user == message.to || app.may_read(Some(one), &format!("{PRESENCE_TOPIC}{}", message.to))
+                one.user == message.to || gate.may_read(Some(one), &format!("{PRESENCE_TOPIC}{}", message.to))
             }
             Asker::Application(_) | Asker::Anybody => has_key,
         };
@@ -89,12 +90,13 @@ impl View {
 
 /// `GET /api/notifications/{id}`: how far a message has come.
 pub(crate) async fn status(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(messages): State<Messages>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<Progress>, Refusal> {
     let (parts, _) = request.into_parts();
-    let (_, message) = app.message_for(&parts, &id).await?;
+    let (_, message) = messages.find(&gate, &parts, &id).await?;
     let at = message.at_ms.iter().map(|(status, at_ms)| (status.as_str(), format_timestamp(*at_ms)));
     let at = at.collect();
     let Message { from, to, status, .. } = message;
@@ -103,13 +105,14 @@ pub(crate) async fn status(
 
 /// `GET /api/notifications/{id}/trace`: each step of a message, and why it has not come further.
 pub(crate) async fn trace(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(messages): State<Messages>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<Trace>, Refusal> {
     let (parts, _) = request.into_parts();
-    let (asker, message) = app.message_for(&parts, &id).await?;
-    let view = View::of(&app, &asker, &message);
+    let (asker, message) = messages.find(&gate, &parts, &id).await?;
+    let view = View::of(&gate, &asker, &message);
     let (steps, stopped) = (steps(&message, &view), stopped(&message, &view));
     Ok(Json(Trace { id, status: message.status, steps, stopped }))
 }

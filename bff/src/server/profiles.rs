@@ -22,8 +22,8 @@ use pprof::{ProfilerGuard, ProfilerGuardBuilder};
 use pprof_alloc::{DEFAULT_PPROF_SAMPLE_RATE, PPROF_SAMPLE_RATE_ENV};
 use tokio::sync::Mutex;
 
-use crate::gate::caller::query;
 use crate::refusal::Refusal;
+use crate::request::query;
 use crate::server::port::Port;
 
 /// How long the processor is watched where the request does not say, as in Go.

@@ -33,7 +33,6 @@ use tower::ServiceExt;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 pub(crate) use pace::WRITE_TIMEOUT;
-pub(crate) use places::CONNECTIONS_PER_ADDRESS_MAX;
 pub use places::PlaceOptions;
 use places::{Over, Phase, Place, Places};
 use refused::Told;

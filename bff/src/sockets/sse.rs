@@ -16,11 +16,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::delivery::feed::{Feed, Output};
-use crate::gate::app::App;
 use crate::gate::caller::{Caller, since};
 use crate::metrics::{self, Limit, Transport};
 use crate::refusal::Refusal;
 use crate::server::serve::WRITE_TIMEOUT;
+use crate::sockets::readers::Readers;
 use crate::sockets::visit::{Happened, Visit};
 use crate::sockets::ws::WRITE_CHUNK_BYTES;
 use event::{Event, event, event_of};
@@ -31,13 +31,13 @@ const RETRY_MS: u64 = 1_000;
 
 /// `GET /sse`: the frames of `/ws` as server-sent events (HTML Living Standard, section 9.2). `event`
 /// is the type, `data` the same JSON, and `id` the cursor.
-pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response {
+pub(crate) async fn stream(State(readers): State<Readers>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    match open(&app, &parts).await {
+    match open(&readers, &parts).await {
         Ok((caller, feed, welcome)) => {
             let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
-            let open = app.readers.token();
-            let visit = Visit::new(app, feed, expires_at_ms, Transport::Sse);
+            let open = readers.open.token();
+            let visit = Visit::new(readers, feed, expires_at_ms, Transport::Sse);
             // A reader that gets nothing more resumes from here.
             let cursor = welcome.cursor.clone();
             let first = event("welcome", Some(&cursor), &ServerMessage::Welcome(welcome).to_json());
@@ -83,10 +83,10 @@ fn turn_away(refusal: Refusal) -> Response {
     answer
 }
 
-async fn open(app: &App, parts: &Parts) -> Result<(Caller, Feed, Welcome), Refusal> {
+async fn open(readers: &Readers, parts: &Parts) -> Result<(Caller, Feed, Welcome), Refusal> {
     let since = since(parts);
-    let caller = app.caller(parts).await?;
-    let (feed, welcome) = app.join(&caller, since).await?;
+    let caller = readers.gate.caller(parts).await?;
+    let (feed, welcome) = readers.join(&caller, since).await?;
     Ok((caller, feed, welcome))
 }
 
@@ -166,7 +166,7 @@ impl Stream {
     /// A large event of this reader alone: those that many do not take must not fill the replica.
     async fn charged(&mut self, text: &Utf8Bytes) -> Event {
         let feed = &self.visit.feed;
-        let budget = self.visit.app.feeds.pages().budget();
+        let budget = self.visit.readers.feeds.pages().budget();
         match budget.take(text.len(), feed.network(), WRITE_TIMEOUT).await {
             Some(permit) => Event::new(text, Some(&Arc::new(permit))),
             None => {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::delivery::feed::{Feed, Output};
 use crate::delivery::hub::connection_id;
-use crate::gate::app::App;
 use crate::metrics::{self, Transport};
+use crate::sockets::readers::Readers;
 use recent::RecentSenders;
 
 /// A reader that is let go comes back within this many milliseconds.
@@ -21,7 +21,7 @@ const RECONNECT_MAX_MS: u64 = 500;
 
 /// One connection.
 pub(crate) struct Visit {
-    pub(crate) app: App,
+    pub(crate) readers: Readers,
     pub(crate) feed: Feed,
     transport: Transport,
     heartbeat: Instant,
@@ -44,11 +44,16 @@ pub(crate) enum Happened {
 }
 
 impl Visit {
-    pub(crate) fn new(app: App, feed: Feed, expires_at_ms: Option<u64>, transport: Transport) -> Self {
+    pub(crate) fn new(
+        readers: Readers,
+        feed: Feed,
+        expires_at_ms: Option<u64>,
+        transport: Transport,
+    ) -> Self {
         metrics::joined(transport);
-        let expires = expires_at_ms.map(|at_ms| app.instant(at_ms));
+        let expires = expires_at_ms.map(|at_ms| readers.instant(at_ms));
         let (heartbeat, leave, recent) = (next_heartbeat(), None, RecentSenders::default());
-        Self { app, feed, transport, heartbeat, leave, expires, recent }
+        Self { readers, feed, transport, heartbeat, leave, expires, recent }
     }
 
     /// What comes next. A call that is dropped loses nothing.
@@ -60,8 +65,8 @@ impl Visit {
             let wake = self.wake_at();
             tokio::select! {
                 biased;
-                () = self.app.stop.cancelled(), if self.leave.is_none() => {
-                    self.leave = Some(Instant::now() + self.app.drain_delay());
+                () = self.readers.stop.cancelled(), if self.leave.is_none() => {
+                    self.leave = Some(Instant::now() + self.readers.drain_delay());
                 }
                 // Before the feed: a busy one would put off the heartbeat for ever.
                 () = tokio::time::sleep_until(wake) => {}
@@ -96,14 +101,14 @@ impl Visit {
 
     /// Takes in that the reader has a fresh token.
     pub(crate) fn renew(&mut self, expires_at_ms: u64) {
-        self.expires = Some(self.app.instant(expires_at_ms));
+        self.expires = Some(self.readers.instant(expires_at_ms));
     }
 
     /// Takes in that an output was written.
     pub(crate) fn written(&mut self, output: &Output) {
         metrics::sent(self.transport, output.notifications());
         for message in output.messages() {
-            self.app.written.record(message, &self.connection());
+            self.readers.written.record(message, &self.connection());
             // A stream of events acknowledges nothing.
             if !matches!(self.transport, Transport::Sse) {
                 self.recent.remember(&message.from, &message.id);
@@ -126,7 +131,7 @@ impl Visit {
 
     /// The id of this connection.
     pub(crate) fn connection(&self) -> String {
-        connection_id(&self.app.run, self.feed.id())
+        connection_id(&self.readers.run, self.feed.id())
     }
 }
 

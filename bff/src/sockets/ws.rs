@@ -1,6 +1,7 @@
 mod command;
 mod counted;
 mod hello;
+mod notify;
 mod upgrade;
 
 use std::time::Duration;
@@ -15,18 +16,16 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use crate::compat::notify;
 use crate::delivery::feed::{Feed, Output};
-use crate::gate::app::App;
 use crate::gate::caller::{Caller, since};
 use crate::limits::budget::Permit;
 use crate::metrics::{self, Limit, Transport};
 use crate::refusal::Refusal;
 use crate::server::serve::WRITE_TIMEOUT;
+use crate::sockets::readers::Readers;
 use crate::sockets::visit::{Happened, Visit};
 use command::Allowance;
 use counted::Fault;
-pub(crate) use hello::secret;
 pub(crate) use upgrade::{Upgrade, WebSocket, upgrade_of};
 
 /// What a socket reads at once. The library's default of 128 KiB is allocated for every socket.
@@ -45,20 +44,20 @@ pub(crate) const UNFINISHED_MAX_BYTES: usize = 16 * 1024 * 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /ws`
-pub(crate) async fn upgrade(State(app): State<App>, request: Request) -> Response {
-    open(app, request).await.unwrap_or_else(Refusal::turn_away)
+pub(crate) async fn upgrade(State(readers): State<Readers>, request: Request) -> Response {
+    open(readers, request).await.unwrap_or_else(Refusal::turn_away)
 }
 
-async fn open(app: App, request: Request) -> Result<Response, Refusal> {
+async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
     let (mut parts, _) = request.into_parts();
     if hello::is_expected(&parts) {
-        return hello::upgrade(app, parts).await;
+        return hello::upgrade(readers, parts).await;
     }
-    let caller = app.caller(&parts).await?;
+    let caller = readers.gate.caller(&parts).await?;
     let upgrade = upgrade_of(&mut parts)?;
-    let (feed, welcome) = app.join(&caller, since(&parts)).await?;
+    let (feed, welcome) = readers.join(&caller, since(&parts)).await?;
     let welcome = ServerMessage::Welcome(welcome).to_json();
-    Ok(accept(upgrade, app, caller, feed, Dialect::Frames, welcome))
+    Ok(accept(upgrade, readers, caller, feed, Dialect::Frames, welcome))
 }
 
 /// What a socket says and understands.
@@ -82,15 +81,15 @@ impl Dialect {
 /// Serves a reader on the socket that comes of an upgrade, and sends `first` before all else.
 pub(crate) fn accept(
     upgrade: Upgrade,
-    app: App,
+    readers: Readers,
     caller: Caller,
     feed: Feed,
     dialect: Dialect,
     first: String,
 ) -> Response {
-    let (readers, unfinished, network) = (app.readers.clone(), app.unfinished.clone(), caller.network);
-    upgrade.serve(&readers, &unfinished, network, move |socket| {
-        Socket::new(socket, app, caller, feed, dialect).serve(first)
+    let (open, unfinished, network) = (readers.open.clone(), readers.unfinished.clone(), caller.network);
+    upgrade.serve(&open, &unfinished, network, move |socket| {
+        Socket::new(socket, readers, caller, feed, dialect).serve(first)
     })
 }
 
@@ -114,9 +113,9 @@ enum End {
 }
 
 impl Socket {
-    fn new(socket: WebSocket, app: App, caller: Caller, feed: Feed, dialect: Dialect) -> Self {
+    fn new(socket: WebSocket, readers: Readers, caller: Caller, feed: Feed, dialect: Dialect) -> Self {
         let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
-        let visit = Visit::new(app, feed, expires_at_ms, dialect.transport());
+        let visit = Visit::new(readers, feed, expires_at_ms, dialect.transport());
         let (caller, heard, allowance) = (Box::new(caller), Instant::now(), Allowance::new());
         Self { socket, dialect, visit, caller, heard, allowance }
     }
@@ -232,7 +231,7 @@ impl Socket {
         is_charged: bool,
     ) -> Result<(), End> {
         let (socket, feed) = (&mut self.socket, &self.visit.feed);
-        let pages = self.visit.app.feeds.pages();
+        let pages = self.visit.readers.feeds.pages();
         let patience = WRITE_TIMEOUT;
         let writing = async {
             let (mut waiting, mut permit): (usize, Option<Permit>) = (0, None);

@@ -4,9 +4,9 @@ use anyhow::{Context, anyhow};
 use carillon_broker::{Broker, Names, Revocation};
 use clap::Args;
 
+use crate::auth::seal::{KeyId, Sealer};
+use crate::auth::token::KEEP_ALL_S;
 use crate::clock::now_ms;
-use crate::gate::seal::{KeyId, Sealer};
-use crate::gate::token::KEEP_ALL_S;
 
 const NO_KEY: &str = "Redis has no key of sessions, so none was replaced: no session was begun yet (or the --namespace is another one). \
     If Redis has lost it, a replica that has it brings it back within a minute: then run this again";

@@ -6,100 +6,102 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use carillon_broker::State as UserState;
 use carillon_broker::limits::{RAW_MAX_BYTES, STATE_MAX_BYTES};
+use carillon_broker::{Broker, State as UserState};
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::{FieldError, read_json};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::asker::{Application, Asker, Right, who_asks};
-use crate::notifications::require_json;
 use crate::refusal::Refusal;
+use crate::request::require_json;
 
 /// Longest request that sets a state, in bytes: JSON may write one byte as six.
 const STATE_BODY_MAX_BYTES: usize = 8 * STATE_MAX_BYTES;
 /// Fields that one refusal names at most.
 const FAULTS_MAX: usize = 16;
 
-impl App {
-    /// The state of a user, for the user, and for whoever has a key.
-    pub(crate) async fn state_for(&self, asker: Asker, user: &str) -> Result<UserState, Refusal> {
-        match asker {
-            Asker::Application(_) => {}
-            Asker::User(identity) if identity.user == user => {}
-            Asker::User(_) => {
-                let detail = "a state is for its user, and for applications with a key";
-                return Err(Refusal::new(StatusCode::FORBIDDEN, "this is another user's", detail));
-            }
-            Asker::Anybody => return Err(who_asks()),
+/// The state of a user, for the user, and for whoever has a key.
+pub(crate) async fn state_for(broker: &Broker, asker: Asker, user: &str) -> Result<UserState, Refusal> {
+    match asker {
+        Asker::Application(_) => {}
+        Asker::User(identity) if identity.user == user => {}
+        Asker::User(_) => {
+            let detail = "a state is for its user, and for applications with a key";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "this is another user's", detail));
         }
-        Ok(self.broker.state(user).await?)
+        Asker::Anybody => return Err(who_asks()),
     }
+    Ok(broker.state(user).await?)
+}
 
-    /// Says something to a user, for an application.
-    pub(crate) async fn say_to(
-        &self,
-        application: Application,
-        parts: &Parts,
-        user: &str,
-        data: &[u8],
-    ) -> Result<(), Refusal> {
-        self.count(application, parts, data.len())?;
-        named(user)?;
-        if data.len() > RAW_MAX_BYTES {
-            return Err(too_much());
-        }
-        Ok(self.broker.publish_raw(user, data).await?)
+/// Says something to a user, for an application.
+pub(crate) async fn say_to(
+    gate: &Gate,
+    broker: &Broker,
+    application: Application,
+    parts: &Parts,
+    user: &str,
+    data: &[u8],
+) -> Result<(), Refusal> {
+    gate.count(application, parts, data.len())?;
+    named(user)?;
+    if data.len() > RAW_MAX_BYTES {
+        return Err(too_much());
     }
+    Ok(broker.publish_raw(user, data).await?)
 }
 
 /// `GET /api/users/{user}/state`: the fields of the state; none where there is none.
 pub(crate) async fn state(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(broker): State<Broker>,
     Path(user): Path<String>,
     request: Request,
 ) -> Result<Json<UserState>, Refusal> {
     let (parts, _) = request.into_parts();
     named(&user)?;
-    let asker = app.asker(&parts, Right::Read).await?;
-    app.state_for(asker, &user).await.map(Json)
+    let asker = gate.asker(&parts, Right::Read).await?;
+    state_for(&broker, asker, &user).await.map(Json)
 }
 
 /// `PUT /api/users/{user}/state`: these fields take the place of all that there were, and the user's
 /// readers are told.
 pub(crate) async fn set_state(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(broker): State<Broker>,
     Path(user): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    app.allow_origin(&parts)?;
-    let application = app.application(&parts, Right::SetState)?;
+    gate.allow_origin(&parts)?;
+    let application = gate.application(&parts, Right::SetState)?;
     named(&user)?;
     require_json(&parts, "send the fields of the state as application/json")?;
-    let body = app.read(&parts, body, STATE_BODY_MAX_BYTES, too_large).await?;
-    app.count(application, &parts, body.len())?;
+    let body = gate.read(&parts, body, STATE_BODY_MAX_BYTES, too_large).await?;
+    gate.count(application, &parts, body.len())?;
     let state = fields(&body)?;
     if state.iter().map(|(field, value)| field.len() + value.len()).sum::<usize>() > STATE_MAX_BYTES {
         return Err(too_large());
     }
-    app.broker.set_state(&user, &state).await?;
+    broker.set_state(&user, &state).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /api/users/{user}/raw`: the body, whatever it is, goes to the user's connections as they are now.
 pub(crate) async fn raw(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(broker): State<Broker>,
     Path(user): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Refusal> {
     let (parts, body) = request.into_parts();
-    app.allow_origin(&parts)?;
-    let application = app.application(&parts, Right::Publish)?;
-    let body = app.read(&parts, body, RAW_MAX_BYTES, too_much).await?;
-    app.say_to(application, &parts, &user, &body).await?;
+    gate.allow_origin(&parts)?;
+    let application = gate.application(&parts, Right::Publish)?;
+    let body = gate.read(&parts, body, RAW_MAX_BYTES, too_much).await?;
+    say_to(&gate, &broker, application, &parts, &user, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

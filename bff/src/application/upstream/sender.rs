@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Upstream;
+use crate::auth::signature::{Digest, SignatureError, Unsigned};
 use crate::clock::now_ms;
-use crate::gate::signature::{Digest, SignatureError, Unsigned};
 use crate::metrics::{self, Attempt};
 use crate::server::outbound::Outbound;
 

@@ -9,7 +9,7 @@ use carillon_protocol::{Audience, CloseCode, Cursor, Entry, notification_frame};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Hub, Reader, ReaderId, State, Take};
-use crate::gate::seal::{KeyId, SessionId};
+use crate::auth::seal::{KeyId, SessionId};
 use crate::metrics;
 
 /// Direct frames that wait for one reader at most, beyond which it is closed as slow.

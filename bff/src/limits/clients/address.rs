@@ -5,7 +5,7 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use ipnet::IpNet;
 
-use crate::gate::local::is_forwarded;
+use crate::request::is_forwarded;
 
 /// What one subscriber of a network provider gets of IPv6, and can take addresses from at will.
 const IPV6_PREFIX_BITS: u8 = 64;

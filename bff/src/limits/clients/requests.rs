@@ -8,8 +8,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 
+use super::Limits;
 use super::address::Client;
-use super::{Limits, count, release};
+use crate::limits::counts::{count, release};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 

@@ -2,16 +2,17 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use carillon_broker::Presence;
+use carillon_broker::{Broker, Presence};
 use carillon_protocol::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC};
 use carillon_protocol::{FieldError, format_timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::asker::{Asker, Right};
-use crate::gate::caller::{TOPIC_REFUSED, queries};
+use crate::gate::caller::TOPIC_REFUSED;
 use crate::refusal::Refusal;
+use crate::request::queries;
 
 /// Users that one request asks for at most.
 const USERS_MAX: usize = 100;
@@ -30,59 +31,67 @@ pub(crate) struct Told {
 
 /// `GET /api/presence/{user}`: whether a user is online.
 pub(crate) async fn one(
-    State(app): State<App>,
+    State(gate): State<Gate>,
+    State(broker): State<Broker>,
     Path(user): Path<String>,
     request: Request,
 ) -> Result<Json<Told>, Refusal> {
     let (parts, _) = request.into_parts();
-    let told = app.presence(&parts, &[user]).await?.pop();
+    let told = presence(&gate, &broker, &parts, &[user]).await?.pop();
     told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "no such user", ""))
 }
 
 /// `GET /api/presence?user=&user=`: the same of several users, in their order.
-pub(crate) async fn many(State(app): State<App>, request: Request) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn many(
+    State(gate): State<Gate>,
+    State(broker): State<Broker>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
     let (parts, _) = request.into_parts();
     let users: Vec<_> = queries(&parts, "user").collect();
-    Ok(Json(json!({ "users": app.presence(&parts, &users).await? })))
+    Ok(Json(json!({ "users": presence(&gate, &broker, &parts, &users).await? })))
 }
 
-impl App {
-    async fn presence(&self, parts: &Parts, users: &[String]) -> Result<Vec<Told>, Refusal> {
-        let fault = |detail: String, limit: usize| {
-            let fault = FieldError { limit: Some(limit as u64), ..FieldError::new("user", detail) };
-            Err(Refusal::fields("these are no users", vec![fault]))
-        };
-        if !(1..=USERS_MAX).contains(&users.len()) {
-            return fault(format!("{} users; name 1 to {USERS_MAX}", users.len()), USERS_MAX);
-        }
-        if users.iter().any(|user| !(1..=NAME_MAX_BYTES).contains(&user.len())) {
-            return fault(format!("a user has 1 to {NAME_MAX_BYTES} bytes"), NAME_MAX_BYTES);
-        }
-        self.may_see(parts, users).await?;
-        Ok(self.broker.presence(users).await?.iter().map(told).collect())
+async fn presence(
+    gate: &Gate,
+    broker: &Broker,
+    parts: &Parts,
+    users: &[String],
+) -> Result<Vec<Told>, Refusal> {
+    let fault = |detail: String, limit: usize| {
+        let fault = FieldError { limit: Some(limit as u64), ..FieldError::new("user", detail) };
+        Err(Refusal::fields("these are no users", vec![fault]))
+    };
+    if !(1..=USERS_MAX).contains(&users.len()) {
+        return fault(format!("{} users; name 1 to {USERS_MAX}", users.len()), USERS_MAX);
     }
+    if users.iter().any(|user| !(1..=NAME_MAX_BYTES).contains(&user.len())) {
+        return fault(format!("a user has 1 to {NAME_MAX_BYTES} bytes"), NAME_MAX_BYTES);
+    }
+    may_see(gate, parts, users).await?;
+    Ok(broker.presence(users).await?.iter().map(told).collect())
+}
 
-    /// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
-    async fn may_see(&self, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
-        let identity = match self.asker(parts, Right::Read).await? {
-            Asker::Application(_) => return Ok(()),
-            Asker::User(identity) => Some(identity),
-            Asker::Anybody => None,
-        };
-        let may_see = |user: &String| self.may_read(identity.as_ref(), &format!("{PRESENCE_TOPIC}{user}"));
-        if users.iter().all(may_see) {
-            return Ok(());
+/// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
+async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
+    let identity = match gate.asker(parts, Right::Read).await? {
+        Asker::Application(_) => return Ok(()),
+        Asker::User(identity) => Some(identity),
+        Asker::Anybody => None,
+    };
+    let may_see = |user: &String| gate.may_read(identity.as_ref(), &format!("{PRESENCE_TOPIC}{user}"));
+    if users.iter().all(may_see) {
+        return Ok(());
+    }
+    match identity {
+        Some(_) => {
+            let detail = format!("who is online is told as the topic presence:<user>; {TOPIC_REFUSED}");
+            Err(Refusal::new(StatusCode::FORBIDDEN, "a user's presence is not open to you", detail))
         }
-        match identity {
-            Some(_) => {
-                let detail = format!("who is online is told as the topic presence:<user>; {TOPIC_REFUSED}");
-                Err(Refusal::new(StatusCode::FORBIDDEN, "a user's presence is not open to you", detail))
-            }
-            None => {
-                let detail =
-                    "send a token whose `topics` cover presence:<user>, or a key, as Authorization: Bearer";
-                Err(Refusal::new(StatusCode::UNAUTHORIZED, "who is online is not open to you", detail))
-            }
+        None => {
+            let detail =
+                "send a token whose `topics` cover presence:<user>, or a key, as Authorization: Bearer";
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "who is online is not open to you", detail))
         }
     }
 }

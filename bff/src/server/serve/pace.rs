@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::places::Phase;
-
 /// A reader that takes nothing for this long is closed as slow.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Readers of events take this much in that time, or all that there is.
@@ -19,13 +17,6 @@ pub(super) const ANSWER_PACE: Pace = Pace { bytes: 256 * 1024, within: Duration:
 pub(super) struct Pace {
     pub(super) bytes: usize,
     pub(super) within: Duration,
-}
-
-impl Pace {
-    /// What is asked of a connection.
-    pub(super) fn of(phase: Phase) -> Self {
-        if phase == Phase::Reader { READER_PACE } else { ANSWER_PACE }
-    }
 }
 
 /// What a peer has taken since something waits for it.

@@ -10,14 +10,13 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::pace::{Pace, Taking};
-use crate::limits::clients::{network, release};
+use super::pace::{ANSWER_PACE, Pace, READER_PACE, Taking};
+use crate::limits::clients::{CONNECTIONS_PER_ADDRESS_MAX, network};
+use crate::limits::counts::release;
 use crate::metrics::{self, Limit};
 
 /// Connections that are open beside those of readers: requests, and what waits for the next one.
 const PLAIN_CONNECTIONS_MAX: usize = 1_024;
-/// Those of one address.
-pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
 /// A connection that has asked before may wait this long until it has asked again. Proxies keep theirs for up to
 /// two minutes; if this side closed first, it could be just when one sends what it cannot send twice.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
@@ -70,6 +69,13 @@ pub(super) enum Phase {
     Idle(Instant),
     /// It is a reader's.
     Reader,
+}
+
+impl Phase {
+    /// How fast the peer has to take what is written to it.
+    fn pace(self) -> Pace {
+        if self == Self::Reader { READER_PACE } else { ANSWER_PACE }
+    }
 }
 
 /// Why there is no place.
@@ -259,7 +265,7 @@ impl Place {
     }
 
     fn pace(&self) -> Option<Pace> {
-        self.places.table().open.get(&self.id).map(|open| Pace::of(open.phase))
+        self.places.table().open.get(&self.id).map(|open| open.phase.pace())
     }
 
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
@@ -289,7 +295,7 @@ impl Place {
         let (now, crowded_at) = (Instant::now(), self.places.options.plain_max / 2);
         match open.phase {
             Phase::Busy | Phase::Taking | Phase::Reader => {
-                let until = self.taking().as_ref().map(|taking| taking.since + Pace::of(open.phase).within);
+                let until = self.taking().as_ref().map(|taking| taking.since + open.phase.pace().within);
                 if until.is_some_and(|until| until <= now) { Err(Over::NotTaken) } else { Ok(until) }
             }
             Phase::Asking(since) if since + request_timeout <= now => Err(Over::Slow),

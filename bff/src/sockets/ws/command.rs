@@ -16,10 +16,11 @@ use tokio::time::Instant;
 
 use super::{Dialect, End, Socket, TOO_MANY};
 use crate::application::upstream::Said;
-use crate::gate::app::App;
+use crate::gate::Gate;
 use crate::gate::caller::{TOPIC_REFUSED, cursor};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
+use crate::sockets::readers::Readers;
 
 /// Messages that a reader may say in a row, pings and pongs included; this many per second in the long run come
 /// back. A client that only listens says one pong in 25 s.
@@ -108,7 +109,7 @@ impl Socket {
     }
 
     async fn subscribe(&mut self, topic: String, since: Option<String>) -> Result<(), End> {
-        if !self.app().may_read(self.caller.identity.as_ref(), &topic) {
+        if !self.gate().may_read(self.caller.identity.as_ref(), &topic) {
             return self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await;
         }
         let topics = self.visit.feed.topics();
@@ -129,7 +130,7 @@ impl Socket {
 
     /// Takes a fresh token of the same user. Topics that it does not open any more are left.
     async fn refresh(&mut self, token: &str) -> Result<(), End> {
-        let identity = match self.app().identity(token, self.caller.network).await {
+        let identity = match self.gate().identity(token, self.caller.network).await {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse_as(&refusal, None).await,
         };
@@ -141,15 +142,15 @@ impl Socket {
         self.caller.identity = Some(identity);
         let fresh = self.caller.credential();
         // Looked at again now that a revocation finds the reader: one may have come between.
-        self.app().feeds.hub().admit(self.visit.feed.id(), Arc::new(fresh.clone()));
-        if self.app().revocations.refuse(&fresh) == Some(true) {
+        self.readers().feeds.hub().admit(self.visit.feed.id(), Arc::new(fresh.clone()));
+        if self.gate().revocations.refuse(&fresh) == Some(true) {
             return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
         }
         self.visit.renew(expires_at_ms);
         let identity = self.caller.identity.as_ref();
         let topics = self.visit.feed.topics();
         let closed: Vec<_> =
-            topics.into_iter().filter(|topic| !self.app().may_read(identity, topic)).collect();
+            topics.into_iter().filter(|topic| !self.gate().may_read(identity, topic)).collect();
         for topic in closed {
             self.visit.feed.unsubscribe(&Audience::Topic(topic.clone()));
             self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await?;
@@ -169,7 +170,7 @@ impl Socket {
     async fn advance(&mut self, ids: &[Named], status: Status) -> Result<(), End> {
         let messages = self.visit.named(ids);
         let Some(user) = self.caller.user().filter(|_| !messages.is_empty()) else { return Ok(()) };
-        match self.app().advance(user, &messages, status).await {
+        match self.readers().messages.advance(user, &messages, status).await {
             Ok(()) => Ok(()),
             Err(refusal) => self.refuse_as(&refusal, None).await,
         }
@@ -184,10 +185,7 @@ impl Socket {
         }
         let marked = match cursor.map(str::parse::<Cursor>).transpose() {
             Ok(None) => Ok(()),
-            Ok(Some(cursor)) => {
-                let app = self.app();
-                app.broker.mark_read(user, &cursor, &app.replica).await.map(|_| ()).map_err(Refusal::from)
-            }
+            Ok(Some(cursor)) => self.readers().messages.mark_read(user, &cursor).await,
             Err(error) => return self.refuse("invalid", &format!("cursor: {error}"), None).await,
         };
         if let Err(refusal) = marked {
@@ -206,10 +204,10 @@ impl Socket {
         let Some(identity) = &self.caller.identity else {
             return self.refuse("not_signed_in", NOT_SIGNED_IN, about).await;
         };
-        match self.app().send(identity, json, None).await {
+        match self.readers().messages.send(identity, json, None).await {
             Ok((id, status)) => {
                 let cursor = self.visit.feed.cursor().map(|cursor| cursor.to_string()).unwrap_or_default();
-                let at = format_timestamp((self.app().clock)());
+                let at = format_timestamp((self.gate().clock)());
                 self.say(&ServerMessage::Status(StatusChange { cursor, id, status, at })).await
             }
             Err(refusal) => self.refuse_as(&refusal, about).await,
@@ -225,14 +223,18 @@ impl Socket {
     ) -> Result<(), End> {
         let connection = self.visit.connection();
         let said = Said { id: id.as_deref(), message, data };
-        match self.app().tell_application(&self.caller, &connection, said).await {
+        match self.readers().outbox.send(&self.caller, &connection, said).await {
             Ok(()) => Ok(()),
             Err((code, detail)) => self.refuse(code, &detail, id).await,
         }
     }
 
-    fn app(&self) -> &App {
-        &self.visit.app
+    fn readers(&self) -> &Readers {
+        &self.visit.readers
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.visit.readers.gate
     }
 
     async fn refuse(&mut self, code: &str, detail: &str, about: Option<String>) -> Result<(), End> {

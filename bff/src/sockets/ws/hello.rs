@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::Response;
 use carillon_protocol::{ClientMessage, CloseCode, Hello, ServerMessage};
 use futures_util::{SinkExt, StreamExt};
@@ -15,27 +15,17 @@ use super::command::Allowance;
 use super::{
     CLOSE_TIMEOUT, DRAINING, Dialect, End, Socket, TOO_MANY, WebSocket, close, ended_by, upgrade_of,
 };
-use crate::gate::app::App;
 use crate::gate::caller::{BEARER, Credentials, SESSION, cursor};
 use crate::limits::clients::Place;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
+use crate::request::{secret, subprotocols};
+use crate::sockets::readers::Readers;
 
 /// The subprotocol of `/ws`.
 pub(super) const SUBPROTOCOL: &str = "carillon";
 /// A client that has not sent its first message after this is closed.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The subprotocols that a client names.
-pub(super) fn subprotocols(parts: &Parts) -> impl Iterator<Item = &str> {
-    let lines = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
-}
-
-/// What stands behind a prefix in one of the subprotocols: `bearer.<token>`.
-pub(crate) fn secret<'a>(parts: &'a Parts, prefix: &str) -> Option<&'a str> {
-    subprotocols(parts).find_map(|name| name.strip_prefix(prefix)).filter(|secret| !secret.is_empty())
-}
 
 /// Whether the client sends a `hello` first.
 pub(super) fn is_expected(parts: &Parts) -> bool {
@@ -44,19 +34,19 @@ pub(super) fn is_expected(parts: &Parts) -> bool {
 }
 
 /// Upgrades, within the limits, and serves the client once it has sent its `hello`.
-pub(super) async fn upgrade(app: App, mut parts: Parts) -> Result<Response, Refusal> {
-    app.allow_origin(&parts)?;
+pub(super) async fn upgrade(readers: Readers, mut parts: Parts) -> Result<Response, Refusal> {
+    readers.gate.allow_origin(&parts)?;
     let upgrade = upgrade_of(&mut parts)?;
-    let network = app.limits.network(&parts);
-    let place = app.limits.admit(None, network)?;
-    let (readers, unfinished) = (app.readers.clone(), app.unfinished.clone());
-    Ok(upgrade.serve(&readers, &unfinished, network, move |mut socket| async move {
+    let network = readers.gate.limits.network(&parts);
+    let place = readers.gate.limits.admit(None, network)?;
+    let (open, unfinished) = (readers.open.clone(), readers.unfinished.clone());
+    Ok(upgrade.serve(&open, &unfinished, network, move |mut socket| async move {
         let first = tokio::select! {
             first = hello(&mut socket) => first,
-            () = app.stop.cancelled() => Err(DRAINING),
+            () = readers.stop.cancelled() => Err(DRAINING),
         };
         match first {
-            Ok(hello) => serve(app, parts, socket, hello, place).await,
+            Ok(hello) => serve(readers, parts, socket, hello, place).await,
             Err(End::Close(code, reason)) => close(&mut socket, code, reason).await,
             Err(End::Gone) => {}
         }
@@ -93,25 +83,25 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     timeout(HELLO_TIMEOUT, first).await.unwrap_or(Err(EXPECTED))
 }
 
-async fn serve(app: App, parts: Parts, mut socket: WebSocket, hello: Hello, place: Place) {
+async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hello, place: Place) {
     let Hello { token, session, topics, since } = hello;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let mut credentials = Credentials::of(&app, &parts);
+    let mut credentials = Credentials::of(&readers.gate, &parts);
     credentials.token = given(token).or(credentials.token);
     credentials.session = given(session).or(credentials.session);
     credentials.topics.extend(topics);
     let since = given(since).map(|since| cursor(&since));
     let joined = async {
-        let caller = app.identify(&parts, credentials).await?;
+        let caller = readers.gate.identify(&parts, credentials).await?;
         // The reader takes a place of its own, as who it has turned out to be.
         drop(place);
-        let (feed, welcome) = app.join(&caller, since).await?;
+        let (feed, welcome) = readers.join(&caller, since).await?;
         Ok::<_, Refusal>((caller, feed, welcome))
     };
     match joined.await {
         Ok((caller, feed, welcome)) => {
             let welcome = ServerMessage::Welcome(welcome).to_json();
-            Socket::new(socket, app, caller, feed, Dialect::Frames).serve(welcome).await;
+            Socket::new(socket, readers, caller, feed, Dialect::Frames).serve(welcome).await;
         }
         Err(refusal) => {
             metrics::reader_refused(refusal.status().as_u16());

@@ -15,10 +15,11 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::task::TaskTracker;
 
 use super::counted::Counted;
-use super::hello::{SUBPROTOCOL, subprotocols};
+use super::hello::SUBPROTOCOL;
 use super::{MESSAGE_MAX_BYTES, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, WRITE_BUFFER_MAX_BYTES};
 use crate::limits::budget::Budget;
 use crate::refusal::Refusal;
+use crate::request::subprotocols;
 
 /// A socket on the server's side.
 pub(crate) type WebSocket = WebSocketStream<Counted<TokioIo<Upgraded>>>;

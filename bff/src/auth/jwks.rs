@@ -18,8 +18,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::token::Key;
-use crate::limits::clients::{is_told_apart, release};
+use crate::auth::token::key::Key;
+use crate::limits::clients::is_told_apart;
+use crate::limits::counts::release;
 use crate::metrics;
 use crate::server::outbound::{Outbound, address};
 

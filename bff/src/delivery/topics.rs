@@ -7,7 +7,7 @@ use carillon_protocol::Audience;
 use ipnet::IpNet;
 
 use crate::delivery::hub::Hub;
-use crate::limits::clients::release;
+use crate::limits::counts::release;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 

@@ -1,71 +1,50 @@
+//! What connections of readers share: how one is let in and welcomed, and what its messages are passed to.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_broker::Broker;
 use carillon_protocol::limits::HEARTBEAT_MS;
 use carillon_protocol::{Cursor, Welcome};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{AllowOptions, Publishing};
-use crate::delivery::feed::{Clock, Feed, Feeds, Joined, Reader};
+use crate::application::upstream::Outbox;
+use crate::delivery::feed::{Feed, Feeds, Joined, Reader};
 use crate::delivery::hub::connection_id;
+use crate::gate::Gate;
 use crate::gate::caller::Caller;
-use crate::gate::identity::Identities;
-use crate::gate::revocations::Revocations;
-use crate::gate::session_key::Sealing;
-use crate::gate::signed::Signing;
 use crate::limits::budget::Budget;
-use crate::limits::clients::Limits;
-use crate::people::messages::Written;
+use crate::people::messages::{Messages, Written};
 use crate::refusal::Refusal;
-use crate::upkeep::memory::Memory;
 
 /// At the end, readers are let go one by one over this time, so that they do not all come back at once.
 const DRAIN_SPREAD: Duration = Duration::from_secs(5);
 
-/// What the handlers share. Cheap to clone.
+/// The connections of a replica. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Shared>);
+pub(crate) struct Readers(Arc<Shared>);
 
+/// What [`Readers`] are made of.
 pub(crate) struct Shared {
+    pub(crate) gate: Gate,
+    pub(crate) messages: Messages,
+    pub(crate) outbox: Outbox,
     pub(crate) replica: Arc<str>,
-    pub(crate) broker: Broker,
+    /// Names this run of the replica: in front of the ids of all its connections.
+    pub(crate) run: String,
     pub(crate) feeds: Arc<Feeds>,
-    pub(crate) publishing: Publishing,
-    pub(crate) allow: AllowOptions,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) identities: Identities,
-    pub(crate) signing: Signing,
-    pub(crate) revocations: Arc<Revocations>,
-    pub(crate) sealing: Arc<Sealing>,
     /// Records to which connections messages were written.
     pub(crate) written: Written,
-    /// Notified when a job was put into the queue.
-    pub(crate) jobs: Arc<Notify>,
-    /// Notified when a message for the application was stored; `None` where there is no application.
-    pub(crate) upstream: Option<Arc<Notify>>,
-    /// How full Redis is.
-    pub(crate) memory: Arc<Memory>,
-    /// What pages of history over HTTP are taken from.
-    pub(crate) page_budget: Arc<Budget>,
     /// What messages of readers that are not finished yet are taken from.
     pub(crate) unfinished: Arc<Budget>,
-    /// What bodies of requests are taken from.
-    pub(crate) body_budget: Arc<Budget>,
-    /// Milliseconds since 1970.
-    pub(crate) clock: Clock,
     /// Cancelled at SIGTERM.
     pub(crate) stop: CancellationToken,
     /// Open sockets and streams.
-    pub(crate) readers: TaskTracker,
-    /// Names this run of the replica: in front of the ids of all its connections.
-    pub(crate) run: String,
+    pub(crate) open: TaskTracker,
 }
 
-impl std::ops::Deref for App {
+impl std::ops::Deref for Readers {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
@@ -73,7 +52,7 @@ impl std::ops::Deref for App {
     }
 }
 
-impl App {
+impl Readers {
     pub(crate) fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
@@ -84,14 +63,14 @@ impl App {
             let detail = "connect again: another replica takes over";
             return Err(Refusal::elsewhere("this replica is going away", detail));
         }
-        let place = self.limits.admit(caller.user(), caller.network)?;
+        let place = self.gate.limits.admit(caller.user(), caller.network)?;
         let topics = self.feeds.take_topics(&reader)?;
         let (mut feed, joined) = self.feeds.join(reader).await?;
         if caller.identity.is_some() || caller.session.is_some() {
             let credential = caller.credential();
             // Looked at again now that a revocation finds the reader: one may have come between.
             self.feeds.hub().admit(feed.id(), Arc::new(credential.clone()));
-            if self.revocations.refuse(&credential) == Some(true) {
+            if self.gate.revocations.refuse(&credential) == Some(true) {
                 return Err(Refusal::token("the token or the session was revoked: sign in again"));
             }
         }
@@ -114,14 +93,14 @@ impl App {
             cursor: joined.cursor.to_string(),
             resume: joined.resume,
             heartbeat_ms: HEARTBEAT_MS,
-            read: self.read_position(caller).await?,
+            read: self.messages.read_position(caller).await?,
         };
         Ok((feed, welcome))
     }
 
     /// The moment of this process's clock that is `at_ms` since 1970.
     pub(crate) fn instant(&self, at_ms: u64) -> Instant {
-        Instant::now() + Duration::from_millis(at_ms.saturating_sub((self.clock)()))
+        Instant::now() + Duration::from_millis(at_ms.saturating_sub((self.gate.clock)()))
     }
 
     /// How long a reader stays after the stop: drawn for each.

@@ -9,7 +9,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use thiserror::Error;
 
-use crate::gate::identity::words;
+use crate::auth::secret::words;
 
 /// Most origins in ALLOWED_ORIGINS.
 pub const ORIGINS_MAX: usize = 64;

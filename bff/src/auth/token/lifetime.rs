@@ -3,7 +3,8 @@ use std::str::FromStr;
 use carillon_broker::limits::REVOCATIONS_KEEP_S;
 use carillon_service::parse_duration;
 
-use super::EXPIRY_MAX_S;
+/// A token is good for at most this many seconds, unless an option says otherwise.
+pub const EXPIRY_MAX_S: u64 = 30 * 86_400;
 
 /// A day: that much longer than tokens revocations are kept.
 const MORE_S: u64 = 86_400;
@@ -70,9 +71,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::gate::identity::IdentityOptions;
-    use crate::gate::token::TokenError;
-    use crate::gate::token::tests::{NOW_S, SECRET, secret, verify};
+    use crate::auth::options::IdentityOptions;
+    use crate::auth::token::TokenError;
+    use crate::auth::token::tests::{NOW_S, SECRET, secret, verify};
 
     #[test]
     fn an_operator_says_how_long_a_token_may_be_good() {

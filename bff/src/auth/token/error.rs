@@ -1,6 +1,7 @@
 use thiserror::Error;
 
-use super::TOKEN_MAX_BYTES;
+/// Longest token, in bytes; a longer one is refused unread.
+pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 
 /// Why a token is refused. The text helps whoever made the token and tells nothing of keys, of other
 /// users, or of what was expected instead.

@@ -2,9 +2,9 @@
 //! argument; only [`Tokens::verify`] waits, for a key that was not known yet.
 
 mod claims;
-mod error;
-mod key;
-mod lifetime;
+pub(crate) mod error;
+pub(crate) mod key;
+pub(crate) mod lifetime;
 mod provider;
 mod send;
 mod topics;
@@ -16,24 +16,21 @@ use ipnet::IpNet;
 use jsonwebtoken::{AlgorithmFamily, Header};
 use tokio_util::sync::CancellationToken;
 
-pub use error::TokenError;
+pub use error::{TOKEN_MAX_BYTES, TokenError};
 pub use key::Key;
 pub(crate) use key::header;
-pub use lifetime::{KEEP_ALL_S, TokenLifetime};
+pub use lifetime::{EXPIRY_MAX_S, KEEP_ALL_S, TokenLifetime};
 pub use send::{MaySend, SendPattern};
 pub use topics::TopicPattern;
 
-use crate::gate::identity::{IdentityOptions, USER_CLAIM, filled, words};
-use crate::gate::jwks::Jwks;
+use crate::auth::jwks::Jwks;
+use crate::auth::options::{IdentityOptions, USER_CLAIM};
+use crate::auth::secret::{filled, words};
 use crate::metrics;
 use claims::Checks;
 
-/// Longest token, in bytes; a longer one is refused unread.
-pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Clocks may differ by this many seconds: so long a token is good after its `exp` and before its `nbf`.
 pub const LEEWAY_S: u64 = 30;
-/// A token is good for at most this many seconds, unless an option says otherwise.
-pub const EXPIRY_MAX_S: u64 = 30 * 86_400;
 /// Most keys in JWT_SECRET and JWT_PUBLIC_KEY together: each is tried.
 pub const STATIC_KEYS_MAX: usize = 8;
 
@@ -160,7 +157,7 @@ impl Tokens {
     }
 
     /// Whom a token from this address speaks for at `now_ms`. Where the keys come from JWKS_URL and none of them is the
-    /// token's, waits for one fetch of them, at most [`crate::gate::jwks::WAIT_MAX`].
+    /// token's, waits for one fetch of them, at most [`crate::auth::jwks::WAIT_MAX`].
     ///
     /// # Errors
     /// When it is not good, or its key cannot be had.

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde_json::{Map, Value};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
-use super::TokenError;
+use super::error::TokenError;
 
 /// A shorter secret can be guessed (RFC 7518, section 3.2, asks for as much as the hash has).
 const SECRET_MIN_BYTES: usize = 32;
@@ -258,8 +258,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::gate::identity::IdentityOptions;
-    use crate::gate::token::tests::{NOW_S, secret, verify};
+    use crate::auth::options::IdentityOptions;
+    use crate::auth::token::tests::{NOW_S, secret, verify};
 
     #[test]
     fn eddsa_is_called_ed25519_as_well() {

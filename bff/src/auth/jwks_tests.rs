@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::gate::identity::IdentityOptions;
-use crate::gate::token::{Identity, TokenError, Tokens};
+use crate::auth::options::IdentityOptions;
+use crate::auth::token::{Identity, TokenError, Tokens};
 
 #[path = "jwks_places_tests.rs"]
 mod places;

@@ -41,6 +41,8 @@ pub struct Record {
     pub messages: Vec<ServerMessage>,
     /// What the server refused in mid-stream: code and detail.
     pub errors: Vec<(String, String)>,
+    /// The ids and topics that those named.
+    pub refused: Vec<String>,
     /// Frames that could not be read. A test should find none.
     pub unreadable: Vec<String>,
 }
@@ -76,7 +78,10 @@ impl Record {
             Heard::Repeated => self.repeated += 1,
             Heard::Gap { reason, audience } => push(&mut self.gaps, (reason, audience)),
             Heard::Goodbye(pause_ms) => push(&mut self.goodbyes, pause_ms),
-            Heard::Error { code, detail, .. } => push(&mut self.errors, (code, detail)),
+            Heard::Error { code, detail, about } => {
+                push(&mut self.errors, (code, detail));
+                about.into_iter().for_each(|about| push(&mut self.refused, about));
+            }
             Heard::Message(message) => push(&mut self.messages, *message),
             Heard::Unreadable(error) => push(&mut self.unreadable, error),
             Heard::Nothing => {}

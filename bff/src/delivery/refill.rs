@@ -43,7 +43,7 @@ impl Refiller {
                         });
                         self.hub.refilled(&refill, frames);
                     }
-                    None => self.hub.refill_wanted().await,
+                    None => self.hub.refill_wanted().notified().await,
                 }
             }
         };

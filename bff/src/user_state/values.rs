@@ -36,7 +36,7 @@ impl Values {
         loop {
             let due = self.hub.values_due(READS_MAX);
             if due.is_empty() {
-                self.hub.values_wanted().await;
+                self.hub.values_wanted().notified().await;
                 continue;
             }
             let (mut states, mut presences) = (Vec::new(), Vec::new());

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::people::{PEOPLE, token};
 use crate::world::{Bff, DEADLINE, World, in_process_with};
 pub(crate) use application::WEBHOOK;
-use application::{Answer, Application, LEGACY};
+use application::{Answer, Application, LEGACY, Post};
 
 /// A message that a dead replica held waits for the end of its lease, 15 s.
 const TAKEN_OVER: Duration = Duration::from_secs(60);
@@ -117,23 +117,37 @@ async fn messages_of_a_session_arrive_in_order_and_once_while_some_attempts_fail
             reader.send(&said(&format!("s{s}-{n}"))).await;
         }
     }
+    let refused = || -> Vec<String> {
+        let records = readers.iter().map(Reader::record);
+        // A Redis that does not answer for 2 s on a busy machine leaves open whether it has stored a message.
+        let errors = records.inspect(|record| {
+            assert!(record.errors.iter().all(|(code, _)| code == "unavailable"), "{:?}", record.errors);
+        });
+        errors.flat_map(|record| record.refused).collect()
+    };
+    let arrived = |posts: &[Post]| -> Vec<String> {
+        posts.iter().filter(|post| post.answered_well).map(|post| post.message().to_owned()).collect()
+    };
+    let all: Vec<_> = (0..4).flat_map(|s| (0..30).map(move |n| format!("s{s}-{n}"))).collect();
     application
-        .until("all of them", |posts| posts.iter().filter(|post| post.answered_well).count() >= 120)
+        .until("all that were stored", |posts| {
+            let (arrived, refused) = (arrived(posts), refused());
+            all.iter().all(|id| arrived.contains(id) || refused.contains(id))
+        })
         .await;
     settled(&world).await;
     let posts = application.posts();
+    let (arrived, refused) = (arrived(&posts), refused());
     for s in 0..4 {
-        let prefix = format!("s{s}-");
-        let arrived = posts.iter().filter(|post| post.answered_well && post.message().starts_with(&prefix));
-        let arrived: Vec<_> = arrived.map(|post| post.message()[prefix.len()..].to_owned()).collect();
-        assert_eq!(arrived, (0..30).map(|n| n.to_string()).collect::<Vec<_>>(), "session {s}");
+        let of_session = |id: &&String| id.starts_with(&format!("s{s}-"));
+        let expected: Vec<_> = all.iter().filter(of_session).filter(|id| arrived.contains(id)).collect();
+        assert_eq!(arrived.iter().filter(of_session).collect::<Vec<_>>(), expected, "session {s}");
     }
     let ids: BTreeSet<_> = posts.iter().map(|post| &post.webhook_id).collect();
-    assert_eq!(
-        (ids.len(), posts.len()),
-        (120, 136),
-        "four of each session were tried twice, with the same id"
-    );
+    assert_eq!(ids.len(), arrived.len());
+    let fail_at_first = |id: &&String| ["5", "11", "17", "23"].contains(&id.rsplit('-').next().unwrap());
+    let failed = arrived.iter().filter(fail_at_first).count();
+    assert_eq!(posts.len(), ids.len() + failed, "each was tried once more, with the same id: {refused:?}");
     for (n, post) in posts.iter().enumerate() {
         let earlier = posts[..n].iter().find(|earlier| earlier.webhook_id == post.webhook_id);
         assert!(earlier.is_none_or(|earlier| earlier.raw == post.raw), "an attempt repeats the same bytes");

@@ -248,19 +248,18 @@ fn redis_faults(cluster: &Cluster) -> Vec<String> {
     faults
 }
 
-/// The files of the replica that have options in them.
-fn bff_options() -> String {
-    let files = std::fs::read_dir(root().join("bff/src")).unwrap().map(|file| file.unwrap().path());
-    let texts = files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap());
-    texts.filter(|text| text.contains("#[derive(Args,")).collect()
-}
-
 /// Every variable that is set is an option of the program that reads it.
 fn option_faults(cluster: &Cluster) -> Vec<String> {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    // The page of all options is made from the programs, and a test of the command line holds it.
+    let options = read("docs/configuration.md");
+    let program = |name: &str| {
+        let section = options.split("\n## ").find(|section| section.starts_with(&format!("`{name}`\n")));
+        section.unwrap_or_else(|| panic!("{name} has no section")).to_owned()
+    };
     let programs = [
-        ("bff", bff_options()),
-        ("producer", read("producer/src/config.rs")),
+        ("bff", program("bff")),
+        ("producer", program("producer")),
         ("frontend", read("frontend/Caddyfile")),
     ];
     let mut faults = Vec::new();
@@ -275,7 +274,7 @@ fn option_faults(cluster: &Cluster) -> Vec<String> {
         for variable in variables.chain(data) {
             let is_option = match *name {
                 "frontend" => source.contains(&format!("{{${variable}")),
-                _ => source.contains(&format!("    pub {}: ", variable.to_lowercase())),
+                _ => source.contains(&format!("| `{variable}` |")),
             };
             // What the programs' libraries read, and what only stands in another variable.
             let is_other = ["LOG", "REDIS_PASSWORD", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].contains(&variable);

@@ -2,6 +2,7 @@
 //! order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
 
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 use bytes::Bytes;
 use carillon_broker::Fanout;
@@ -186,9 +187,9 @@ impl Hub {
         state.readers.values_mut().filter(meets).map(|reader| reader.shut(CloseCode::REFUSED)).count()
     }
 
-    /// Returns when a user's number of readers here has changed; at once when that was since the last call.
-    pub async fn user_came_or_went(&self) {
-        self.user_changed.notified().await;
+    /// Notified when a user's number of readers here has changed.
+    pub fn user_came_or_went(&self) -> &Notify {
+        &self.user_changed
     }
 
     pub(super) fn user_has_changed(&self, state: &mut State, audience: &Audience) {

@@ -2,6 +2,7 @@
 //! for each reader. Readers that stand before it wait for that moment.
 
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 use carillon_protocol::{Audience, Position};
 
@@ -24,9 +25,9 @@ pub struct Refill {
 }
 
 impl Hub {
-    /// Returns when something is to be refilled; at once when it became so since the last call.
-    pub async fn refill_wanted(&self) {
-        self.refill_due.notified().await;
+    /// Notified when something is to be refilled.
+    pub fn refill_wanted(&self) -> &Notify {
+        &self.refill_due
     }
 
     /// The next of what is to be refilled.

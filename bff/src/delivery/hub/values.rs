@@ -6,6 +6,7 @@ use bytes::Bytes;
 use carillon_broker::limits::RAW_MAX_BYTES;
 use carillon_protocol::limits::PRESENCE_TOPIC;
 use carillon_protocol::{Audience, check_json, without_bom};
+use tokio::sync::Notify;
 
 use super::{Direct, Hub, ReaderId, State};
 use crate::metrics;
@@ -82,9 +83,9 @@ impl Hub {
         self.due(&mut self.state(), value, whom);
     }
 
-    /// Returns when a value is to be read; at once when one became so since the last call.
-    pub async fn values_wanted(&self) {
-        self.value_due.notified().await;
+    /// Notified when a value is to be read.
+    pub fn values_wanted(&self) -> &Notify {
+        &self.value_due
     }
 
     /// The values that are to be read now, at most so many. They count as read.

@@ -142,15 +142,19 @@ impl Session {
 }
 
 /// Why a text opens no session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// It does not look like a token.
+    #[error("this text is not a session token of this service: ask for a new one with session=new")]
     Malformed,
     /// It is of a form that this version does not know.
+    #[error("this text is not a session token of this service: ask for a new one with session=new")]
     OtherVersion,
     /// No key of ours made it, or it was changed.
+    #[error("this text is not a session token of this service: ask for a new one with session=new")]
     Forged,
     /// It was ours, and its time is over.
+    #[error("the session is over: ask for a new one with session=new")]
     Expired,
 }
 
@@ -166,19 +170,6 @@ impl SealError {
         }
     }
 }
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed | Self::OtherVersion | Self::Forged => {
-                "this is no session token of this service: ask for a new one with session=new"
-            }
-            Self::Expired => "the session is over: ask for a new one with session=new",
-        })
-    }
-}
-
-impl std::error::Error for SealError {}
 
 /// Makes and opens session tokens with XChaCha20-Poly1305.
 #[derive(Clone)]

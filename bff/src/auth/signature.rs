@@ -5,12 +5,12 @@
 mod api_auth;
 mod webhook;
 
-use std::fmt;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use ring::hmac;
 use subtle::{Choice, ConstantTimeEq};
+use thiserror::Error;
 
 pub use api_auth::{API_AUTH_TOLERANCE, ApiAuthSecrets, Digest, Unsigned, has_api_auth};
 pub use webhook::{WEBHOOK_TOLERANCE, WebhookSecrets, has_webhook};
@@ -48,27 +48,37 @@ impl Verified {
 
 /// Why a signed request is refused. The words may be shown to whoever sent it: they tell nothing
 /// about our secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
     /// A header is not there.
+    #[error("the header {0} is missing")]
     Missing(&'static str),
     /// A header is there more than once, and readers could differ about which one counts.
+    #[error("the header {0} is there more than once")]
     Repeated(&'static str),
     /// A header has more than this many bytes.
+    #[error("the header {0} has more than {1} bytes")]
     TooLong(&'static str, usize),
     /// A header is not in its form.
+    #[error("the header {0} is not in its form")]
     Malformed(&'static str),
     /// `webhook-signature` holds more signatures than this.
+    #[error("more than {0} signatures")]
     TooMany(usize),
     /// `Authorization` names a digest that is not taken.
+    #[error("use APIAuth, or APIAuth-HMAC- with SHA1, SHA256, SHA384 or SHA512")]
     UnknownDigest,
     /// It was signed longer ago than this.
+    #[error("signed more than {} s ago", .0.as_secs())]
     TooOld(Duration),
     /// It was signed further in the future than this.
+    #[error("signed more than {} s in the future: one of the clocks is wrong", .0.as_secs())]
     TooNew(Duration),
     /// The content hash is not that of the body.
+    #[error("the content hash is not that of the body")]
     OtherBody,
     /// None of the signatures was made with one of our secrets over this request.
+    #[error("the signature does not match: another secret, or the request was changed")]
     NoMatch,
 }
 
@@ -88,46 +98,10 @@ impl SignatureError {
     }
 }
 
-impl fmt::Display for SignatureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(header) => write!(f, "the header {header} is missing"),
-            Self::Repeated(header) => write!(f, "the header {header} is there more than once"),
-            Self::TooLong(header, max) => write!(f, "the header {header} has more than {max} bytes"),
-            Self::Malformed(header) => write!(f, "the header {header} is not in its form"),
-            Self::TooMany(max) => write!(f, "more than {max} signatures"),
-            Self::UnknownDigest => {
-                f.write_str("use APIAuth, or APIAuth-HMAC- with SHA1, SHA256, SHA384 or SHA512")
-            }
-            Self::TooOld(tolerance) => write!(f, "signed more than {} s ago", tolerance.as_secs()),
-            Self::TooNew(tolerance) => {
-                write!(
-                    f,
-                    "signed more than {} s in the future: one of the clocks is wrong",
-                    tolerance.as_secs()
-                )
-            }
-            Self::OtherBody => f.write_str("the content hash is not that of the body"),
-            Self::NoMatch => {
-                f.write_str("the signature does not match: another secret, or the request was changed")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SignatureError {}
-
 /// Why secrets cannot be used. It counts them and never repeats one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
 pub struct SecretError(String);
-
-impl fmt::Display for SecretError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for SecretError {}
 
 /// Cuts a list of secrets at its commas and reads each.
 fn secrets<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, SecretError> {

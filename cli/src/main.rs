@@ -7,7 +7,6 @@ mod configuration;
 mod demo;
 mod door;
 mod http;
-mod line;
 mod plain;
 mod printer;
 mod send;

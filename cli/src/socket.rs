@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue};
+use carillon_client::{Dial, Frame, Opening};
 use carillon_protocol::{CloseCode, Problem};
 use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
@@ -9,10 +10,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 use url::Url;
 
+use crate::address::Address;
 use crate::sticky;
 
 /// The largest frame that is taken: far above any that a replica sends.
@@ -20,7 +22,7 @@ const FRAME_MAX_BYTES: usize = 1024 * 1024;
 /// A goodbye that cannot be written by then is not sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a frame may take to be written.
-const SAY_TIMEOUT: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A WebSocket of a reader.
 pub(crate) struct Socket {
@@ -38,22 +40,26 @@ pub(crate) enum Refused {
     Passing(String),
 }
 
-/// What the server says.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    Text(Utf8Bytes),
-    /// A ping, or something else that is not for us.
-    Other,
-    /// The end; with a code where the server said goodbye.
-    Closed(Option<CloseCode>, String),
+/// Opens the sockets of a reader.
+pub(crate) struct Dialer {
+    pub(crate) url: Address,
+    /// Who reads; and the cookie that leads back to the replica of the last connection.
+    pub(crate) headers: HeaderMap,
+    pub(crate) trust: Arc<ClientConfig>,
+}
+
+impl Dial for Dialer {
+    type Socket = Socket;
+    type Refused = Refused;
+
+    fn open(&mut self, since: Option<&str>, topics: &[String]) -> Opening<Socket, Refused> {
+        let url = self.url.socket(since, topics);
+        Box::pin(Socket::open(url, self.headers.clone(), Arc::clone(&self.trust)))
+    }
 }
 
 impl Socket {
-    pub(crate) async fn open(
-        url: Url,
-        headers: HeaderMap,
-        trust: Arc<ClientConfig>,
-    ) -> Result<Self, Refused> {
+    async fn open(url: Url, headers: HeaderMap, trust: Arc<ClientConfig>) -> Result<Self, Refused> {
         let mut request =
             url.as_str().into_client_request().map_err(|error| Refused::Final(error.to_string()))?;
         request.headers_mut().extend(headers);
@@ -69,30 +75,29 @@ impl Socket {
             Err(error) => Err(Refused::Passing(error.to_string())),
         }
     }
+}
 
-    /// The next frame, whenever it comes. It may be dropped while it waits.
-    pub(crate) async fn frame(&mut self) -> Frame {
+impl carillon_client::Socket for Socket {
+    async fn frame(&mut self) -> Frame {
         match self.stream.next().await {
-            Some(Ok(Message::Text(text))) => Frame::Text(text),
+            Some(Ok(Message::Text(text))) => Frame::Text(text.to_string()),
             Some(Ok(Message::Close(close))) => {
                 // Sends our half of the goodbye, which is queued.
                 let _ = timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
                 let (code, reason) = close.map(|close| (u16::from(close.code), close.reason)).unzip();
-                Frame::Closed(code.map(CloseCode), reason.unwrap_or_default().to_string())
+                Frame::Closed { code: code.map(CloseCode), reason: reason.unwrap_or_default().to_string() }
             }
             Some(Ok(_)) => Frame::Other,
-            Some(Err(error)) => Frame::Closed(None, error.to_string()),
-            None => Frame::Closed(None, String::new()),
+            Some(Err(error)) => Frame::Closed { code: None, reason: error.to_string() },
+            None => Frame::Closed { code: None, reason: String::new() },
         }
     }
 
-    /// Says something. What cannot be said by then is not: the end of the line shows with the next frame.
-    pub(crate) async fn say(&mut self, text: String) {
-        let _ = timeout(SAY_TIMEOUT, self.stream.send(Message::text(text))).await;
+    async fn send(&mut self, text: &str) {
+        let _ = timeout(SEND_TIMEOUT, self.stream.send(Message::text(text))).await;
     }
 
-    /// Says goodbye.
-    pub(crate) async fn close(mut self) {
+    async fn close(mut self) {
         let _ = timeout(CLOSE_TIMEOUT, self.stream.close(None)).await;
     }
 }

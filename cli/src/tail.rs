@@ -1,24 +1,19 @@
-use std::future::pending;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use carillon_protocol::limits::ACK_AFTER_MS;
-use carillon_protocol::{Acks, Client, CloseCode, GapReason, Heard, Phase, Resume, Step, Welcome};
+use carillon_client::{Connection, Event};
+use carillon_protocol::{GapReason, Heard, Phase, Resume, Welcome};
 use carillon_service::{init_logs_at, stop_on_signals};
 use clap::Args;
-use rustls::ClientConfig;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
-use crate::line::{Happened, Line};
 use crate::plain::plain;
 use crate::printer::Printer;
-use crate::socket::{Frame, Refused, Socket};
+use crate::socket::{Dialer, Refused};
 use crate::tls;
 
 #[derive(Args)]
@@ -50,7 +45,7 @@ pub(crate) struct Options {
 pub(crate) async fn tail(options: Options) -> anyhow::Result<()> {
     init_logs_at("warn");
     let stop = stop_on_signals();
-    let ended = Tail::new(options)?.run(&stop).await;
+    let ended = Tail::new(options).await?.run(&stop).await;
     // Whoever reads our output has had enough, as `head` has.
     let enough = |error: &anyhow::Error| {
         error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
@@ -61,25 +56,17 @@ pub(crate) async fn tail(options: Options) -> anyhow::Result<()> {
 /// The header that names a session.
 const SESSION: HeaderName = HeaderName::from_static("carillon-session");
 
-/// A reader in a terminal: the client core, and the socket that it asks for.
+/// A reader in a terminal.
 struct Tail {
     url: Address,
-    /// Who reads; and the cookie that leads back to the replica of the last connection.
-    headers: HeaderMap,
-    /// Whether a user is signed in, for whom it says what arrived.
-    acknowledges: bool,
-    acks: Acks,
-    trust: Arc<ClientConfig>,
-    client: Client,
-    line: Line,
+    connection: Connection<Dialer>,
     printer: Printer,
     /// Notifications to come before the end.
     left: Option<u64>,
-    started: Instant,
 }
 
 impl Tail {
-    fn new(options: Options) -> anyhow::Result<Self> {
+    async fn new(options: Options) -> anyhow::Result<Self> {
         let Options { url, since, topic, token, session, json, count } = options;
         let mut headers = HeaderMap::new();
         if let Some(token) = token.filter(|token| !token.is_empty()) {
@@ -89,53 +76,23 @@ impl Tail {
         if let Some(session) = session.filter(|session| !session.is_empty()) {
             headers.insert(SESSION, secret(&session).context("--session or CARILLON_SESSION")?);
         }
-        let mut client = Client::new(since.filter(|since| !since.is_empty()));
+        let dialer = Dialer { trust: Arc::new(tls::trust(&url)?), url: url.clone(), headers };
+        let mut connection = Connection::new(dialer, since.filter(|since| !since.is_empty()));
         for topic in topic {
-            // Nothing is sent: the connection that is about to be opened names them.
-            drop(client.subscribe(&topic));
+            connection.subscribe(&topic).await;
         }
-        Ok(Self {
-            headers,
-            acknowledges: false,
-            acks: Acks::default(),
-            trust: Arc::new(tls::trust(&url)?),
-            url,
-            client,
-            line: Line::None,
-            printer: Printer { json },
-            left: count,
-            started: Instant::now(),
-        })
+        Ok(Self { url, connection, printer: Printer { json }, left: count })
     }
 
     async fn run(mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         loop {
-            let until_ms = match self.client.step(self.now_ms(), fastrand::f64()) {
-                Step::Open { since, topics } => {
-                    self.open(since.as_deref(), &topics);
-                    continue;
-                }
-                Step::Drop => {
-                    self.line = Line::None;
-                    self.waits("nothing was heard");
-                    continue;
-                }
-                Step::Wait { until_ms } => until_ms,
-            };
-            let until_ms = [until_ms, self.acks.wake_at_ms()].into_iter().flatten().min();
-            let wake_at = until_ms.map(|ms| self.started + Duration::from_millis(ms));
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => ControlFlow::Break(()),
-                happened = self.line.next() => self.tell(happened).await?,
-                () = sleep_until(wake_at) => ControlFlow::Continue(()),
+                event = self.connection.next() => self.handle(event)?,
             };
-            // Before the end, what waits for more of its kind goes out too.
-            let now_ms = self.now_ms() + if next.is_break() { ACK_AFTER_MS } else { 0 };
-            self.acknowledge(now_ms).await;
             if next.is_break() {
-                self.line.close().await;
-                if let Some(cursor) = self.client.cursor() {
+                if let Some(cursor) = self.connection.close().await {
                     self.printer.status(&format!("go on with --since {cursor}"));
                 }
                 return Ok(());
@@ -143,61 +100,47 @@ impl Tail {
         }
     }
 
-    /// Sends what is due by now, on a connection that is live.
-    async fn acknowledge(&mut self, now_ms: u64) {
-        if !matches!(self.client.phase(), Phase::Live { .. }) {
-            return;
-        }
-        for frame in self.acks.frames(now_ms) {
-            self.line.say(frame.to_json()).await;
-        }
-    }
-
-    fn open(&mut self, since: Option<&str>, topics: &[String]) {
-        let url = self.url.socket(since, topics);
-        let opening = Socket::open(url, self.headers.clone(), Arc::clone(&self.trust));
-        self.line = Line::Opening(Box::pin(opening));
-    }
-
-    async fn tell(&mut self, happened: Happened) -> anyhow::Result<ControlFlow<()>> {
-        match happened {
-            Happened::Opened(socket) => {
-                if let Some(cookie) = &socket.cookie {
-                    self.headers.insert(header::COOKIE, cookie.clone());
+    fn handle(&mut self, event: Event<Refused>) -> anyhow::Result<ControlFlow<()>> {
+        match event {
+            Event::Connecting | Event::Alive => {}
+            Event::Opened => {
+                let cookie = self.connection.socket().and_then(|socket| socket.cookie.clone());
+                if let Some(cookie) = cookie {
+                    self.headers().insert(header::COOKIE, cookie);
                 }
-                self.line = Line::Open(socket);
             }
-            Happened::Refused(Refused::Final(why)) => bail!("{} refuses: {}", self.url, plain(&why)),
-            Happened::Refused(Refused::Passing(why)) => {
+            Event::Refused(Refused::Final(why)) => bail!("{} refuses: {}", self.url, plain(&why)),
+            Event::Refused(Refused::Passing(why)) => {
                 // The replica may be what is wrong: let the front door choose another.
-                self.headers.remove(header::COOKIE);
-                self.closed(None, &format!("cannot connect to {} ({why})", self.url))?;
+                self.headers().remove(header::COOKIE);
+                self.closed(&format!("cannot connect to {} ({why})", self.url))?;
             }
-            Happened::Heard(Frame::Text(text)) => return self.hear(&text).await,
-            Happened::Heard(Frame::Other) => self.client.alive(self.now_ms()),
-            Happened::Heard(Frame::Closed(code, reason)) => {
+            Event::Received { text, heard } => return self.receive(&text, heard),
+            Event::Closed { code, reason } => {
                 let named = code.map(|code| format!("closed with {}", code.0));
                 let mut words = named.unwrap_or_else(|| "the connection was lost".to_owned());
                 if !reason.is_empty() {
                     words = format!("{words}: {reason}");
                 }
-                self.closed(code, &words)?;
+                self.closed(&words)?;
             }
+            Event::Silent => self.waits("nothing was heard"),
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    async fn hear(&mut self, text: &str) -> anyhow::Result<ControlFlow<()>> {
-        let heard = self.client.text(self.now_ms(), text);
+    fn headers(&mut self) -> &mut HeaderMap {
+        &mut self.connection.dial_mut().headers
+    }
+
+    fn receive(&mut self, text: &str, heard: Heard) -> anyhow::Result<ControlFlow<()>> {
         if !matches!(heard, Heard::Repeated) {
             self.printer.frame(text)?;
         }
         match heard {
             Heard::Notification(delivery) => {
                 self.printer.notification(&delivery)?;
-                if let Some(message) = delivery.acknowledgement().filter(|_| self.acknowledges) {
-                    self.acks.shown(self.now_ms(), message);
-                }
+                self.connection.shown(&delivery);
                 self.left = self.left.map(|left| left - 1);
                 if self.left == Some(0) {
                     return Ok(ControlFlow::Break(()));
@@ -225,22 +168,18 @@ impl Tail {
         let user = welcome.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
         let resumed = if welcome.resume == Resume::Complete { ", nothing was missed" } else { "" };
         self.printer.status(&format!("connected to {}{user}{resumed}", welcome.replica));
-        self.acknowledges = welcome.user.is_some();
-        self.acks.welcomed(self.now_ms());
         // Renewed from time to time; a new one has its first.
         let Some(session) = welcome.session.as_deref().and_then(|session| secret(session).ok()) else {
             return;
         };
-        if self.headers.get(SESSION) != Some(&session) {
+        if self.headers().get(SESSION) != Some(&session) {
             self.printer.status(&format!("go on with --session {}", session.to_str().unwrap_or_default()));
-            self.headers.insert(SESSION, session);
+            self.headers().insert(SESSION, session);
         }
     }
 
-    fn closed(&mut self, code: Option<CloseCode>, words: &str) -> anyhow::Result<()> {
-        self.line = Line::None;
-        self.client.closed(self.now_ms(), code, fastrand::f64());
-        if let Phase::Stopped { .. } = self.client.phase() {
+    fn closed(&self, words: &str) -> anyhow::Result<()> {
+        if let Phase::Stopped { .. } = self.connection.phase() {
             bail!("{} {}, and coming back is no use", self.url, plain(words));
         }
         self.waits(words);
@@ -249,14 +188,9 @@ impl Tail {
 
     /// Says what went wrong and when it is tried again.
     fn waits(&self, words: &str) {
-        if let Phase::Waiting { until_ms } = self.client.phase() {
-            let pause = Duration::from_millis(until_ms.saturating_sub(self.now_ms()));
+        if let Some(pause) = self.connection.pause() {
             self.printer.status(&format!("{words}; again in {:.1} s", pause.as_secs_f64()));
         }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -265,11 +199,4 @@ fn secret(text: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).context("a line of visible ASCII is needed")?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => pending().await,
-    }
 }

@@ -1,4 +1,4 @@
-use carillon_protocol::{Audience, Client, CloseCode, GapReason, Heard, Phase, ServerMessage, Welcome};
+use carillon_protocol::{Audience, CloseCode, GapReason, Heard, Phase, ServerMessage, Welcome};
 
 use crate::Refused;
 
@@ -96,9 +96,9 @@ impl Record {
         push(&mut self.refusals, refused);
     }
 
-    pub(crate) fn note_phase(&mut self, client: &Client) {
-        if self.phases.last() != Some(client.phase()) {
-            push(&mut self.phases, client.phase().clone());
+    pub(crate) fn note_phase(&mut self, phase: &Phase) {
+        if self.phases.last() != Some(phase) {
+            push(&mut self.phases, phase.clone());
         }
     }
 }

@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use carillon_broker::Broker;
 
-use body::BODIES_MAX_BYTES;
 use publishing::Publishing;
 use revocations::Revocations;
 use session_key::Sealing;
@@ -50,13 +49,6 @@ pub(crate) struct Doors {
 impl Gate {
     pub(crate) fn new(doors: Doors) -> Self {
         Self(Arc::new(doors))
-    }
-}
-
-impl Doors {
-    /// The budget of bodies.
-    pub(crate) fn bodies() -> Arc<Budget> {
-        Budget::new(BODIES_MAX_BYTES)
     }
 }
 

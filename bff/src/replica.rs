@@ -23,6 +23,7 @@ use crate::delivery::dispatch::Dispatch;
 use crate::delivery::feed::Feeds;
 use crate::delivery::hub::Hub;
 use crate::delivery::refill::Refiller;
+use crate::gate::body::BODIES_MAX_BYTES;
 use crate::gate::demo::DemoKey;
 use crate::gate::publishing::Publishing;
 use crate::gate::revocations::Revocations;
@@ -125,6 +126,7 @@ impl Replica {
         let places = PlaceOptions { room: Some(room), ..places(&limits) };
         // What may fail comes before the loops, which would be missed.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
+        let clock: Clock = Arc::new(now_ms);
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -153,7 +155,7 @@ impl Replica {
         let watch = Arc::clone(&revocations).run(
             broker.clone(),
             Arc::clone(&hub),
-            Arc::new(now_ms),
+            Arc::clone(&clock),
             known,
             tasks.stop().clone(),
         );
@@ -194,7 +196,6 @@ impl Replica {
         };
         tasks.spawn("presence", roll.run(tasks.stop().clone()));
         let limits = Limits::new(limits);
-        let clock: Clock = Arc::new(now_ms);
         let feeds = Feeds::new(hub, broker.clone(), fan_out, Arc::clone(&clock));
         let messages = Messages {
             broker: broker.clone(),
@@ -219,7 +220,7 @@ impl Replica {
             signing,
             revocations,
             sealing,
-            bodies: Doors::bodies(),
+            bodies: Budget::new(BODIES_MAX_BYTES),
             clock,
         });
         let connections = Readers::new(Shared {

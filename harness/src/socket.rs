@@ -59,7 +59,7 @@ impl Socket {
     /// When the server refuses, or there is none.
     ///
     /// # Panics
-    /// When the URL or a header cannot be written.
+    /// When the URL or a header cannot be written, or the server does not answer.
     pub async fn open(url: &str, options: &DialOptions) -> Result<Self, Refused> {
         let mut request = url.into_client_request().unwrap_or_else(|error| panic!("the URL {url}: {error}"));
         for (name, value) in &options.headers {
@@ -71,7 +71,8 @@ impl Socket {
         let tcp = dial(&authority, options)
             .await
             .map_err(|error| Refused::Unreachable(format!("{authority}: {error}")))?;
-        match tokio_tungstenite::client_async(request, tcp).await {
+        let answer = timeout(FRAME_DEADLINE, tokio_tungstenite::client_async(request, tcp)).await;
+        match answer.unwrap_or_else(|_| panic!("no answer to the handshake within {FRAME_DEADLINE:?}")) {
             Ok((stream, _)) => Ok(Self { stream }),
             Err(Error::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();

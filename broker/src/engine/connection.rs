@@ -1,8 +1,10 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value};
-use tokio::sync::Mutex;
 
 #[cfg(feature = "memory")]
 use super::memory::Server;
@@ -25,12 +27,16 @@ pub(crate) enum Endpoint {
     Memory(Server),
 }
 
+/// A connection, or the attempt to open it.
+type Connecting = Shared<BoxFuture<'static, Result<Connection, BrokerError>>>;
+
 #[derive(Default)]
 struct State {
-    connection: Option<Connection>,
+    /// Any of the commands that wait for it drives it. A command that is not polled for a while, since another arm of its
+    /// `select!` runs, holds up none of the others; in the queue of an async lock it would hold up all of them.
+    connection: Option<Connecting>,
     /// Counts connections, so that a late failure of an old one does not drop the new one.
     generation: u64,
-    last_failure: Option<(Instant, BrokerError)>,
 }
 
 impl SharedConnection {
@@ -48,14 +54,15 @@ impl SharedConnection {
     where
         F: Future<Output = redis::RedisResult<T>>,
     {
-        let (connection, generation) = self.connection().await?;
+        let (connecting, generation) = self.connection();
+        let connection = connecting.await.inspect_err(|_| self.discard(generation))?;
         match exchange(connection).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 // A server that answers is alive, and a new connection would reach the same one. After READONLY the
                 // address may lead to another server, which is the primary now.
                 if error.code().is_none() || error.code() == Some("READONLY") {
-                    self.discard(generation).await;
+                    self.discard(generation);
                 }
                 Err(error.into())
             }
@@ -75,50 +82,41 @@ impl SharedConnection {
         }
     }
 
-    async fn connection(&self) -> Result<(Connection, u64), BrokerError> {
-        let began = Instant::now();
-        let mut state = self.state.lock().await;
-        if let Some(connection) = &state.connection {
-            return Ok((connection.clone(), state.generation));
+    /// Callers that wait for the same attempt share its error; one attempt after the other would take minutes.
+    fn connection(&self) -> (Connecting, u64) {
+        let mut state = self.lock();
+        if let Some(connecting) = &state.connection {
+            return (connecting.clone(), state.generation);
         }
-        // Callers that waited for a failing attempt share its error; one attempt after the other would take minutes.
-        if let Some((at, error)) = &state.last_failure
-            && *at > began
-        {
-            return Err(error.clone());
-        }
-        match self.connect().await {
-            Ok(connection) => {
-                state.generation += 1;
-                state.connection = Some(connection.clone());
-                Ok((connection, state.generation))
-            }
-            Err(error) => {
-                state.last_failure = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
+        let connecting = connect(self.endpoint.clone(), self.response_timeout).boxed().shared();
+        state.generation += 1;
+        state.connection = Some(connecting.clone());
+        (connecting, state.generation)
     }
 
-    async fn connect(&self) -> Result<Connection, BrokerError> {
-        match &self.endpoint {
-            Endpoint::Redis(client) => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(self.response_timeout));
-                let connecting = client.get_multiplexed_async_connection_with_config(&config);
-                within(CONNECT_TIMEOUT, connecting).await.map(Connection::Redis)
-            }
-            #[cfg(feature = "memory")]
-            Endpoint::Memory(server) => Ok(Connection::Memory(server.clone())),
-        }
-    }
-
-    async fn discard(&self, generation: u64) {
-        let mut state = self.state.lock().await;
+    fn discard(&self, generation: u64) {
+        let mut state = self.lock();
         if state.generation == generation {
             state.connection = None;
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(endpoint: Endpoint, response_timeout: Duration) -> Result<Connection, BrokerError> {
+    match endpoint {
+        Endpoint::Redis(client) => {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                .set_response_timeout(Some(response_timeout));
+            let connecting = client.get_multiplexed_async_connection_with_config(&config);
+            within(CONNECT_TIMEOUT, connecting).await.map(Connection::Redis)
+        }
+        #[cfg(feature = "memory")]
+        Endpoint::Memory(server) => Ok(Connection::Memory(server)),
     }
 }
 

@@ -1,12 +1,15 @@
 //! What only a real Redis server can show.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use carillon_broker::limits::IDS_MAX;
 use carillon_broker::{Broker, BrokerError, BrokerEvent, FanOut, Names, Subscriptions};
 use carillon_harness::{Process, Proxy, RedisServer, eventually};
 use carillon_protocol::{Audience, Cursor, GapReason, Position};
+use futures_util::future::poll_immediate;
+use tokio::time::timeout;
 
 use crate::bench::{DEADLINE, text};
 
@@ -253,4 +256,18 @@ async fn a_refusal_by_redis_is_told_from_its_absence() {
         let error = Broker::redis(url, Names::default()).err();
         assert!(matches!(error, Some(BrokerError::Url(_))) || url == "redis://", "{url}: {error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_polled_holds_up_no_other() {
+    let server = RedisServer::start();
+    let broker = Broker::redis(&server.url(), Names::default()).unwrap();
+    // The first begins to connect and the second waits for that; then nobody polls them, as in a select! whose other arm
+    // runs.
+    let (mut first, mut second) = (pin!(broker.waiting()), pin!(broker.waiting()));
+    assert!(poll_immediate(&mut first).await.is_none());
+    assert!(poll_immediate(&mut second).await.is_none());
+    let third = timeout(DEADLINE, broker.waiting()).await;
+    assert_eq!(third.expect("an answer while the others stand still").unwrap(), 0);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (0, 0));
 }

@@ -19,8 +19,6 @@ use crate::delivery::hub::Hub;
 use crate::metrics;
 use crate::server::serve::DRAIN_DEADLINE;
 
-#[cfg(test)]
-pub(crate) use asked::Told;
 pub(crate) use asked::{many, one};
 
 /// The lease is renewed this often while it lasts.

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use carillon_broker::limits::OUTBOX_PAUSE_MAX_MS;
 use carillon_broker::{Broker, BrokerError, GivenUp, Lease, Outgoing};
+use carillon_protocol::http::ApplicationMessage;
 use carillon_protocol::{Audience, Backoff};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -211,11 +212,8 @@ impl Sender {
 
 /// What the sender is told of a message that is given up: a notification, so that it also reaches who is elsewhere or away.
 fn notice(outgoing: &Outgoing, why: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Sent {
-        id: String,
-    }
-    let own = serde_json::from_slice::<Sent>(&outgoing.message).map_or(outgoing.id.clone(), |sent| sent.id);
+    let sent = serde_json::from_slice::<ApplicationMessage>(&outgoing.message);
+    let own = sent.map_or(outgoing.id.clone(), |sent| sent.id);
     serde_json::json!({
         "id": format!("undelivered:{}", outgoing.id),
         "to": outgoing.line,

@@ -131,7 +131,7 @@ async fn resumes_without_skipping(broker: Broker) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_two_audiences_resumes_without_skipping_either_on_redis() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     resumes_without_skipping(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
@@ -156,7 +156,7 @@ async fn stands_where_it_was_until_it_is_given_more(broker: Broker) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_stands_where_it_was_until_it_is_given_more_on_redis() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     stands_where_it_was_until_it_is_given_more(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
@@ -187,7 +187,7 @@ async fn catches_up_in_silence(broker: Broker) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_on_redis() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     catches_up_in_silence(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
@@ -269,7 +269,7 @@ async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audience_is_listened_for_as_long_as_it_has_a_reader() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let replica = Replica::new(&Broker::redis(&server.url(), Names::default()).unwrap());
     let channels = async |count| {
         eventually("the subscriptions", DEADLINE, async || {

@@ -43,7 +43,7 @@ const WIRING: [&str; 2] = ["replica", "router"];
 fn imports(sources: &[Source], owner: &str) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeMap<String, &Source> = sources
         .iter()
-        .filter(|source| !source.path.ends_with("tests.rs"))
+        .filter(|source| !source.is_for_tests())
         .filter_map(|source| {
             source.module().filter(|(of, _)| of == owner).map(|(_, module)| (module, source))
         })

@@ -145,7 +145,7 @@ impl Topics {
 
 fn full(limit: Limit, detail: String) -> Refusal {
     metrics::limit_reached(limit);
-    Refusal::unavailable("this replica has too many topics", detail, RETRY_SECONDS)
+    Refusal::unavailable("too many topics on this replica", detail, RETRY_SECONDS)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Readers {
     pub(crate) async fn attach(&self, caller: &Caller, reader: Reader) -> Result<(Feed, Joined), Refusal> {
         if self.stop.is_cancelled() {
             let detail = "connect again: another replica takes over";
-            return Err(Refusal::elsewhere("this replica is going away", detail));
+            return Err(Refusal::elsewhere("replica shutting down", detail));
         }
         let place = self.gate.limits.admit(caller.user(), caller.network)?;
         let topics = self.feeds.take_topics(&reader)?;

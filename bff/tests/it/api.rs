@@ -142,7 +142,7 @@ async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
         (answer.status().as_u16(), &answer.headers()[header::RETRY_AFTER]),
         (503, &"1".parse().unwrap())
     );
-    assert!(answer.text().await.unwrap().contains("the list is full"));
+    assert!(answer.text().await.unwrap().contains("list full"));
     world.redis.run(&["LPOP", "Notification-List"]);
     id(post(&bff, JSON, entry("a"))).await;
     world.redis.stop();
@@ -154,7 +154,7 @@ async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
     );
     assert_eq!(reqwest::get(bff.http("/api/notifications")).await.unwrap().status(), 503);
     let stream = reqwest::get(bff.http("/sse")).await.unwrap().text().await.unwrap();
-    assert!(stream.starts_with("retry: ") && stream.contains("Redis is away"), "{stream}");
+    assert!(stream.starts_with("retry: ") && stream.contains("Redis unavailable"), "{stream}");
 }
 
 #[tokio::test]

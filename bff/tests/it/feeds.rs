@@ -50,7 +50,7 @@ fn take(hub: &Hub, event: BrokerEvent) {
         BrokerEvent::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
         BrokerEvent::Fanout(fanout) => hub.fanout(&fanout),
         BrokerEvent::Echo { tail } => hub.echo(&tail),
-        BrokerEvent::Down => hub.lost(),
+        BrokerEvent::Down => hub.connection_lost(),
         _ => {}
     }
 }

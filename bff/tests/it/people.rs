@@ -142,7 +142,7 @@ async fn a_token_whose_key_cannot_be_had_right_now_is_to_be_tried_again() {
     bff.until_ready().await;
     let token = Signer::p256().token(&json!({"user_id": "ann", "exp": now_ms() / 1_000 + 60}));
     let (status, problem) = refused(&format!("{}?token={token}", bff.ws())).await;
-    assert_eq!((status, &problem["title"]), (503, &json!("the token cannot be checked")));
+    assert_eq!((status, &problem["title"]), (503, &json!("token verification unavailable")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

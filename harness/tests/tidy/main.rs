@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod imports;
+mod titles;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

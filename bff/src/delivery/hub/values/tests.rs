@@ -6,7 +6,7 @@ use carillon_protocol::CloseCode;
 
 use super::*;
 use crate::delivery::hub::direct::DIRECT_MAX_BYTES;
-use crate::delivery::hub::{ReaderId, Take};
+use crate::delivery::hub::{Next, ReaderId};
 
 fn ann() -> Audience {
     Audience::User("ann".into())
@@ -20,22 +20,22 @@ fn publish(hub: &Hub, user: &str, data: &[u8]) {
     hub.raw(user, data);
 }
 
-fn due(hub: &Hub) -> Vec<Whom> {
-    hub.values_due(9).into_iter().map(|(_, whom)| whom).collect()
+fn due(hub: &Hub) -> Vec<Recipients> {
+    hub.values_due(9).into_iter().map(|(_, recipients)| recipients).collect()
 }
 
 fn state_of_ann() -> Value {
     Value::State("ann".into())
 }
 
-fn send_state(hub: &Hub, json: &str, whom: Whom) {
-    hub.send_value(&state_of_ann(), &Direct::State(json.into()), whom);
+fn send_state(hub: &Hub, json: &str, recipients: Recipients) {
+    hub.send_value(&state_of_ann(), &Direct::State(json.into()), recipients);
 }
 
 fn take(hub: &Hub, id: ReaderId) -> Vec<String> {
-    match hub.take(id) {
-        Take::Direct(direct, cursor) => direct.iter().map(|one| one.frame(&cursor).to_string()).collect(),
-        Take::Close(code) => vec![code.0.to_string()],
+    match hub.next(id) {
+        Next::Direct(direct, cursor) => direct.iter().map(|one| one.frame(&cursor).to_string()).collect(),
+        Next::Close(code) => vec![code.0.to_string()],
         _ => vec![],
     }
 }
@@ -49,33 +49,33 @@ fn hub_with(readers: &[ReaderId]) -> Hub {
 }
 
 #[test]
-fn a_state_is_due_when_changes_are_heard_and_then_for_whom_it_concerns() {
+fn a_state_is_due_once_changes_are_received() {
     let hub = hub_with(&[1]);
-    assert_eq!(due(&hub), [], "a change could be missed still");
+    assert_eq!(due(&hub), [], "a change could still be missed");
     received(&hub);
-    assert_eq!(due(&hub), [Whom::All]);
-    send_state(&hub, r#"{"n":"1"}"#, Whom::All);
+    assert_eq!(due(&hub), [Recipients::All]);
+    send_state(&hub, r#"{"n":"1"}"#, Recipients::All);
     hub.join(2, from_ref(&ann()).into(), &Arc::default());
-    assert_eq!(due(&hub), [Whom::New]);
-    send_state(&hub, r#"{"n":"1"}"#, Whom::New);
+    assert_eq!(due(&hub), [Recipients::New]);
+    send_state(&hub, r#"{"n":"1"}"#, Recipients::New);
     for id in [1, 2] {
         assert_eq!(take(&hub, id), [r#"{"type":"state","state":{"n":"1"}}"#], "once each");
     }
     hub.join(3, from_ref(&ann()).into(), &Arc::default());
-    hub.value_is_due(state_of_ann(), Whom::All);
-    hub.value_is_due(Value::State("ben".into()), Whom::All);
-    assert_eq!(due(&hub), [Whom::All], "whoever wants it for all wants it for a new one");
+    hub.value_is_due(state_of_ann(), Recipients::All);
+    hub.value_is_due(Value::State("ben".into()), Recipients::All);
+    assert_eq!(due(&hub), [Recipients::All], "due for all readers includes a new one");
     hub.values_lost();
     hub.join(4, from_ref(&ann()).into(), &Arc::default());
-    assert_eq!(due(&hub), [], "nothing is heard");
+    assert_eq!(due(&hub), [], "nothing is received");
 }
 
 #[test]
-fn of_several_states_that_nobody_saw_the_last_one_is_written() {
+fn of_several_unwritten_states_the_last_is_written() {
     let hub = hub_with(&[1]);
-    send_state(&hub, r#"{"n":"1"}"#, Whom::All);
+    send_state(&hub, r#"{"n":"1"}"#, Recipients::All);
     publish(&hub, "ann", b"between");
-    send_state(&hub, r#"{"n":"2"}"#, Whom::All);
+    send_state(&hub, r#"{"n":"2"}"#, Recipients::All);
     assert_eq!(
         take(&hub, 1),
         [r#"{"type":"raw","data":"between"}"#, r#"{"type":"state","state":{"n":"2"}}"#]
@@ -83,7 +83,7 @@ fn of_several_states_that_nobody_saw_the_last_one_is_written() {
 }
 
 #[test]
-fn a_payload_is_passed_on_as_json_or_as_a_text() {
+fn a_payload_is_passed_on_as_json_or_as_a_string() {
     let hub = hub_with(&[1]);
     for (data, framed) in [
         (&br#" {"a": 1.10, "b":[]} "#[..], r#"{"a": 1.10, "b":[]}"#),
@@ -104,7 +104,7 @@ fn a_payload_is_passed_on_as_json_or_as_a_text() {
 }
 
 #[test]
-fn payloads_that_nobody_takes_have_a_bound_in_bytes() {
+fn a_mailbox_has_a_bound_in_bytes() {
     let hub = hub_with(&[1]);
     let payloads = DIRECT_MAX_BYTES / (2 * RAW_MAX_BYTES);
     for _ in 0..payloads {
@@ -118,7 +118,7 @@ fn payloads_that_nobody_takes_have_a_bound_in_bytes() {
 }
 
 #[test]
-fn a_reader_of_a_presence_gets_the_last_word_of_each_user() {
+fn a_reader_of_presence_topics_gets_the_newest_value_of_each_user() {
     let topic = |user: &str| Audience::Topic(format!("presence:{user}"));
     let presence = |user: &str, online: bool| Direct::Presence {
         user: user.into(),
@@ -126,25 +126,25 @@ fn a_reader_of_a_presence_gets_the_last_word_of_each_user() {
     };
     let hub = Hub::new(FanOut::All, Subscriptions::default());
     hub.join(1, [topic("ann"), topic("ben"), Audience::Topic("news".into())].into(), &Arc::default());
-    assert_eq!(due(&hub), [], "a change could be missed still");
+    assert_eq!(due(&hub), [], "a change could still be missed");
     hub.values_received(&[topic("ann"), topic("ben"), Audience::Topic("news".into())]);
-    assert_eq!(due(&hub), [Whom::All, Whom::All]);
+    assert_eq!(due(&hub), [Recipients::All, Recipients::All]);
     for (user, online) in [("ann", false), ("ben", true), ("ann", true)] {
-        hub.send_value(&Value::Presence(user.into()), &presence(user, online), Whom::All);
+        hub.send_value(&Value::Presence(user.into()), &presence(user, online), Recipients::All);
     }
     let frame =
         |user: &str| format!(r#"{{"type":"presence","cursor":".0-0","user":"{user}","online":true}}"#);
     assert_eq!(take(&hub, 1), [frame("ben"), frame("ann")]);
     hub.subscribe(1, &topic("cem"));
-    assert_eq!(due(&hub), [], "his channel is not received yet");
+    assert_eq!(due(&hub), [], "the channel is not subscribed yet");
     hub.join(2, [topic("ann")].into(), &Arc::default());
-    assert_eq!(due(&hub), [Whom::New]);
-    hub.send_value(&Value::Presence("ann".into()), &presence("ann", true), Whom::New);
+    assert_eq!(due(&hub), [Recipients::New]);
+    hub.send_value(&Value::Presence("ann".into()), &presence("ann", true), Recipients::New);
     assert_eq!((take(&hub, 1).len(), take(&hub, 2).len()), (0, 1));
 }
 
 #[test]
-fn mailboxes_have_a_bound_in_sum() {
+fn all_mailboxes_together_have_a_bound() {
     let users: Vec<_> = (0..200).map(|n| n.to_string()).collect();
     let hub = Hub::new(FanOut::All, Subscriptions::default());
     for (id, user) in (0..).zip(&users) {
@@ -157,7 +157,7 @@ fn mailboxes_have_a_bound_in_sum() {
         }
         closed += usize::from(take(&hub, id) == [CloseCode::SLOW.0.to_string()]);
         if closed == 0 {
-            // What was taken makes room; here nobody takes.
+            // Frames that were taken make room; here no reader takes any.
             for _ in 0..3 {
                 publish(&hub, user, &[b'x'; RAW_MAX_BYTES - 100]);
             }
@@ -167,5 +167,5 @@ fn mailboxes_have_a_bound_in_sum() {
     (0..200).for_each(|id| hub.leave(id));
     hub.join(1, [Audience::User("0".into())].into(), &Arc::default());
     publish(&hub, "0", b"x");
-    assert_eq!(take(&hub, 1).len(), 1, "those who left have left their room");
+    assert_eq!(take(&hub, 1).len(), 1, "readers that left have freed their bytes");
 }

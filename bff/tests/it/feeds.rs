@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use carillon_bff::feed::{Feeds, Reader};
 use carillon_bff::hub::Hub;
-use carillon_bff::now_ms;
 use carillon_bff::refill::Refiller;
+use carillon_bff::{now_ms, random};
 use carillon_broker::{Broker, BrokerEvent, FanOut, Names, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::received::Delivered;
@@ -29,7 +29,8 @@ impl Replica {
     fn new(broker: &Broker) -> Self {
         let subscriptions = Subscriptions::default();
         let hub = Arc::new(Hub::new(FanOut::All, subscriptions.clone()));
-        let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+        let feeds =
+            Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
         let stop = CancellationToken::new();
         let refiller = Refiller::new(broker.clone(), Arc::clone(&hub));
         TaskTracker::new().spawn(refiller.run(stop.clone()));
@@ -206,7 +207,7 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
         now_ms()
     }));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
     let since = Some(broker.tail().await.unwrap());
     let reader = reader([Audience::Everyone], since);
     let (mut feed, _) = feeds.join(reader).await.unwrap();
@@ -228,7 +229,7 @@ async fn readers_that_stand_at_one_place_share_a_read() {
         now_ms()
     }));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
     let since = broker.tail().await.unwrap();
     hub.subscribed(&[(Audience::Everyone, None)], &since);
     let mut readers = vec![];
@@ -253,7 +254,7 @@ async fn readers_that_stand_at_one_place_share_a_read() {
 async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
     let since = Some(broker.tail().await.unwrap());
     let (mut feed, _) = feeds.join(reader([Audience::Everyone], since)).await.unwrap();
     // Whatever makes the reader read, Redis refuses it, and goes on to do so.

@@ -7,7 +7,7 @@ use super::{Source, metadata, none, short, sources};
 /// The rooms of `bff`, files at its top among them, and the rooms that each may import from, besides `metrics`, `refusal`,
 /// `request` and `clock`, which are for all. They stand in order: a room imports from rooms below it alone. A new edge is
 /// a decision: see ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("replica", &[]),
     ("router", &[]),
     ("command_line", &["config", "upkeep"]),
@@ -33,9 +33,10 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("refusal", &[]),
     ("metrics", &[]),
     ("clock", &[]),
+    ("random", &[]),
 ];
 /// What every room may import from.
-const FOR_ALL: [&str; 4] = ["metrics", "refusal", "request", "clock"];
+const FOR_ALL: [&str; 5] = ["metrics", "refusal", "request", "clock", "random"];
 /// What wires the rooms imports from all that stand below it.
 const WIRING: [&str; 2] = ["replica", "router"];
 /// The modules that each module of a crate's sources imports from, by name. A module and those within it are one from the

@@ -6,6 +6,5 @@ pub mod jwks;
 pub(crate) mod options;
 pub mod origin;
 pub mod seal;
-pub(crate) mod secret;
 pub mod signature;
 pub mod token;

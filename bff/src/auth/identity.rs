@@ -1,13 +1,12 @@
 use anyhow::bail;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use carillon_service::{filled, words};
 
 use crate::auth::origin::Origins;
-use crate::auth::secret::{filled, words};
 use crate::auth::token::{Tokens, TopicPattern};
 
 pub use super::options::IdentityOptions;
-pub use super::secret::Secret;
 
 /// What the options come to.
 #[derive(Clone, Debug)]

@@ -10,6 +10,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderValue, Request, StatusCode, Uri};
+use carillon_service::counts::release;
+use carillon_service::outbound::{Outbound, address};
 use http_body_util::Full;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -20,9 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::token::key::Key;
 use crate::limits::clients::is_told_apart;
-use crate::limits::counts::release;
 use crate::metrics;
-use crate::server::outbound::{Outbound, address};
 
 /// The keys are fetched this often.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(300);
@@ -117,7 +117,7 @@ impl Jwks {
     fn paced(url: Uri, pace: Pace) -> Self {
         Self {
             url,
-            client: Outbound::new(),
+            client: Outbound::with_default_roots(),
             pace,
             state: watch::Sender::default(),
             wanted: Notify::new(),

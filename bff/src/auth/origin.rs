@@ -7,9 +7,8 @@ use std::str::FromStr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
+use carillon_service::words;
 use thiserror::Error;
-
-use crate::auth::secret::words;
 
 /// Most origins in ALLOWED_ORIGINS.
 pub const ORIGINS_MAX: usize = 64;

@@ -12,6 +12,7 @@ mod topics;
 use std::sync::Arc;
 
 use anyhow::bail;
+use carillon_service::{filled, words};
 use ipnet::IpNet;
 use jsonwebtoken::{AlgorithmFamily, Header};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ pub use topics::TopicPattern;
 
 use crate::auth::jwks::Jwks;
 use crate::auth::options::{IdentityOptions, USER_CLAIM};
-use crate::auth::secret::{filled, words};
 use crate::metrics;
 use claims::Checks;
 

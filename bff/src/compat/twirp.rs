@@ -10,6 +10,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carillon_broker::Broker;
 use carillon_broker::limits::RAW_MAX_BYTES;
+use carillon_service::filled;
 
 pub use wire::{
     AuthRequest, AuthResponse, Encoding, PublishRequest, PublishResponse, StateRequest, StateResponse,
@@ -17,7 +18,6 @@ pub use wire::{
 };
 
 use crate::auth::identity::cookie;
-use crate::auth::secret::filled;
 use crate::compat::notify::unprefixed;
 use crate::gate::Gate;
 use crate::gate::asker::{Asker, Right, who_asks};

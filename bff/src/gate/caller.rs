@@ -6,10 +6,10 @@ use axum::http::request::Parts;
 use carillon_broker::BrokerError;
 use carillon_protocol::limits::TOPICS_MAX;
 use carillon_protocol::{Audience, Cursor, FieldError, is_topic};
+use carillon_service::filled;
 use ipnet::IpNet;
 
 use crate::auth::seal::{KeyId, SealError, Session, SessionId};
-use crate::auth::secret::filled;
 use crate::auth::token::{Identity, TopicPattern};
 use crate::delivery::feed::Reader;
 use crate::delivery::hub::Credential;

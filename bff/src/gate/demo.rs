@@ -11,10 +11,10 @@ use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use carillon_protocol::{Audience, FieldError, format_timestamp};
+use carillon_service::Secret;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::auth::secret::Secret;
 use crate::gate::local::is_local;
 use crate::refusal::Refusal;
 

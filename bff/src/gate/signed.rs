@@ -3,9 +3,9 @@
 use anyhow::bail;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use carillon_service::{Secret, filled};
 use clap::Args;
 
-use crate::auth::secret::{Secret, filled};
 use crate::auth::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
 use crate::gate::Gate;
 use crate::metrics;

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use carillon_auth::identity::cookie;
 use carillon_broker::Broker;
 use carillon_broker::limits::RAW_MAX_BYTES;
 use carillon_service::filled;
@@ -17,7 +18,6 @@ pub use wire::{
     TwirpError,
 };
 
-use crate::auth::identity::cookie;
 use crate::compat::notify::unprefixed;
 use crate::gate::Gate;
 use crate::gate::asker::{Asker, Right, who_asks};

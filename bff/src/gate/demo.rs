@@ -41,7 +41,7 @@ impl DemoKey {
         Ok(Self::of(STANDARD.encode(bytes).parse().unwrap_or_else(|never| match never {}), false))
     }
 
-    /// The secret, for [`crate::auth::identity::IdentityOptions::jwt_secret`].
+    /// The secret, for [`carillon_auth::identity::IdentityOptions::jwt_secret`].
     #[must_use]
     pub fn secret(&self) -> Secret {
         self.secret.clone()

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use carillon_auth::signature::{Digest, SignatureError, Unsigned};
 use carillon_broker::limits::OUTBOX_PAUSE_MAX_MS;
 use carillon_broker::{Broker, BrokerError, GivenUp, Lease, Outgoing};
 use carillon_protocol::{Audience, Backoff};
@@ -19,7 +20,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Upstream;
-use crate::auth::signature::{Digest, SignatureError, Unsigned};
 use crate::clock::now_ms;
 use crate::metrics::{self, Attempt};
 

@@ -1,6 +1,7 @@
 //! What reaches readers outside of the sequence: latest values, raw payloads, notifications for one connection, and the
 //! order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
 
+use carillon_auth::seal::{KeyId, SessionId};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -10,7 +11,6 @@ use carillon_protocol::{Audience, CloseCode, Cursor, Entry, notification_frame};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Hub, Reader, ReaderId, State, Take};
-use crate::auth::seal::{KeyId, SessionId};
 use crate::metrics;
 
 /// Direct frames that wait for one reader at most, beyond which it is closed as slow.

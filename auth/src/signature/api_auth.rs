@@ -2,11 +2,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use carillon_protocol::limits::NAME_MAX_BYTES;
+use http::request::Parts;
+use http::{HeaderMap, Method};
 use md5::Md5;
 use ring::{digest, hmac};
 
@@ -236,7 +236,7 @@ fn seconds(date: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Request;
+    use http::Request;
 
     use super::*;
 

@@ -2,12 +2,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use carillon_protocol::limits::NAME_MAX_BYTES;
+use http::HeaderMap;
 use ring::hmac;
 
 use super::{SecretError, SignatureError, Verified, check_time, matches, required, secrets};
@@ -145,7 +145,7 @@ fn signatures(header: &str) -> Result<Vec<Vec<u8>>, SignatureError> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
 use carillon_service::words;
+use http::uri::Authority;
+use http::{HeaderMap, header};
 use thiserror::Error;
 
 /// Most origins in ALLOWED_ORIGINS.
@@ -153,7 +153,7 @@ impl fmt::Display for Origin {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use http::HeaderValue;
 
     use super::*;
 

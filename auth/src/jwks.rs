@@ -302,5 +302,4 @@ pub fn keys_of(json: &[u8]) -> Result<Vec<Key>, String> {
 }
 
 #[cfg(test)]
-#[path = "jwks_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use carillon_service::Latch;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::hub::{Hub, Value, Whom};
+use crate::delivery::hub::{Hub, Recipients, Value};
 use crate::gate::revocations::Revocations;
 use crate::gate::session_key::Sealing;
 
@@ -65,7 +65,7 @@ impl Relay {
                 hub.values_lost();
                 // Readers of their own replica hear the dispatcher alone, and need no connection to stay live.
                 if self.fan_out == FanOut::All {
-                    hub.lost();
+                    hub.connection_lost();
                 }
             }
             BrokerEvent::Subscribed { audiences, tail } => {
@@ -106,8 +106,8 @@ impl Relay {
                 }
             }
             BrokerEvent::RevocationsRestored => revocations.outdated(),
-            BrokerEvent::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Whom::All),
-            BrokerEvent::StateChanged { user } => hub.value_is_due(Value::State(user), Whom::All),
+            BrokerEvent::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Recipients::All),
+            BrokerEvent::StateChanged { user } => hub.value_is_due(Value::State(user), Recipients::All),
             BrokerEvent::Raw { user, data } => hub.raw(&user, &data),
         }
     }

@@ -246,7 +246,7 @@ pub(crate) fn value_failed(kind: &'static str) {
     counter!("carillon_values_failed_total", "kind" => kind).increment(1);
 }
 
-pub(crate) fn raw_heard() {
+pub(crate) fn raw_received() {
     counter!("carillon_raw_heard_total").increment(1);
 }
 

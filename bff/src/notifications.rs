@@ -108,7 +108,7 @@ impl History {
         permit.ok_or_else(|| {
             metrics::limit_reached(Limit::PageBytes);
             let detail = "too many pages of history are read at this moment; try again shortly";
-            Refusal::unavailable("history is busy", detail, PAGE_RETRY_SECONDS)
+            Refusal::unavailable("history busy", detail, PAGE_RETRY_SECONDS)
         })
     }
 
@@ -232,7 +232,7 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
         _ => {
             let detail = format!("a number from 1 to {PAGE_MAX_ITEMS}");
             let fault = FieldError { limit: Some(PAGE_MAX_ITEMS as u64), ..FieldError::new("limit", detail) };
-            Err(Refusal::fields("the page cannot be given", vec![fault]))
+            Err(Refusal::fields("invalid page request", vec![fault]))
         }
     }
 }
@@ -252,7 +252,7 @@ pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result
     let application = gate.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
     let body = gate.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
-    let fault = |detail: String| Refusal::fields("this is no revocation", vec![FieldError::new("", detail)]);
+    let fault = |detail: String| Refusal::fields("invalid revocation", vec![FieldError::new("", detail)]);
     let Body { user, token, session } = serde_json::from_slice(&body)
         .map_err(|error| fault(format!("{error}; send user, token or session")))?;
     let until_s = (gate.clock)() / 1_000;

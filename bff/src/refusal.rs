@@ -13,7 +13,7 @@ use crate::metrics;
 /// Seconds that a client is asked to wait while Redis is away or the list is full.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-const TOKEN_REFUSED: &str = "the token is refused";
+const TOKEN_REFUSED: &str = "invalid token";
 
 /// A refusal over HTTP: `application/problem+json`.
 #[derive(Debug)]
@@ -122,14 +122,14 @@ impl From<BrokerError> for Refusal {
         match error {
             BrokerError::Away(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Redis is away",
+                "Redis unavailable",
                 "try again shortly; nothing was accepted for certain",
             ),
             BrokerError::Refused(_) | BrokerError::Url(_) => {
                 tracing::error!(%error, "Redis refused a request");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "the request could not be carried out",
+                    "internal error",
                     "the cause is in the log of the service",
                 )
             }

@@ -39,7 +39,7 @@ pub(crate) fn require_json(parts: &Parts, detail: &str) -> Result<(), Refusal> {
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not JSON", detail))
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported media type", detail))
 }
 
 /// Whether a proxy says that it has passed the request on.

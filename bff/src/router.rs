@@ -97,10 +97,10 @@ pub(crate) fn router(
 async fn nothing_here() -> Refusal {
     let detail =
         "this replica serves /ws, /sse and what /docs shows, and the viewer where it is given --static-dir";
-    Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
+    Refusal::new(StatusCode::NOT_FOUND, "not found", detail)
 }
 
 async fn wrong_method() -> Refusal {
     let detail = "Allow names the methods that are known here, and /docs what they do";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong method", detail)
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", detail)
 }

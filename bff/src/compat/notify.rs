@@ -28,7 +28,7 @@ async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
     let Some(token) = token_of(&readers.gate, &parts) else {
         let detail =
             "send a token: in Authorization, as ?authorization= or ?token=, or in the session cookie";
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "sign in first", detail));
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail));
     };
     let identity = readers.gate.identity(&token, readers.gate.limits.network(&parts)).await?;
     let upgrade = upgrade_of(&mut parts)?;

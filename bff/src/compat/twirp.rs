@@ -90,7 +90,7 @@ async fn auth(gate: &Gate, parts: &Parts, request: &AuthRequest) -> Result<AuthR
     let cookie = || cookie(&parts.headers, gate.identities.cookie.as_deref()?);
     let Some(token) = filled(unprefixed(&request.authorization)).or_else(cookie) else {
         let detail = "put a token into authorization, or send the session cookie";
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "there is no token", detail));
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail));
     };
     let user_id = gate.identity(token, gate.limits.network(parts)).await?.user;
     Ok(AuthResponse { user_id })
@@ -98,5 +98,5 @@ async fn auth(gate: &Gate, parts: &Parts, request: &AuthRequest) -> Result<AuthR
 
 fn too_large(max_bytes: usize) -> Refusal {
     let detail = format!("such a request has at most {max_bytes} bytes");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
 }

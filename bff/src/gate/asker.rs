@@ -153,8 +153,8 @@ impl Gate {
     /// A 401 for who asks for this without a key.
     pub(crate) fn no_key(&self, right: Right) -> Refusal {
         let title = match right {
-            Right::Publish => "publishing is not open to you",
-            _ => "this takes a key",
+            Right::Publish => "publishing requires a key",
+            _ => "API key required",
         };
         let detail = match (self.publishing.keys.is_empty(), self.publishing.open, right) {
             (false, ..) => SEND_A_KEY,
@@ -205,7 +205,7 @@ fn allowed(at: usize, key: &ApiKey, right: Right) -> Result<Application, Refusal
     let (needed, has) = (scope.as_str(), key.scopes());
     let detail =
         format!("it may {has}, and this takes {needed}: use another key, or give it {needed} in API_KEY");
-    Err(Refusal::new(StatusCode::FORBIDDEN, "the key may not do this", detail))
+    Err(Refusal::new(StatusCode::FORBIDDEN, "insufficient scope", detail))
 }
 
 const SEND_A_KEY: &str = "send Authorization: Bearer and one of the keys in API_KEY";
@@ -213,5 +213,5 @@ const SEND_A_KEY: &str = "send Authorization: Bearer and one of the keys in API_
 /// A 401 for anybody who asks for what is a user's.
 pub(crate) fn who_asks() -> Refusal {
     let detail = "send the token of somebody whom this is for, or one of the keys in API_KEY, as Authorization: Bearer";
-    Refusal::new(StatusCode::UNAUTHORIZED, "sign in first", detail)
+    Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail)
 }

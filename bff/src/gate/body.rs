@@ -49,7 +49,7 @@ impl Gate {
         let (mut bytes, mut permit): (BytesMut, Option<Permit>) = (BytesMut::new(), None);
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| {
-                Refusal::new(StatusCode::BAD_REQUEST, "the body cannot be read", error.to_string())
+                Refusal::new(StatusCode::BAD_REQUEST, "unreadable body", error.to_string())
             })?;
             let length = bytes.len() + chunk.len();
             if length > max_bytes {
@@ -58,7 +58,7 @@ impl Gate {
             if !self.bodies.try_hold(&mut permit, length, network) {
                 metrics::limit_reached(Limit::BodyBytes);
                 let detail = "too many bodies of requests are held at this moment; try again shortly";
-                return Err(Refusal::unavailable("too much is sent here", detail, RETRY_SECONDS));
+                return Err(Refusal::unavailable("too many request bytes in flight", detail, RETRY_SECONDS));
             }
             bytes.extend_from_slice(&chunk);
         }

@@ -154,9 +154,10 @@ impl Gate {
 
     /// Browsers name the page that makes a request, and send cookies along whichever page that is.
     pub(crate) fn allow_origin(&self, parts: &Parts) -> Result<(), Refusal> {
-        self.identities.origins.allow(&parts.headers).map_err(|error| {
-            Refusal::new(StatusCode::FORBIDDEN, "this page may not connect", error.to_string())
-        })
+        self.identities
+            .origins
+            .allow(&parts.headers)
+            .map_err(|error| Refusal::new(StatusCode::FORBIDDEN, "origin not allowed", error.to_string()))
     }
 
     /// Whom a token from this address speaks for, now.
@@ -165,7 +166,7 @@ impl Gate {
         let identity = self.identities.tokens.verify(token, now_ms, from).await.map_err(|error| {
             metrics::token_refused(error.reason());
             if error.is_temporary() {
-                let title = "the token cannot be checked";
+                let title = "token verification unavailable";
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string());
             }
             Refusal::token(error.to_string())
@@ -190,15 +191,13 @@ impl Gate {
             return sealed(Session::new(now_ms).map_err(no_random)?);
         }
         let (session, key) = sealer.open_by(text, now_ms).map_err(|error: SealError| {
-            Refusal::new(StatusCode::UNAUTHORIZED, "the session cannot be opened", error.to_string())
+            Refusal::new(StatusCode::UNAUTHORIZED, "invalid session", error.to_string())
         })?;
         let open = OpenSession { session, token: text.to_owned(), key: key.clone() };
         let credential = Credential { session: Some(open.named()), ..Credential::default() };
         match self.revocations.refuse(&credential) {
             Some(false) => open.session.renewed(now_ms).map_or(Ok(open), sealed),
-            Some(true) => {
-                Err(Refusal::new(StatusCode::UNAUTHORIZED, "the session cannot be opened", REVOKED))
-            }
+            Some(true) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid session", REVOKED)),
             None => Err(not_read_yet()),
         }
     }
@@ -213,7 +212,7 @@ impl Gate {
         if topics.iter().all(|topic| self.may_read(identity, topic)) {
             return Ok(());
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "a topic is not open to you", TOPIC_REFUSED))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "topic not allowed", TOPIC_REFUSED))
     }
 
     /// Whether a topic is open to anybody, or to this user.
@@ -236,7 +235,7 @@ pub(crate) const TOPIC_REFUSED: &str =
 
 pub(crate) fn no_random(error: carillon_auth::seal::RandomError) -> Refusal {
     tracing::error!(%error, "the operating system gives no random bytes");
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no session could be made", "the cause is in the log")
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "the cause is in the log")
 }
 
 /// The session that a request names, and not by an empty text, in a header or, as browsers must, in the query.

@@ -114,12 +114,11 @@ async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Js
     struct Body {
         user: String,
     }
-    let fault =
-        |detail: String| Refusal::fields("nobody can be signed in", vec![FieldError::new("user", detail)]);
+    let fault = |detail: String| Refusal::fields("invalid sign-in", vec![FieldError::new("user", detail)]);
     let (parts, body) = request.into_parts();
     if !key.is_for(&parts) {
         let detail = "this demo signs people in at http://localhost, 127.0.0.1 or [::1], and through no proxy: DEMO_SIGN_IN_EXPOSED=1 opens it to whoever reaches it";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "signing in is for this machine alone", detail));
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "sign-in allowed from this machine only", detail));
     }
     let body = axum::body::to_bytes(body, BODY_MAX_BYTES).await;
     let body = body.map_err(|_| fault(format!("the request has at most {BODY_MAX_BYTES} bytes")))?;

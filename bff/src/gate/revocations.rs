@@ -143,7 +143,7 @@ impl Revocations {
     }
 
     fn shut_out(&self, hub: &Hub) {
-        let count = hub.shut_out(|credential| self.refuse(credential) == Some(true));
+        let count = hub.close_readers(|credential| self.refuse(credential) == Some(true));
         if count > 0 {
             metrics::revoked(count);
         }

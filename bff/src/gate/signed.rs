@@ -106,7 +106,7 @@ fn off(scheme: &str, option: &str) -> Refusal {
 
 fn refused(reason: &'static str, detail: &str) -> Refusal {
     metrics::signature_refused(reason);
-    Refusal::new(StatusCode::UNAUTHORIZED, "the signature is refused", detail)
+    Refusal::new(StatusCode::UNAUTHORIZED, "invalid signature", detail)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub(crate) async fn start(
     require_json(&parts, "send a job as application/json")?;
     let too_large = || {
         let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
     };
     let body = gate.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
     let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
@@ -141,7 +141,7 @@ fn new_job(asked: Asked, caller: &Caller) -> Result<NewJob, FieldError> {
 }
 
 fn invalid(fault: FieldError) -> Refusal {
-    Refusal::fields("this is no job", vec![fault])
+    Refusal::fields("invalid job", vec![fault])
 }
 
 /// A job as its owner sees it.
@@ -191,7 +191,7 @@ pub(crate) async fn one(
         Some(job) => Ok(Json(Shown::from(job)).into_response()),
         None => {
             let detail = "jobs are kept for 24 hours after their last change, for whoever started them";
-            Err(Refusal::new(StatusCode::NOT_FOUND, "no such job", detail))
+            Err(Refusal::new(StatusCode::NOT_FOUND, "job not found", detail))
         }
     }
 }
@@ -232,7 +232,7 @@ impl Queue {
         }
         metrics::job_refused("closed");
         let detail = "start the service with --allow-jobs (ALLOW_JOBS=1), or send one of the keys in API_KEY";
-        Err(Refusal::new(StatusCode::FORBIDDEN, "starting jobs is not open to you", detail))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "jobs not allowed", detail))
     }
 
     /// A job of the caller's: of the user, or of the session before its user signed in.
@@ -265,7 +265,7 @@ async fn owner(gate: &Gate, parts: &Parts, has_key: bool) -> Result<Caller, Refu
     if caller.own_user().or_else(|| caller.own_session()).is_none() {
         let detail =
             "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail));
     }
     Ok(caller)
 }
@@ -277,19 +277,19 @@ fn not_enqueued(error: EnqueueError) -> Refusal {
             metrics::job_refused("owner_full");
             let detail =
                 format!("{JOBS_OWNER_MAX} of your jobs wait or run; start another when one has ended");
-            Refusal::too_many("you have jobs enough", detail, OWNER_RETRY_S)
+            Refusal::too_many("too many jobs", detail, OWNER_RETRY_S)
         }
         EnqueueError::AnonymousFull => {
             metrics::job_refused("anonymous_full");
             let detail = format!(
                 "{JOBS_ANONYMOUS_MAX} jobs of people who are not signed in wait or run; sign in, or try again later"
             );
-            Refusal::unavailable("the queue of jobs is full", detail, OWNER_RETRY_S)
+            Refusal::unavailable("job queue full", detail, OWNER_RETRY_S)
         }
         EnqueueError::Full => {
             metrics::job_refused("full");
             let detail = format!("{JOBS_MAX} jobs wait or run; try again shortly");
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the queue of jobs is full", detail)
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "job queue full", detail)
         }
         EnqueueError::Invalid(detail) => invalid(FieldError::new("", detail)),
         EnqueueError::Broker(error) => error.into(),

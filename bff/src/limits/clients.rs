@@ -192,7 +192,7 @@ impl Limits {
         if readers.all >= readers_max {
             metrics::limit_reached(Limit::Readers);
             let detail = format!("it holds {readers_max} readers: another replica may have room");
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is full", detail));
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "replica full", detail));
         }
         let full = |limit, title, detail: String| {
             metrics::limit_reached(limit);

@@ -47,7 +47,7 @@ impl Messages {
     ) -> Result<(String, Status), Refusal> {
         if json.len() > SEND_MAX_BYTES {
             let detail = format!("a message between people has at most {SEND_MAX_BYTES} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail));
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail));
         }
         self.limits.publish(&Publisher::User(sender.user.clone()), json.len())?;
         // What is put in is short: it stays an entry.
@@ -58,7 +58,7 @@ impl Messages {
             Audience::User(_) | Audience::Topic(_) => return Err(may_not_send(sender)),
             _ => {
                 let detail = "users send to a user, or to a topic; an application with a key may send to all";
-                return Err(Refusal::fields("nobody to send it to", vec![FieldError::new("to", detail)]));
+                return Err(Refusal::fields("invalid recipient", vec![FieldError::new("to", detail)]));
             }
         }
         self.memory.check()?;
@@ -70,13 +70,13 @@ impl Messages {
             Accepted::Repeated(status) => (status, true),
             Accepted::Conflict => {
                 let detail = "another message of yours has this id already: give each one its own";
-                return Err(Refusal::new(StatusCode::CONFLICT, "the id is taken", detail));
+                return Err(Refusal::new(StatusCode::CONFLICT, "id already used", detail));
             }
             Accepted::Full => return Err(list_full()),
             Accepted::Quota { retry_ms } => {
                 metrics::limit_reached(Limit::StoredBytes);
                 let detail = "a user may have so many bytes stored in a day: see SEND_BYTES_PER_DAY";
-                return Err(Refusal::too_many("too much was sent today", detail, retry_ms.div_ceil(1_000)));
+                return Err(Refusal::too_many("daily limit reached", detail, retry_ms.div_ceil(1_000)));
             }
         };
         match to {
@@ -122,7 +122,7 @@ impl Messages {
     ) -> Result<(Asker, Message), Refusal> {
         let nobody = || {
             let detail = "messages between users are kept for 7 days, for their sender and their addressee; name the sender of one that you received with ?from=";
-            Refusal::new(StatusCode::NOT_FOUND, "no such message", detail)
+            Refusal::new(StatusCode::NOT_FOUND, "message not found", detail)
         };
         let is_name = |name: &str| (1..=NAME_MAX_BYTES).contains(&name.len());
         if !is_name(id) {
@@ -135,7 +135,7 @@ impl Messages {
             (None, Asker::User(one)) => one.user.clone(),
             (None, Asker::Application(_)) => {
                 let fault = FieldError::new("from", "the user who sent it: ids are their sender's own");
-                return Err(Refusal::fields("which message is meant is not known", vec![fault]));
+                return Err(Refusal::fields("sender required", vec![fault]));
             }
         };
         if !is_name(&from) {
@@ -162,7 +162,7 @@ fn may_not_send(sender: &Identity) -> Refusal {
             "your token has no claim `send`: whoever issues it adds user:NAME, user:* or topic:NAME, or the service starts with PEOPLE_SEND=1, which opens all users, and the topics of a token"
         }
     };
-    Refusal::new(StatusCode::FORBIDDEN, "sending there is not open to you", detail)
+    Refusal::new(StatusCode::FORBIDDEN, "recipient not allowed", detail)
 }
 
 /// Records in the ledger to which connections messages were written, without holding up those connections.

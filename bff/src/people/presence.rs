@@ -91,7 +91,7 @@ impl Roll {
             tokio::select! {
                 biased;
                 () = &mut over => break,
-                () = hub.user_came_or_went().notified(), if well => {}
+                () = hub.user_change_notify().notified(), if well => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }

@@ -61,20 +61,20 @@ impl Readers {
     pub(crate) async fn attach(&self, caller: &Caller, reader: Reader) -> Result<(Feed, Joined), Refusal> {
         if self.stop.is_cancelled() {
             let detail = "connect again: another replica takes over";
-            return Err(Refusal::elsewhere("this replica is going away", detail));
+            return Err(Refusal::elsewhere("replica shutting down", detail));
         }
         let place = self.gate.limits.admit(caller.user(), caller.network)?;
-        let topics = self.feeds.take_topics(&reader)?;
+        let topics = self.feeds.take_topic_permits(&reader)?;
         let (mut feed, joined) = self.feeds.join(reader).await?;
         if caller.identity.is_some() || caller.session.is_some() {
             let credential = caller.credential();
             // Looked at again now that a revocation finds the reader: one may have come between.
-            self.feeds.hub().admit(feed.id(), Arc::new(credential.clone()));
+            self.feeds.hub().set_credential(feed.id(), Arc::new(credential.clone()));
             if self.gate.revocations.refuse(&credential) == Some(true) {
                 return Err(Refusal::token("the token or the session was revoked: sign in again"));
             }
         }
-        feed.hold(place, topics);
+        feed.hold_permits(place, topics);
         Ok((feed, joined))
     }
 

@@ -259,7 +259,7 @@ impl Socket {
     }
 }
 
-const DRAINING: End = End::Close(CloseCode::DRAIN, "this replica is going away");
+const DRAINING: End = End::Close(CloseCode::DRAIN, "replica shutting down");
 const TOO_MANY: End = End::Close(CloseCode::LIMIT, "too many messages");
 const SLOW: End = End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor");
 

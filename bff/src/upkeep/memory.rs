@@ -41,7 +41,7 @@ impl Memory {
         }
         metrics::limit_reached(Limit::RedisMemory);
         let detail = format!("Redis uses {percent} % of its memory: nothing more is stored for users now");
-        Err(Refusal::unavailable("Redis is almost full", detail, RETRY_SECONDS))
+        Err(Refusal::unavailable("Redis almost full", detail, RETRY_SECONDS))
     }
 
     pub(crate) async fn run(self: Arc<Self>, broker: Broker, stop: CancellationToken) -> anyhow::Result<()> {

@@ -30,7 +30,7 @@ pub(crate) async fn state_for(broker: &Broker, asker: Asker, user: &str) -> Resu
         Asker::User(identity) if identity.user == user => {}
         Asker::User(_) => {
             let detail = "a state is for its user, and for applications with a key";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "this is another user's", detail));
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail));
         }
         Asker::Anybody => return Err(who_asks()),
     }
@@ -111,7 +111,7 @@ pub(crate) fn named(user: &str) -> Result<(), Refusal> {
     }
     let detail = format!("a name of 1 to {NAME_MAX_BYTES} bytes");
     let fault = FieldError { limit: Some(NAME_MAX_BYTES as u64), ..FieldError::new("user", detail) };
-    Err(Refusal::fields("this is no user", vec![fault]))
+    Err(Refusal::fields("invalid user", vec![fault]))
 }
 
 /// The fields of an object, also those that come twice.
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 fn fields(body: &[u8]) -> Result<UserState, Refusal> {
-    let fault = |faults| Refusal::fields("this is no state", faults);
+    let fault = |faults| Refusal::fields("invalid state", faults);
     let Fields(fields) = read_json(body)
         .map_err(|error| fault(vec![FieldError::new("", format!("an object of texts: {error}"))]))?;
     let mut faults = Vec::new();
@@ -165,10 +165,10 @@ fn fields(body: &[u8]) -> Result<UserState, Refusal> {
 
 fn too_large() -> Refusal {
     let detail = format!("the names and values of a state have at most {STATE_MAX_BYTES} bytes");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
 }
 
 fn too_much() -> Refusal {
     let detail = format!("at most {RAW_MAX_BYTES} bytes are said to a user at once");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
 }

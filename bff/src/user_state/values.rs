@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::hub::{Direct, Hub, Value, Whom};
+use crate::delivery::hub::{Direct, Hub, Recipients, Value};
 use crate::metrics;
 
 /// Values that are read at the same time. The next are read when these were sent, so that no older value is sent after a
@@ -36,14 +36,14 @@ impl Values {
         loop {
             let due = self.hub.values_due(READS_MAX);
             if due.is_empty() {
-                self.hub.values_wanted().notified().await;
+                self.hub.values_notify().notified().await;
                 continue;
             }
             let (mut states, mut presences) = (Vec::new(), Vec::new());
-            for (value, whom) in due {
+            for (value, recipients) in due {
                 match value {
-                    Value::State(user) => states.push((user, whom)),
-                    Value::Presence(user) => presences.push((user, whom)),
+                    Value::State(user) => states.push((user, recipients)),
+                    Value::Presence(user) => presences.push((user, recipients)),
                 }
             }
             let away = tokio::join!(self.states(&states), self.presences(&presences));
@@ -56,24 +56,24 @@ impl Values {
     }
 
     /// Returns whether Redis was away: then they are due again.
-    async fn states(&self, due: &[(String, Whom)]) -> bool {
+    async fn states(&self, due: &[(String, Recipients)]) -> bool {
         let states = join_all(due.iter().map(|(user, _)| self.broker.state(user))).await;
         let mut away = false;
-        for ((user, whom), state) in due.iter().zip(states) {
+        for ((user, recipients), state) in due.iter().zip(states) {
             let value = Value::State(user.clone());
             match state {
                 Ok(state) => {
                     metrics::values_read("state", 1);
-                    self.hub.send_value(&value, &Direct::State(json!(state).to_string().into()), *whom);
+                    self.hub.send_value(&value, &Direct::State(json!(state).to_string().into()), *recipients);
                 }
-                Err(error) => away |= self.failed("state", value, *whom, &error),
+                Err(error) => away |= self.failed("state", value, *recipients, &error),
             }
         }
         away
     }
 
     /// All of them with one script.
-    async fn presences(&self, due: &[(String, Whom)]) -> bool {
+    async fn presences(&self, due: &[(String, Recipients)]) -> bool {
         let users: Vec<_> = due.iter().map(|(user, _)| user.clone()).collect();
         if users.is_empty() {
             return false;
@@ -81,27 +81,27 @@ impl Values {
         match self.broker.presence(&users).await {
             Ok(presences) => {
                 metrics::values_read("presence", users.len() as u64);
-                for (presence, (user, whom)) in presences.iter().zip(due) {
+                for (presence, (user, recipients)) in presences.iter().zip(due) {
                     let direct = Direct::Presence {
                         user: user.as_str().into(),
                         fields: fields(user, presence.since_ms).into(),
                     };
-                    self.hub.send_value(&Value::Presence(user.clone()), &direct, *whom);
+                    self.hub.send_value(&Value::Presence(user.clone()), &direct, *recipients);
                 }
                 false
             }
             Err(error) => {
-                let failed = due.iter().map(|(user, whom)| {
-                    self.failed("presence", Value::Presence(user.clone()), *whom, &error)
+                let failed = due.iter().map(|(user, recipients)| {
+                    self.failed("presence", Value::Presence(user.clone()), *recipients, &error)
                 });
                 failed.fold(false, |any, away| any | away)
             }
         }
     }
 
-    fn failed(&self, kind: &'static str, value: Value, whom: Whom, error: &BrokerError) -> bool {
+    fn failed(&self, kind: &'static str, value: Value, recipients: Recipients, error: &BrokerError) -> bool {
         if let BrokerError::Away(_) = error {
-            self.hub.value_is_due(value, whom);
+            self.hub.value_is_due(value, recipients);
             return true;
         }
         metrics::value_failed(kind);
@@ -128,7 +128,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::delivery::hub::Take;
+    use crate::delivery::hub::Next;
 
     #[tokio::test(start_paused = true)]
     async fn a_value_that_cannot_be_read_is_sent_when_redis_is_back() {
@@ -142,7 +142,7 @@ mod tests {
         let values = Values { broker, hub: Arc::clone(&hub) };
         let coming = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            assert!(matches!(hub.take(1), Take::Wait), "nothing can be read");
+            assert!(matches!(hub.next(1), Next::Wait), "nothing can be read");
             faults.come_back();
             let sent = tokio::time::timeout(Duration::from_secs(60), notify.notified()).await;
             assert!(sent.is_ok(), "it is sent in the end");
@@ -152,7 +152,7 @@ mod tests {
             ended = values.run(CancellationToken::new()) => panic!("{ended:?}"),
             () = coming => {}
         }
-        let Take::Direct(direct, cursor) = hub.take(1) else { panic!("two values") };
+        let Next::Direct(direct, cursor) = hub.next(1) else { panic!("two values") };
         let mut frames: Vec<_> = direct.iter().map(|one| one.frame(&cursor).to_string()).collect();
         frames.sort();
         assert_eq!(

@@ -38,7 +38,7 @@ pub(crate) async fn one(
 ) -> Result<Json<Told>, Refusal> {
     let (parts, _) = request.into_parts();
     let told = presence(&gate, &broker, &parts, &[user]).await?.pop();
-    told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "no such user", ""))
+    told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "user not found", ""))
 }
 
 /// `GET /api/presence?user=&user=`: the same of several users, in their order.
@@ -60,7 +60,7 @@ async fn presence(
 ) -> Result<Vec<Told>, Refusal> {
     let fault = |detail: String, limit: usize| {
         let fault = FieldError { limit: Some(limit as u64), ..FieldError::new("user", detail) };
-        Err(Refusal::fields("these are no users", vec![fault]))
+        Err(Refusal::fields("invalid users", vec![fault]))
     };
     if !(1..=USERS_MAX).contains(&users.len()) {
         return fault(format!("{} users; name 1 to {USERS_MAX}", users.len()), USERS_MAX);
@@ -86,12 +86,12 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
     match identity {
         Some(_) => {
             let detail = format!("who is online is told as the topic presence:<user>; {TOPIC_REFUSED}");
-            Err(Refusal::new(StatusCode::FORBIDDEN, "a user's presence is not open to you", detail))
+            Err(Refusal::new(StatusCode::FORBIDDEN, "presence not allowed", detail))
         }
         None => {
             let detail =
                 "send a token whose `topics` cover presence:<user>, or a key, as Authorization: Bearer";
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "who is online is not open to you", detail))
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail))
         }
     }
 }

@@ -142,7 +142,7 @@ impl Socket {
         self.caller.identity = Some(identity);
         let fresh = self.caller.credential();
         // Looked at again now that a revocation finds the reader: one may have come between.
-        self.readers().feeds.hub().admit(self.visit.feed.id(), Arc::new(fresh.clone()));
+        self.readers().feeds.hub().set_credential(self.visit.feed.id(), Arc::new(fresh.clone()));
         if self.gate().revocations.refuse(&fresh) == Some(true) {
             return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
         }

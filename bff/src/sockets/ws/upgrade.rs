@@ -33,7 +33,8 @@ pub(crate) struct Upgrade {
 
 /// The upgrade that a request asks for; 426 where it asks for none.
 pub(crate) fn upgrade_of(parts: &mut Parts) -> Result<Upgrade, Refusal> {
-    let refused = |detail: &str| Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket", detail);
+    let refused =
+        |detail: &str| Refusal::new(StatusCode::UPGRADE_REQUIRED, "WebSocket upgrade required", detail);
     if parts.method != Method::GET {
         return Err(refused("ask with GET"));
     }

@@ -3,67 +3,67 @@ use std::slice::from_ref;
 use carillon_broker::{EntryKind, Stored};
 use futures_util::FutureExt;
 
-use super::direct::DIRECT_MAX_FRAMES;
-use super::tests::{at, caught_up, cursor, fanout, hub, join, join_at, subscribed, take, topic};
-use super::*;
+use super::{at, caught_up, cursor, fanout, hub, join, join_at, subscribed, take, topic};
+use crate::delivery::hub::direct::DIRECT_MAX_FRAMES;
+use crate::delivery::hub::*;
 
 fn direct(text: &str) -> Direct {
     Direct::Raw { payload: text.to_owned().into(), frame: text.to_owned().into() }
 }
 
-/// The frames outside of the sequence that a reader takes.
+/// Returns the frames outside of the sequence that a reader takes.
 fn take_direct(hub: &Hub, id: ReaderId) -> Vec<String> {
-    match hub.take(id) {
-        Take::Direct(frames, cursor) => frames.iter().map(|one| one.frame(&cursor).to_string()).collect(),
-        Take::Wait => vec![],
+    match hub.next(id) {
+        Next::Direct(frames, cursor) => frames.iter().map(|one| one.frame(&cursor).to_string()).collect(),
+        Next::Wait => vec![],
         other => panic!("{other:?} was not expected"),
     }
 }
 
 #[test]
-fn what_is_told_to_an_audience_reaches_its_readers_even_while_they_are_behind() {
+fn a_direct_frame_reaches_readers_even_while_they_are_behind() {
     let (hub, ann, ben) = (hub(), Audience::User("ann".into()), Audience::User("ben".into()));
     let notify = Arc::default();
     let (one, _) = join_at(&hub, from_ref(&ann), &notify);
     let (two, _) = join(&hub, from_ref(&ann));
     let (other, _) = join(&hub, &[ben]);
-    assert_eq!(hub.post(&ann, &direct("first")), 2);
+    assert_eq!(hub.send_direct(&ann, &direct("first")), 2);
     assert!(notify.notified().now_or_never().is_some(), "the reader was not woken");
     assert_eq!(take_direct(&hub, one), ["first"]);
     assert_eq!(take_direct(&hub, two), ["first"]);
     assert_eq!(take_direct(&hub, other), [""; 0]);
     assert_eq!(take_direct(&hub, one), [""; 0], "taken once");
     hub.leave(two);
-    assert_eq!(hub.post(&ann, &direct("third")), 1);
+    assert_eq!(hub.send_direct(&ann, &direct("third")), 1);
 }
 
 #[test]
-fn a_reader_that_leaves_too_much_lying_is_closed_as_slow() {
+fn a_reader_whose_mailbox_is_full_is_closed_as_slow() {
     let (hub, ann) = (hub(), Audience::User("ann".into()));
     let (id, _) = join(&hub, from_ref(&ann));
     for _ in 0..DIRECT_MAX_FRAMES {
-        hub.post(&ann, &direct("x"));
+        hub.send_direct(&ann, &direct("x"));
     }
     assert_eq!(take_direct(&hub, id).len(), DIRECT_MAX_FRAMES);
     for _ in 0..=DIRECT_MAX_FRAMES {
-        hub.post(&ann, &direct("x"));
+        hub.send_direct(&ann, &direct("x"));
     }
-    assert!(matches!(hub.take(id), Take::Close(CloseCode::SLOW)));
+    assert!(matches!(hub.next(id), Next::Close(CloseCode::SLOW)));
 }
 
 #[test]
-fn readers_are_shut_out_by_what_they_were_let_in_with() {
+fn readers_are_closed_by_their_credential() {
     let (hub, ann) = (hub(), Audience::User("ann".into()));
     let issued =
         |issued_at_s| Arc::new(Credential { user: Some("ann".into()), issued_at_s, ..Credential::default() });
     let ((old, _), (new, _), (nobody, _)) =
         (join(&hub, from_ref(&ann)), join(&hub, &[ann]), join(&hub, &[Audience::Everyone]));
-    hub.admit(old, issued(10));
-    hub.admit(new, issued(11));
-    assert_eq!(hub.shut_out(|credential| credential.issued_at_s <= 10), 1);
-    assert!(matches!(hub.take(old), Take::Close(CloseCode::REFUSED)));
-    assert!(matches!(hub.take(new), Take::Wait));
-    assert!(matches!(hub.take(nobody), Take::Wait));
+    hub.set_credential(old, issued(10));
+    hub.set_credential(new, issued(11));
+    assert_eq!(hub.close_readers(|credential| credential.issued_at_s <= 10), 1);
+    assert!(matches!(hub.next(old), Next::Close(CloseCode::REFUSED)));
+    assert!(matches!(hub.next(new), Next::Wait));
+    assert!(matches!(hub.next(nobody), Next::Wait));
 }
 
 #[test]
@@ -95,11 +95,11 @@ fn an_entry_for_a_connection_reaches_the_one_reader_that_it_names() {
         "{frames:?}"
     );
     assert_eq!(take_direct(&hub, other), [""; 0]);
-    assert_eq!(cursor(&hub, id), "e.20-0", "everything up to here was heard");
+    assert_eq!(cursor(&hub, id), "e.20-0", "everything up to here was received");
 }
 
 #[test]
-fn a_reader_may_take_up_an_audience_and_leave_it_in_mid_stream() {
+fn a_reader_may_subscribe_and_unsubscribe_in_mid_stream() {
     let (hub, news) = (hub(), topic("news"));
     let (id, _) = join(&hub, &[Audience::Everyone]);
     subscribed(&hub, &[Audience::Everyone], "e", 10);
@@ -107,22 +107,22 @@ fn a_reader_may_take_up_an_audience_and_leave_it_in_mid_stream() {
     hub.fanout(&fanout(&Audience::Everyone, "e", &[(12, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![12]));
     assert!(hub.subscribe(id, &news));
-    assert!(!hub.subscribe(id, &news), "it has it");
-    assert_eq!(take(&hub, id), Ok(vec![]), "nothing until it is heard");
+    assert!(!hub.subscribe(id, &news), "the reader has it");
+    assert_eq!(take(&hub, id), Ok(vec![]), "nothing before its subscription is confirmed");
     subscribed(&hub, from_ref(&news), "e", 15);
-    assert_eq!(take(&hub, id), Err(12), "what came meanwhile is in history");
+    assert_eq!(take(&hub, id), Err(12), "entries of the meantime are in history");
     caught_up(&hub, id, "e", 15);
     hub.fanout(&fanout(&news, "e", &[(16, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![16]));
     assert!(hub.unsubscribe(id, &news));
-    assert!(!hub.unsubscribe(id, &news), "it has it no more");
+    assert!(!hub.unsubscribe(id, &news), "the reader does not have it any more");
     hub.fanout(&fanout(&news, "e", &[(17, 16)]));
     hub.fanout(&fanout(&Audience::Everyone, "e", &[(18, 12)]));
     assert_eq!(take(&hub, id), Ok(vec![18]));
 }
 
 #[test]
-fn users_that_came_or_went_are_told_once() {
+fn each_change_of_a_user_s_readers_is_returned_once() {
     let (hub, ann) = (hub(), Audience::User("ann".into()));
     let ((one, _), _) = (join(&hub, from_ref(&ann)), join(&hub, from_ref(&ann)));
     assert_eq!(hub.users_changed(), [("ann".to_owned(), 2)]);

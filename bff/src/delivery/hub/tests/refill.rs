@@ -1,6 +1,6 @@
-use super::received::RING_MAX_FRAMES;
-use super::tests::{at, caught_up, fanout, hub, join, subscribed, take, topic};
-use super::*;
+use super::{at, caught_up, fanout, hub, join, subscribed, take, topic};
+use crate::delivery::hub::received::RING_MAX_FRAMES;
+use crate::delivery::hub::*;
 
 fn refilled(hub: &Hub, missed: Option<&[u64]>) -> (u64, u64) {
     let refill = hub.next_refill().expect("something is to be read");
@@ -14,15 +14,15 @@ fn refilled(hub: &Hub, missed: Option<&[u64]>) -> (u64, u64) {
 }
 
 #[test]
-fn after_a_lost_connection_in_which_nothing_was_missed_nobody_is_behind() {
+fn after_a_lost_connection_without_missed_entries_no_reader_is_behind() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     let (id, _) = join(&hub, &everyone);
     subscribed(&hub, &everyone, "e", 10);
     caught_up(&hub, id, "e", 10);
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10)]));
-    hub.lost();
-    assert_eq!(take(&hub, id), Ok(vec![]), "nothing is whole until it is back");
+    hub.connection_lost();
+    assert_eq!(take(&hub, id), Ok(vec![]), "no ring is complete before the connection is back");
     hub.subscribed(&[(Audience::Everyone, Some(at(11)))], &Cursor { epoch: "e".into(), position: at(20) });
     assert_eq!(hub.next_refill(), None);
     assert_eq!(take(&hub, id), Ok(vec![11]));
@@ -31,7 +31,7 @@ fn after_a_lost_connection_in_which_nothing_was_missed_nobody_is_behind() {
 }
 
 #[test]
-fn what_was_missed_while_the_connection_was_lost_is_read_once_for_all_readers() {
+fn missed_entries_are_read_once_for_all_readers() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     subscribed(&hub, &everyone, "e", 1);
@@ -42,10 +42,10 @@ fn what_was_missed_while_the_connection_was_lost_is_read_once_for_all_readers() 
     for (id, ms) in [(one, 10), (two, 10), (far, 9)] {
         caught_up(&hub, id, "e", ms);
     }
-    hub.lost();
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 15);
     hub.fanout(&fanout(&everyone[0], "e", &[(16, 15)]));
-    assert_eq!(take(&hub, one), Ok(vec![]), "it comes in a moment");
+    assert_eq!(take(&hub, one), Ok(vec![]), "the entries arrive in a moment");
     assert_eq!(take(&hub, far), Err(9), "it was behind before");
     assert_eq!(refilled(&hub, Some(&[12, 15])), (10, 15));
     for id in [one, two] {
@@ -67,7 +67,7 @@ fn flood(hub: &Hub, from: u64) -> u64 {
 }
 
 #[test]
-fn a_ring_that_gives_up_frames_while_it_is_refilled_hides_nothing_of_what_was_missed() {
+fn a_ring_that_evicts_frames_during_a_refill_hides_no_missed_entry() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     let (id, _) = join(&hub, &everyone);
@@ -75,12 +75,12 @@ fn a_ring_that_gives_up_frames_while_it_is_refilled_hides_nothing_of_what_was_mi
     caught_up(&hub, id, "e", 10);
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10), (12, 11)]));
     assert_eq!(take(&hub, id), Ok(vec![11, 12]));
-    hub.lost();
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 20);
     let refill = hub.next_refill().unwrap();
-    // First the frames from before the loss go, then some from after it.
+    // First the frames from before the loss are evicted, then some from after it.
     let last = flood(&hub, 20);
-    assert_eq!(take(&hub, id), Err(12), "what came between 12 and 20 is nowhere but in history");
+    assert_eq!(take(&hub, id), Err(12), "entries between 12 and 20 are only in history");
     hub.refilled(&refill, Some(vec![]));
     assert_eq!(take(&hub, id), Err(12));
     caught_up(&hub, id, "e", last - 1);
@@ -88,14 +88,14 @@ fn a_ring_that_gives_up_frames_while_it_is_refilled_hides_nothing_of_what_was_mi
 }
 
 #[test]
-fn a_ring_that_gives_up_frames_while_the_connection_is_lost_receives_nothing() {
+fn a_ring_that_evicts_frames_while_the_connection_is_lost_receives_nothing() {
     let hub = hub();
     let both = [Audience::Everyone, topic("loud")];
     let (id, _) = join(&hub, &both[..1]);
     subscribed(&hub, &both[..1], "e", 10);
     caught_up(&hub, id, "e", 10);
     hub.fanout(&fanout(&both[0], "e", &[(11, 10), (12, 11)]));
-    hub.lost();
+    hub.connection_lost();
     hub.state().evict(&both[0]);
     assert_eq!(take(&hub, id), Ok(vec![]), "it waits for the connection");
     hub.subscribed(&[(both[0].clone(), Some(at(12)))], &Cursor { epoch: "e".into(), position: at(20) });
@@ -105,13 +105,13 @@ fn a_ring_that_gives_up_frames_while_the_connection_is_lost_receives_nothing() {
 }
 
 #[test]
-fn readers_turn_to_history_where_what_was_missed_cannot_be_read_whole() {
+fn readers_read_history_where_a_refill_is_incomplete() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     let (id, _) = join(&hub, &everyone);
     subscribed(&hub, &everyone, "e", 10);
     caught_up(&hub, id, "e", 10);
-    hub.lost();
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 15);
     hub.fanout(&fanout(&everyone[0], "e", &[(16, 15)]));
     assert_eq!(refilled(&hub, None), (10, 15));
@@ -127,21 +127,21 @@ fn a_connection_that_is_lost_again_while_rings_are_refilled_loses_nothing() {
     let (id, _) = join(&hub, &everyone);
     subscribed(&hub, &everyone, "e", 10);
     caught_up(&hub, id, "e", 10);
-    hub.lost();
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 15);
     let refill = hub.next_refill().unwrap();
-    hub.lost();
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 18);
-    // The answer to the first read comes late.
+    // The result of the first read arrives late.
     hub.refilled(&refill, Some(vec![]));
-    assert_eq!(take(&hub, id), Err(10), "it stands before what is read now");
+    assert_eq!(take(&hub, id), Err(10), "the reader is before the range that is read now");
     assert_eq!(refilled(&hub, Some(&[17, 18])), (15, 18));
     caught_up(&hub, id, "e", 15);
     assert_eq!(take(&hub, id), Ok(vec![17, 18]));
-    // Lost before anything was read, and nothing missed the second time.
-    hub.lost();
+    // The connection is lost before anything was read, and nothing is missed the second time.
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 20);
-    hub.lost();
+    hub.connection_lost();
     subscribed(&hub, &everyone, "e", 20);
     assert_eq!(hub.next_refill(), None);
     assert_eq!(take(&hub, id), Err(18), "it would wait for ever");

@@ -1,3 +1,6 @@
+mod direct;
+mod refill;
+
 use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,7 +34,7 @@ pub(super) fn fanout(audience: &Audience, epoch: &str, chain: &[(u64, u64)]) -> 
     }
 }
 
-/// The audiences are confirmed, and their histories end at `tail` too.
+/// Confirms the audiences, whose histories end at `tail`.
 pub(super) fn subscribed(hub: &Hub, audiences: &[Audience], epoch: &str, tail: u64) {
     let tail = Cursor { epoch: epoch.to_owned(), position: at(tail) };
     let audiences: Vec<_> = audiences.iter().map(|one| (one.clone(), Some(tail.position))).collect();
@@ -53,17 +56,17 @@ pub(super) fn join_at(hub: &Hub, audiences: &[Audience], notify: &Arc<Notify>) -
     (id, now.map(|cursor| cursor.position.ms))
 }
 
-/// What a reader takes: positions, `Behind` as the position to read from, or nothing.
+/// Returns the positions that a reader takes, or `Behind` as the position to read from.
 pub(super) fn take(hub: &Hub, id: ReaderId) -> Result<Vec<u64>, u64> {
-    match hub.take(id) {
-        Take::Frames(frames) => Ok(frames.iter().map(|frame| frame.position.ms).collect()),
-        Take::Behind(cursor) => Err(cursor.position.ms),
-        Take::Wait => Ok(vec![]),
+    match hub.next(id) {
+        Next::Frames(frames) => Ok(frames.iter().map(|frame| frame.position.ms).collect()),
+        Next::Behind(cursor) => Err(cursor.position.ms),
+        Next::Wait => Ok(vec![]),
         other => panic!("{other:?} was not expected"),
     }
 }
 
-/// What a heartbeat says.
+/// Returns the cursor of a heartbeat.
 pub(super) fn cursor(hub: &Hub, id: ReaderId) -> String {
     hub.cursor(id).unwrap().to_string()
 }
@@ -73,7 +76,7 @@ pub(super) fn caught_up(hub: &Hub, id: ReaderId, epoch: &str, ms: u64) {
 }
 
 #[test]
-fn a_reader_waits_until_its_audience_is_heard_and_is_behind_what_came_before() {
+fn a_reader_waits_for_its_subscription_and_is_behind_earlier_entries() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     let (early, now) = join(&hub, &everyone);
@@ -84,7 +87,7 @@ fn a_reader_waits_until_its_audience_is_heard_and_is_behind_what_came_before() {
     assert_eq!(take(&hub, early), Err(5));
     caught_up(&hub, early, "e", 10);
     let (late, now) = join(&hub, &everyone);
-    assert_eq!(now, Some(10), "a reader that joins a ring that is heard needs to ask nobody");
+    assert_eq!(now, Some(10), "a reader that joins a subscribed ring needs no query");
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10), (12, 11)]));
     assert_eq!(take(&hub, early), Ok(vec![11, 12]));
     assert_eq!(take(&hub, late), Ok(vec![11, 12]));
@@ -92,13 +95,13 @@ fn a_reader_waits_until_its_audience_is_heard_and_is_behind_what_came_before() {
 }
 
 #[test]
-fn nothing_counts_before_the_confirmation_and_nothing_is_doubled_after_it() {
+fn messages_before_the_confirmation_are_ignored_and_none_is_sent_twice() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     let (id, _) = join(&hub, &everyone);
     caught_up(&hub, id, "e", 10);
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10)]));
-    // Left over from an earlier subscription; 12 was published between the two, and is nowhere but in history.
+    // A message of an earlier subscription; 12 was published between the two, and is only in history.
     subscribed(&hub, &everyone, "e", 12);
     assert_eq!(take(&hub, id), Err(10));
     caught_up(&hub, id, "e", 12);
@@ -174,7 +177,7 @@ fn all_rings_together_stay_within_their_bytes() {
 }
 
 #[test]
-fn a_hole_sends_readers_back_to_before_it_even_when_another_audience_took_them_past_it() {
+fn a_hole_rewinds_readers_even_when_another_audience_moved_them_past_it() {
     let hub = hub();
     let both = [topic("a"), topic("b")];
     let (id, _) = join(&hub, &both);
@@ -183,8 +186,8 @@ fn a_hole_sends_readers_back_to_before_it_even_when_another_audience_took_them_p
     hub.fanout(&fanout(&both[1], "e", &[(14, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![14]));
     hub.fanout(&fanout(&both[0], "e", &[(15, 12)]));
-    assert_eq!(take(&hub, id), Err(10), "12 was never heard, and the reader stands at 14");
-    // A second hole, found while the read for the first is under way, is not forgotten by its result.
+    assert_eq!(take(&hub, id), Err(10), "12 was never received, and the reader is at 14");
+    // A second hole, found during the read for the first, is not lost when that read ends.
     hub.fanout(&fanout(&both[0], "e", &[(19, 17)]));
     caught_up(&hub, id, "e", 19);
     assert_eq!(take(&hub, id), Err(15));
@@ -206,7 +209,7 @@ fn of_two_holes_the_earlier_one_counts() {
 }
 
 #[test]
-fn a_heartbeat_stands_before_a_hole() {
+fn a_heartbeat_has_a_cursor_before_a_hole() {
     let hub = hub();
     let both = [topic("a"), topic("b")];
     let (id, _) = join(&hub, &both);
@@ -214,7 +217,7 @@ fn a_heartbeat_stands_before_a_hole() {
     caught_up(&hub, id, "e", 10);
     hub.fanout(&fanout(&both[1], "e", &[(14, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![14]));
-    // After the hole comes what no reader can be given, so that no frame waits either.
+    // After the hole comes an entry that no reader can get, so that no frame waits either.
     let unreadable =
         Stored { position: at(15), prev: at(12), kind: EntryKind::Notification, raw: b"{".to_vec() };
     hub.fanout(&Fanout {
@@ -226,12 +229,12 @@ fn a_heartbeat_stands_before_a_hole() {
     assert_eq!(
         cursor(&hub, id),
         "e.10-0",
-        "a client that is cut now must not resume behind what it has not seen"
+        "a client that is cut off now must not resume after entries that it has not received"
     );
 }
 
 #[test]
-fn what_is_heard_twice_is_taken_once() {
+fn an_entry_received_twice_is_taken_once() {
     let hub = hub();
     let everyone = [Audience::Everyone];
     let (id, _) = join(&hub, &everyone);
@@ -243,7 +246,7 @@ fn what_is_heard_twice_is_taken_once() {
 }
 
 #[test]
-fn a_reader_that_joins_gets_nothing_that_was_heard_before() {
+fn a_reader_that_joins_gets_no_earlier_entries() {
     let hub = hub();
     let both = [topic("quiet"), topic("loud")];
     join(&hub, &both);
@@ -281,7 +284,7 @@ fn a_reader_takes_a_bounded_number_of_frames_and_bytes_at_once() {
 }
 
 #[test]
-fn a_new_epoch_makes_everyone_behind_also_without_a_lost_connection() {
+fn a_new_epoch_makes_all_readers_behind_without_a_lost_connection() {
     let hub = hub();
     let both = [topic("a"), topic("b")];
     let (id, _) = join(&hub, &both);
@@ -296,7 +299,7 @@ fn a_new_epoch_makes_everyone_behind_also_without_a_lost_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_epoch_in_a_quiet_moment_is_confirmed_by_a_sign_of_life_and_then_nobody_is_behind() {
+async fn after_an_echo_of_a_new_epoch_no_reader_is_behind() {
     let (broker, faults) = Broker::memory(Arc::new(|| 1_000));
     let subscriptions = Subscriptions::default();
     let hub = Hub::new(FanOut::All, subscriptions.clone());
@@ -311,12 +314,12 @@ async fn a_new_epoch_in_a_quiet_moment_is_confirmed_by_a_sign_of_life_and_then_n
         hub.set_position(id, &broker.tail().await.unwrap());
         assert_eq!(take(&hub, id), Ok(vec![]));
         faults.flush();
-        // As a reader that has resumed by way of history.
+        // Like a reader that has resumed through history.
         hub.set_position(id, &broker.tail().await.unwrap());
         assert!(take(&hub, id).is_err(), "nothing was published in the new epoch");
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(take(&hub, id), Ok(vec![]));
-        // One that was overtaken is put right by the next.
+        // An echo that was overtaken is corrected by the next.
         hub.echo(&Cursor { epoch: "older".into(), position: at(1) });
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(take(&hub, id), Ok(vec![]));
@@ -328,7 +331,7 @@ async fn a_new_epoch_in_a_quiet_moment_is_confirmed_by_a_sign_of_life_and_then_n
 }
 
 #[test]
-fn the_cursor_of_a_live_reader_moves_on_with_what_others_hear() {
+fn the_cursor_of_a_live_reader_moves_on_with_other_audiences() {
     let hub = hub();
     let both = [topic("quiet"), topic("loud")];
     let (quiet, _) = join(&hub, &both[..1]);
@@ -337,15 +340,15 @@ fn the_cursor_of_a_live_reader_moves_on_with_what_others_hear() {
     caught_up(&hub, quiet, "e", 9);
     caught_up(&hub, loud, "e", 10);
     hub.fanout(&fanout(&both[1], "e", &[(11, 10)]));
-    assert_eq!(cursor(&hub, quiet), "e.9-0", "it is behind");
+    assert_eq!(cursor(&hub, quiet), "e.9-0", "the reader is behind");
     caught_up(&hub, quiet, "e", 10);
     assert_eq!(cursor(&hub, quiet), "e.11-0");
-    assert_eq!(cursor(&hub, loud), "e.10-0", "it has not taken 11 yet");
-    // A tail is no message: what was published before it may still be on its way.
+    assert_eq!(cursor(&hub, loud), "e.10-0", "the reader has not taken 11 yet");
+    // An echo is not in order with entries: an entry that was published before it may still be under way.
     subscribed(&hub, &[topic("new")], "e", 20);
     assert_eq!(cursor(&hub, quiet), "e.11-0");
     hub.fanout(&fanout(&both[1], "f", &[(30, 0)]));
-    assert_eq!(cursor(&hub, quiet), "e.11-0", "positions of another epoch are not its own");
+    assert_eq!(cursor(&hub, quiet), "e.11-0", "positions of another epoch do not apply");
 }
 
 #[test]
@@ -366,7 +369,7 @@ fn the_last_reader_of_an_audience_ends_its_subscription() {
 }
 
 #[test]
-fn in_own_mode_a_reader_is_live_at_once_and_an_overtaken_one_goes_on_with_what_there_is() {
+fn in_own_mode_a_reader_is_live_at_once_and_never_behind() {
     let hub = Hub::new(FanOut::Own, Subscriptions::default());
     let everyone = [Audience::Everyone];
     let (id, now) = join(&hub, &everyone);

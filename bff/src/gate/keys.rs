@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use carillon_service::{Secret, filled};
 use subtle::ConstantTimeEq;
-
-use crate::auth::secret::{Secret, filled};
 
 /// A shorter secret can be guessed.
 const SECRET_MIN_BYTES: usize = 16;

@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use carillon_service::counts::release;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-
-use crate::limits::counts::release;
 
 /// The part of a budget that one address may have.
 const SHARES: usize = 8;

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_bff::identity::IdentityOptions;
+use carillon_auth::identity::IdentityOptions;
 use carillon_bff::now_ms;
 use carillon_broker::limits::RAW_MAX_BYTES;
 use carillon_broker::{Broker, State};

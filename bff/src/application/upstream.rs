@@ -75,14 +75,14 @@ impl Upstream {
 }
 
 /// What a reader says.
-pub(crate) struct Said<'a> {
+pub(crate) struct UpstreamMessage<'a> {
     pub(crate) id: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
     pub(crate) data: Option<&'a RawValue>,
 }
 
 /// The code and the words with which a message is refused.
-pub(crate) type Unsaid = (&'static str, String);
+pub(crate) type UpstreamError = (&'static str, String);
 
 /// What the application gets.
 #[derive(Serialize)]
@@ -116,7 +116,12 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Stores a message for the application. What one session says, else one user, else one connection,
     /// arrives in its order.
-    pub(crate) async fn send(&self, caller: &Caller, connection: &str, said: Said<'_>) -> Result<(), Unsaid> {
+    pub(crate) async fn send(
+        &self,
+        caller: &Caller,
+        connection: &str,
+        said: UpstreamMessage<'_>,
+    ) -> Result<(), UpstreamError> {
         let Some(wake) = &self.stored else {
             return Err(("no_upstream", "there is no application behind this service".to_owned()));
         };
@@ -181,7 +186,7 @@ impl Outbox {
 const ANONYMOUS_REFUSED: &str = "connect with a token first; without one, messages are taken by a service with --allow-anonymous-messages (ALLOW_ANONYMOUS_MESSAGES=1)";
 
 /// How many bytes are said, if that may be.
-fn check(said: &Said<'_>) -> Result<usize, String> {
+fn check(said: &UpstreamMessage<'_>) -> Result<usize, String> {
     if said.id.is_some_and(|id| !(1..=NAME_MAX_BYTES).contains(&id.len())) {
         return Err(format!("id: 1 to {NAME_MAX_BYTES} bytes"));
     }

@@ -37,6 +37,7 @@ use crate::limits::clients::{LimitOptions, Limits};
 use crate::notifications::History;
 use crate::people::messages::{Messages, Written};
 use crate::people::presence::{PresenceOptions, Roll};
+use crate::random::{Random, random};
 use crate::router::{Handlers, router};
 use crate::server::serve::{Patience, PlaceOptions, serve};
 use crate::sockets::readers::{Readers, Shared};
@@ -127,6 +128,7 @@ impl Replica {
         // What may fail comes before the loops, which would be missed.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let clock: Clock = Arc::new(now_ms);
+        let random: Random = Arc::new(random);
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -174,6 +176,7 @@ impl Replica {
             fan_out,
             wake,
             claims: lasting("claims"),
+            random: Arc::clone(&random),
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 
@@ -196,7 +199,7 @@ impl Replica {
         };
         tasks.spawn("presence", roll.run(tasks.stop().clone()));
         let limits = Limits::new(limits);
-        let feeds = Feeds::new(hub, broker.clone(), fan_out, Arc::clone(&clock));
+        let feeds = Feeds::new(hub, broker.clone(), fan_out, Arc::clone(&clock), random);
         let messages = Messages {
             broker: broker.clone(),
             replica: Arc::clone(&replica),

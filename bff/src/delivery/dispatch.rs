@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::hub::Hub;
 use crate::metrics;
+use crate::random::Random;
 
 /// The interval of polls of the list when no wake-up arrives.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ pub(crate) struct Dispatch {
     pub(crate) wake: Arc<Notify>,
     /// Set at each successful claim.
     pub(crate) claims: Latch,
+    /// Spreads retries, and which replica looks first.
+    pub(crate) random: Random,
 }
 
 /// Whether entries wait in the list after a poll.
@@ -60,7 +63,7 @@ impl Dispatch {
                 }
                 Err(error) => {
                     metrics::claim_failed();
-                    let wait_ms = backoff.next_ms(fastrand::f64());
+                    let wait_ms = backoff.next_ms((self.random)());
                     if backoff.attempt() == 1 {
                         tracing::warn!(retry.ms = wait_ms, %error, "cannot claim entries");
                     }
@@ -74,7 +77,7 @@ impl Dispatch {
                 () = tokio::time::sleep(pause) => {}
             }
             if claimed_at.is_none_or(|at| at.elapsed() >= FIRST_FOR) {
-                tokio::time::sleep(YIELD_MAX.mul_f64(fastrand::f64())).await;
+                tokio::time::sleep(YIELD_MAX.mul_f64((self.random)())).await;
             }
         }
     }
@@ -176,6 +179,7 @@ mod tests {
             fan_out: FanOut::All,
             wake: Arc::default(),
             claims: readiness.latch_for("claims", Duration::from_secs(10)),
+            random: Arc::new(|| 0.5),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::delivery::pages::{Pages, SharedPage};
 use crate::delivery::topics::{PendingTopic, TopicPermits, Topics};
 use crate::limits::clients::Place;
 use crate::metrics;
+use crate::random::Random;
 use crate::refusal::Refusal;
 
 pub use output::Output;
@@ -52,6 +53,7 @@ pub struct Feeds {
     pages: Pages,
     topics: Arc<Topics>,
     clock: Clock,
+    random: Random,
 }
 
 /// The stream of one reader. Dropping it removes the reader from the hub.
@@ -81,9 +83,9 @@ pub struct Joined {
 
 impl Feeds {
     /// Creates the feeds of a hub and of the history behind it.
-    pub fn new(hub: Arc<Hub>, broker: Broker, fan_out: FanOut, clock: Clock) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, broker: Broker, fan_out: FanOut, clock: Clock, random: Random) -> Arc<Self> {
         let pages = Pages::new(broker.clone());
-        Arc::new(Self { hub, broker, fan_out, pages, topics: Arc::default(), clock })
+        Arc::new(Self { hub, broker, fan_out, pages, topics: Arc::default(), clock, random })
     }
 
     /// Adds a reader. The history after its `since` is read before the welcome, so that the welcome states whether the
@@ -162,7 +164,7 @@ impl Feed {
                 }
                 // Redis is unreachable, or returned less than was received over fan-out. An immediate retry would not help.
                 Step::Stuck | Step::Failed => {
-                    let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
+                    let wait = Duration::from_millis(backoff.next_ms((self.feeds.random)()));
                     let _ = tokio::time::timeout(wait, self.notify.notified()).await;
                 }
             }
@@ -382,7 +384,7 @@ mod tests {
     async fn a_topic_counts_from_subscribe_to_unsubscribe() {
         let (broker, _faults) = Broker::memory(Arc::new(|| 0));
         let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-        let feeds = Feeds::new(hub, broker, FanOut::All, Arc::new(|| 0));
+        let feeds = Feeds::new(hub, broker, FanOut::All, Arc::new(|| 0), Arc::new(|| 0.5));
         let reader = Reader { id: 1, audiences: [Audience::Everyone].into(), since: None, network: None };
         let (mut feed, joined) = feeds.join(reader).await.unwrap();
         let topic = Audience::Topic("news".to_owned());

@@ -292,9 +292,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod direct_tests;
-#[cfg(test)]
-mod refill_tests;
-#[cfg(test)]
-#[path = "hub_tests.rs"]
 mod tests;

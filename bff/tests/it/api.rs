@@ -81,7 +81,7 @@ async fn a_refusal_names_the_field_and_the_limit() {
 
 #[tokio::test]
 async fn publishing_on_an_exposed_address_needs_a_key_or_a_word() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let exposed =
         |args: &[&str]| Bff::spawn("bff", &redis.url(), &[&["--listen", "0.0.0.0:0"], args].concat());
     // Port 0 is not known to the test, so the address is read from the log.
@@ -130,7 +130,7 @@ async fn publishing_on_an_exposed_address_needs_a_key_or_a_word() {
 
 #[tokio::test]
 async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff-1").await;
     // Its claims fail, so the list fills up.
     world.redis.run(&["SET", "{Notification-List}:sequence", "no hash"]);

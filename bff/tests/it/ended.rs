@@ -65,7 +65,7 @@ async fn a_session_that_is_called_back_ends_on_every_replica_and_no_other_does()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_ends_all_sessions_while_replicas_run_and_the_old_one_does_not_come_back() {
-    let world = World::new();
+    let world = World::alone();
     let bffs = people(&world, 2).await;
     let (mut here, token, _) = opened(&bffs[0]).await;
     let mut there = open(&bffs[1], &token).await.unwrap();

@@ -355,7 +355,7 @@ async fn a_revocation_closes_the_sockets_of_a_user_everywhere_and_holds_for_late
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_cut_off_when_a_user_was_revoked_shuts_them_out_when_it_is_back() {
-    let world = World::new();
+    let world = World::alone();
     let network = carillon_harness::Proxy::start(world.redis.addr()).await;
     let far = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);
     far.until_ready().await;

@@ -80,7 +80,7 @@ async fn faults_at_the_start_are_one_readable_line() {
 
 #[tokio::test]
 async fn the_health_check_follows_readiness() {
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff-1").await;
     let check = async || {
         let env = [("ADMIN_LISTEN", bff.admin_addr())];

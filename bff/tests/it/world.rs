@@ -33,7 +33,13 @@ pub(crate) struct Bff {
 }
 
 impl World {
+    /// One in a database of the shared server.
     pub(crate) fn new() -> Self {
+        Self::over(RedisServer::shared())
+    }
+
+    /// One with a server of its own: to stop it, to limit its memory, or to publish on it by hand.
+    pub(crate) fn alone() -> Self {
         Self::over(RedisServer::start())
     }
 

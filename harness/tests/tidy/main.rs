@@ -36,6 +36,8 @@ const PROTOCOL_MAY_NEED: [&str; 1] = ["schemars"];
 const NO_NAMES: [&str; 4] = ["common", "shared", "utils", "types"];
 /// Lines of a source file, its tests not counted.
 const FILE_MAX_LINES: usize = 400;
+/// Lines of unit tests at the end of the file that they test. Longer ones are in `tests.rs` in the folder of that file.
+const INLINE_TESTS_MAX_LINES: usize = 150;
 
 fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap()
@@ -84,6 +86,11 @@ impl Source {
         let path = path.strip_suffix(".rs")?;
         let path = path.strip_suffix("/mod").unwrap_or(path).replace('/', "::");
         (path != "main").then(|| (owner.to_owned(), if path == "lib" { String::new() } else { path }))
+    }
+
+    /// Whether all of it is compiled for tests alone.
+    fn is_for_tests(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
     /// Each line, tests included, with its number; comments are left out.
@@ -219,7 +226,7 @@ fn crates_are_named_for_a_thing() {
 #[test]
 fn the_hub_is_synchronous() {
     let files = sources().into_iter().filter(|source| source.path.starts_with("bff/src/delivery/hub"));
-    let files: Vec<_> = files.filter(|source| !source.path.ends_with("tests.rs")).collect();
+    let files: Vec<_> = files.filter(|source| !source.is_for_tests()).collect();
     assert!(files.len() > 4, "the hub has several files");
     let mut faults = BTreeSet::new();
     for source in &files {
@@ -256,6 +263,27 @@ fn no_file_is_too_long_to_read() {
             (lines > FILE_MAX_LINES).then_some(fault)
         })
         .collect();
+    none(&faults);
+}
+
+#[test]
+fn unit_tests_end_their_file_or_are_in_its_folder() {
+    let mut faults = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.path.contains("/src/")) {
+        if source.path.ends_with("_tests.rs") {
+            faults.insert(format!("{}: unit tests of a file x.rs are in it or in x/tests.rs", source.path));
+        }
+        if let Some((number, _)) = source.all().find(|(_, line)| line.contains(concat!("#[", "path"))) {
+            faults.insert(format!("{}:{number}: a module is where its name leads", source.path));
+        }
+        if let Some((_, tests)) = source.text.split_once("#[cfg(test)]\nmod tests {\n") {
+            let lines = tests.lines().count();
+            if lines > INLINE_TESTS_MAX_LINES {
+                let file = source.path.trim_end_matches(".rs");
+                faults.insert(format!("{}: {lines} lines of tests belong into {file}/tests.rs", source.path));
+            }
+        }
+    }
     none(&faults);
 }
 

@@ -3,9 +3,9 @@ use std::slice::from_ref;
 use carillon_broker::{EntryKind, Stored};
 use futures_util::FutureExt;
 
-use super::direct::DIRECT_MAX_FRAMES;
-use super::tests::{at, caught_up, cursor, fanout, hub, join, join_at, subscribed, take, topic};
-use super::*;
+use super::{at, caught_up, cursor, fanout, hub, join, join_at, subscribed, take, topic};
+use crate::delivery::hub::direct::DIRECT_MAX_FRAMES;
+use crate::delivery::hub::*;
 
 fn direct(text: &str) -> Direct {
     Direct::Raw { payload: text.to_owned().into(), frame: text.to_owned().into() }

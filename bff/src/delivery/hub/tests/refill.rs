@@ -1,6 +1,6 @@
-use super::received::RING_MAX_FRAMES;
-use super::tests::{at, caught_up, fanout, hub, join, subscribed, take, topic};
-use super::*;
+use super::{at, caught_up, fanout, hub, join, subscribed, take, topic};
+use crate::delivery::hub::received::RING_MAX_FRAMES;
+use crate::delivery::hub::*;
 
 fn refilled(hub: &Hub, missed: Option<&[u64]>) -> (u64, u64) {
     let refill = hub.next_refill().expect("something is to be read");

@@ -1,3 +1,6 @@
+mod direct;
+mod refill;
+
 use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

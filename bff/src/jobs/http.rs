@@ -18,8 +18,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::gate::Gate;
-use crate::gate::asker::Right;
 use crate::gate::caller::{Caller, Credentials};
+use crate::gate::principal::Right;
 use crate::metrics;
 use crate::refusal::Refusal;
 use crate::request::{query, require_json};

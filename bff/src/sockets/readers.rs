@@ -71,7 +71,7 @@ impl Readers {
             // The credential is checked again now that a revocation finds the reader: one may have arrived since the first
             // check.
             self.feeds.hub().set_credential(feed.id(), Arc::new(credential.clone()));
-            if self.gate.revocations.refuse(&credential) == Some(true) {
+            if self.gate.revocations.is_revoked(&credential) == Some(true) {
                 return Err(Refusal::token("the token or the session was revoked: sign in again"));
             }
         }

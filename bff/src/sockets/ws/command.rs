@@ -143,7 +143,7 @@ impl Socket {
         let credential = self.caller.credential();
         // The token is checked again now that a revocation finds the reader: one may have arrived since the first check.
         self.readers().feeds.hub().set_credential(self.visit.feed.id(), Arc::new(credential.clone()));
-        if self.gate().revocations.refuse(&credential) == Some(true) {
+        if self.gate().revocations.is_revoked(&credential) == Some(true) {
             return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
         }
         self.visit.renew(expires_at_ms);

@@ -59,7 +59,7 @@ pub(crate) async fn list(
     let limit = limit(&parts)?;
     let since = since(&parts);
     let caller = gate.caller(&parts).await?;
-    gate.limits.page(caller.network)?;
+    gate.limits.count_page(caller.network)?;
     let mut permit = history.permit(&caller).await?;
     let audiences = caller.audiences();
     let page = match query(&parts, "before") {
@@ -307,7 +307,7 @@ pub(crate) async fn publish(
         Some(guess) => {
             let verified = gate.verify(&parts, &body)?;
             guess.withdraw();
-            gate.limits.publish(&Publisher::Signers, body.len())?;
+            gate.limits.count_publish(&Publisher::Signers, body.len())?;
             Some(verified)
         }
         None => None,

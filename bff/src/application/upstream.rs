@@ -131,7 +131,7 @@ impl Outbox {
         }
         let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
         self.limits
-            .publish_by(caller.user(), caller.network, bytes)
+            .count_publish_by(caller.user(), caller.network, bytes)
             .map_err(|refusal| ("rate_limited", refusal.words()))?;
         self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
         let (session, user) = (caller.own_session(), caller.own_user());

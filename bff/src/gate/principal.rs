@@ -118,7 +118,7 @@ impl Gate {
             Some(key) => Some(Publisher::Key(key)),
             None => self.limits.network(parts).map(Publisher::Network),
         };
-        publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher, bytes))
+        publisher.map_or(Ok(()), |publisher| self.limits.count_publish(&publisher, bytes))
     }
 
     /// Returns the bearer text of a request where keys are configured, unless it looks like a token and users can sign in.
@@ -131,8 +131,8 @@ impl Gate {
         let Some(given) = self.bearer_key(parts) else { return Ok(None) };
         // Clients without a known address may include all the applications, so they are not refused for the guesses of
         // others.
-        if self.limits.is_told_apart(parts) {
-            self.limits.may_guess(parts)?;
+        if self.limits.has_own_network(parts) {
+            self.limits.check_guesses(parts)?;
         }
         Ok(self.publishing.keys.find(given))
     }
@@ -148,7 +148,7 @@ impl Gate {
             return Ok(());
         }
         metrics::key_refused("unknown");
-        self.limits.guess(parts)
+        self.limits.count_guess(parts)
     }
 
     /// Returns the 401 of a request without the needed key.

@@ -49,7 +49,7 @@ impl Messages {
             let detail = format!("a message between people has at most {SEND_MAX_BYTES} bytes");
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail));
         }
-        self.limits.publish(&Publisher::User(sender.user.clone()), json.len())?;
+        self.limits.count_publish(&Publisher::User(sender.user.clone()), json.len())?;
         // What is put in is short: it stays an entry.
         let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
         let (id, to) = (notification.id, notification.to);

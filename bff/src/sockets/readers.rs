@@ -63,7 +63,7 @@ impl Readers {
             let detail = "connect again: another replica takes over";
             return Err(Refusal::elsewhere("replica shutting down", detail));
         }
-        let place = self.gate.limits.admit(caller.user(), caller.network)?;
+        let permit = self.gate.limits.admit(caller.user(), caller.network)?;
         let topics = self.feeds.take_topic_permits(&reader)?;
         let (mut feed, joined) = self.feeds.join(reader).await?;
         if caller.identity.is_some() || caller.session.is_some() {
@@ -75,7 +75,7 @@ impl Readers {
                 return Err(Refusal::token("the token or the session was revoked: sign in again"));
             }
         }
-        feed.hold_permits(place, topics);
+        feed.hold_permits(permit, topics);
         Ok((feed, joined))
     }
 

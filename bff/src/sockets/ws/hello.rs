@@ -16,7 +16,7 @@ use super::{
     CLOSE_TIMEOUT, DRAINING, Dialect, End, Socket, TOO_MANY, WebSocket, close, ended_by, upgrade_of,
 };
 use crate::gate::caller::{BEARER, Credentials, SESSION, cursor};
-use crate::limits::clients::Place;
+use crate::limits::clients::ReaderPermit;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use crate::request::{secret, subprotocols};
@@ -83,7 +83,7 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     timeout(HELLO_TIMEOUT, first).await.unwrap_or(Err(EXPECTED))
 }
 
-async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hello, permit: Place) {
+async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hello, permit: ReaderPermit) {
     let Hello { token, session, topics, since } = hello;
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let mut credentials = Credentials::of(&readers.gate, &parts);

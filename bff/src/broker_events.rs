@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::hub::{Hub, Recipients, Value};
 use crate::gate::revocations::Revocations;
-use crate::gate::session_key::Sealing;
+use crate::gate::session_key::SessionKey;
 
 /// Hands what the broker reports to the hub, wakes the dispatcher, and keeps readiness up to date: a
 /// replica that does not receive the fan-out must not be given readers.
@@ -23,7 +23,7 @@ pub(crate) struct Relay {
     pub(crate) writes: Latch,
     pub(crate) fan_out: FanOut,
     pub(crate) revocations: Arc<Revocations>,
-    pub(crate) sealing: Arc<Sealing>,
+    pub(crate) session_key: Arc<SessionKey>,
 }
 
 impl Relay {
@@ -53,11 +53,11 @@ impl Relay {
 
     /// `refused` is why Redis takes no writes, as it was last logged.
     fn take(&self, event: BrokerEvent, refused: &mut Option<String>) {
-        let Self { hub, received, writes, revocations, sealing, wake, .. } = self;
+        let Self { hub, received, writes, revocations, session_key, wake, .. } = self;
         match event {
             BrokerEvent::Up => {
-                sealing.outdated.notify_one();
-                revocations.outdated();
+                session_key.reload.notify_one();
+                revocations.reload();
                 wake.notify_one();
             }
             BrokerEvent::Down => {
@@ -100,12 +100,12 @@ impl Relay {
                 }
             }
             BrokerEvent::Revoked(revocation) => {
-                revocations.revoked(&revocation, hub);
+                revocations.add(&revocation, hub);
                 if matches!(revocation, Revocation::SessionKey { .. }) {
-                    sealing.outdated.notify_one();
+                    session_key.reload.notify_one();
                 }
             }
-            BrokerEvent::RevocationsRestored => revocations.outdated(),
+            BrokerEvent::RevocationsRestored => revocations.reload(),
             BrokerEvent::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Recipients::All),
             BrokerEvent::StateChanged { user } => hub.value_is_due(Value::State(user), Recipients::All),
             BrokerEvent::Raw { user, data } => hub.raw(&user, &data),

@@ -274,7 +274,7 @@ pub(crate) fn signature_refused(reason: &'static str) {
     counter!("carillon_signatures_refused_total", "reason" => reason).increment(1);
 }
 
-pub(crate) fn heard(kind: &'static str) {
+pub(crate) fn message_received(kind: &'static str) {
     counter!("carillon_messages_heard_total", "type" => kind).increment(1);
 }
 

@@ -23,8 +23,8 @@ use serde_json::value::RawValue;
 use crate::delivery::feed::Feeds;
 use crate::entry_refused::{invalid, list_full, too_large};
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right};
 use crate::gate::caller::{Caller, cursor, since};
+use crate::gate::principal::{Principal, Right};
 use crate::gate::signed::is_signed;
 use crate::limits::budget::{Budget, Permit};
 use crate::limits::clients::Publisher;
@@ -59,7 +59,7 @@ pub(crate) async fn list(
     let limit = limit(&parts)?;
     let since = since(&parts);
     let caller = gate.caller(&parts).await?;
-    gate.limits.page(caller.network)?;
+    gate.limits.count_page(caller.network)?;
     let mut permit = history.permit(&caller).await?;
     let audiences = caller.audiences();
     let page = match query(&parts, "before") {
@@ -288,10 +288,10 @@ pub(crate) async fn publish(
     let (sender, application) = match (is_signed, keyed) {
         (true, _) => (None, None),
         (false, Some(application)) => (None, Some(application)),
-        (false, None) => match gate.asker(&parts, Right::Publish).await? {
-            Asker::User(sender) => (Some(sender), None),
-            Asker::Application(one) => (None, Some(one)),
-            Asker::Anybody => return Err(gate.no_key(Right::Publish)),
+        (false, None) => match gate.principal(&parts, Right::Publish).await? {
+            Principal::User(sender) => (Some(sender), None),
+            Principal::Application(one) => (None, Some(one)),
+            Principal::Anonymous => return Err(gate.key_required(Right::Publish)),
         },
     };
     let guess = is_signed.then(|| gate.guess(&parts));
@@ -307,7 +307,7 @@ pub(crate) async fn publish(
         Some(guess) => {
             let verified = gate.verify(&parts, &body)?;
             guess.withdraw();
-            gate.limits.publish(&Publisher::Signers, body.len())?;
+            gate.limits.count_publish(&Publisher::Signers, body.len())?;
             Some(verified)
         }
         None => None,

@@ -27,9 +27,9 @@ use crate::gate::body::BODIES_MAX_BYTES;
 use crate::gate::demo::DemoKey;
 use crate::gate::publishing::Publishing;
 use crate::gate::revocations::Revocations;
-use crate::gate::session_key::Sealing;
+use crate::gate::session_key::SessionKey;
 use crate::gate::signed::Signing;
-use crate::gate::{Doors, Gate};
+use crate::gate::{Gate, GateState};
 use crate::jobs::http::Queue;
 use crate::jobs::worker;
 use crate::limits::budget::Budget;
@@ -142,8 +142,8 @@ impl Replica {
         let keys = identities.tokens.clone().run(tasks.stop().clone(), metrics::key_fetch_failed);
         tasks.spawn("keys of tokens", keys);
 
-        let sealing = Sealing::new(broker.clone(), Arc::clone(&revocations));
-        tasks.spawn("session key", Arc::clone(&sealing).run(tasks.stop().clone()));
+        let session_key = SessionKey::new(broker.clone(), Arc::clone(&revocations));
+        tasks.spawn("session key", Arc::clone(&session_key).run(tasks.stop().clone()));
         let relay = Relay {
             broker: broker.clone(),
             subscriptions,
@@ -153,7 +153,7 @@ impl Replica {
             writes,
             fan_out,
             revocations: Arc::clone(&revocations),
-            sealing: Arc::clone(&sealing),
+            session_key: Arc::clone(&session_key),
         };
         let known = readiness.latch("revocations");
         let watch = Arc::clone(&revocations).run(
@@ -217,14 +217,14 @@ impl Replica {
             takes_anonymous: allow.anonymous_messages,
             clock: Arc::clone(&clock),
         };
-        let gate = Gate::new(Doors {
+        let gate = Gate::new(GateState {
             broker: broker.clone(),
             publishing,
             limits,
             identities,
             signing,
             revocations,
-            sealing,
+            session_key,
             bodies: Budget::new(BODIES_MAX_BYTES),
             clock,
         });

@@ -74,7 +74,7 @@ pub(crate) fn router(
         .merge(gate::demo::router(demo))
         // All above is answered in time. What follows lasts.
         .layer(from_fn_with_state(patience.request_timeout, server::serve::in_time))
-        .layer(from_fn_with_state(limits, limits::clients::in_bounds))
+        .layer(from_fn_with_state(limits, limits::clients::limit_requests))
         .route("/api", any(nothing_here))
         .route("/api/{*path}", any(nothing_here))
         .layer(from_fn(refusal::private))

@@ -74,14 +74,14 @@ impl Upstream {
 }
 
 /// What a reader says.
-pub(crate) struct Said<'a> {
+pub(crate) struct UpstreamMessage<'a> {
     pub(crate) id: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
     pub(crate) data: Option<&'a RawValue>,
 }
 
 /// The code and the words with which a message is refused.
-pub(crate) type Unsaid = (&'static str, String);
+pub(crate) type UpstreamError = (&'static str, String);
 
 /// What the application gets.
 #[derive(Serialize)]
@@ -115,7 +115,12 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Stores a message for the application. What one session says, else one user, else one connection,
     /// arrives in its order.
-    pub(crate) async fn send(&self, caller: &Caller, connection: &str, said: Said<'_>) -> Result<(), Unsaid> {
+    pub(crate) async fn send(
+        &self,
+        caller: &Caller,
+        connection: &str,
+        said: UpstreamMessage<'_>,
+    ) -> Result<(), UpstreamError> {
         let Some(wake) = &self.stored else {
             return Err(("no_upstream", "there is no application behind this service".to_owned()));
         };
@@ -125,7 +130,7 @@ impl Outbox {
         }
         let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
         self.limits
-            .publish_by(caller.user(), caller.network, bytes)
+            .count_publish_by(caller.user(), caller.network, bytes)
             .map_err(|refusal| ("rate_limited", refusal.words()))?;
         self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
         let (session, user) = (caller.own_session(), caller.own_user());
@@ -180,7 +185,7 @@ impl Outbox {
 const ANONYMOUS_REFUSED: &str = "connect with a token first; without one, messages are taken by a service with --allow-anonymous-messages (ALLOW_ANONYMOUS_MESSAGES=1)";
 
 /// How many bytes are said, if that may be.
-fn check(said: &Said<'_>) -> Result<usize, String> {
+fn check(said: &UpstreamMessage<'_>) -> Result<usize, String> {
     if said.id.is_some_and(|id| !(1..=NAME_MAX_BYTES).contains(&id.len())) {
         return Err(format!("id: 1 to {NAME_MAX_BYTES} bytes"));
     }

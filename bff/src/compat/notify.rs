@@ -35,7 +35,7 @@ async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
     let connect = json!({ "kind": "connect", "userID": identity.user }).to_string();
     let user = Audience::User(identity.user.clone());
     let caller = Caller::user_alone(identity, readers.gate.limits.network(&parts));
-    let (feed, _) = readers.attach(&caller, reader_of([user].into(), None, caller.network)).await?;
+    let (feed, _) = readers.join_feed(&caller, reader_of([user].into(), None, caller.network)).await?;
     Ok(accept(upgrade, readers, caller, feed, Dialect::Notify, connect))
 }
 

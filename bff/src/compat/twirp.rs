@@ -20,7 +20,7 @@ pub use wire::{
 
 use crate::compat::notify::unprefixed;
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right, who_asks};
+use crate::gate::principal::{Principal, Right, authentication_required};
 use crate::refusal::Refusal;
 use crate::user_state::http::{named, say_to, state_for};
 
@@ -68,19 +68,19 @@ async fn answer(gate: &Gate, broker: &Broker, parts: &Parts, body: Body) -> Resu
             encoding.respond(&PublishResponse {})
         }
         _ => {
-            let asker = known_asker(gate, parts).await?;
+            let principal = require_principal(gate, parts).await?;
             let StateRequest { user_id } = encoding.read(&read(NAME_MAX_BYTES).await?)?;
             named(&user_id)?;
-            encoding.respond(&StateResponse { state: state_for(broker, asker, &user_id).await? })
+            encoding.respond(&StateResponse { state: state_for(broker, principal, &user_id).await? })
         }
     })
 }
 
 /// Who asks; whoever says nothing of who it is is refused.
-async fn known_asker(gate: &Gate, parts: &Parts) -> Result<Asker, Refusal> {
-    match gate.asker(parts, Right::Read).await? {
-        Asker::Anybody => Err(who_asks()),
-        asker => Ok(asker),
+async fn require_principal(gate: &Gate, parts: &Parts) -> Result<Principal, Refusal> {
+    match gate.principal(parts, Right::Read).await? {
+        Principal::Anonymous => Err(authentication_required()),
+        principal => Ok(principal),
     }
 }
 

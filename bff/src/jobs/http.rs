@@ -18,8 +18,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::gate::Gate;
-use crate::gate::asker::Right;
 use crate::gate::caller::{Caller, Credentials};
+use crate::gate::principal::Right;
 use crate::metrics;
 use crate::refusal::Refusal;
 use crate::request::{query, require_json};
@@ -89,7 +89,7 @@ pub(crate) async fn start(
     let body = gate.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
     let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
     let new = new_job(asked, &caller).map_err(invalid)?;
-    gate.limits.publish_by(caller.user(), caller.network, body.len())?;
+    gate.limits.count_publish_by(caller.user(), caller.network, body.len())?;
     queue.memory.check()?;
     // What the session started before its user signed in is still theirs.
     let earlier = match (caller.own_user(), caller.own_session()) {

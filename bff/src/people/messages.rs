@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry_refused::{invalid, list_full};
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right, who_asks};
 use crate::gate::caller::Caller;
+use crate::gate::principal::{Principal, Right, authentication_required};
 use crate::limits::clients::{Limits, Publisher};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
@@ -49,7 +49,7 @@ impl Messages {
             let detail = format!("a message between people has at most {SEND_MAX_BYTES} bytes");
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail));
         }
-        self.limits.publish(&Publisher::User(sender.user.clone()), json.len())?;
+        self.limits.count_publish(&Publisher::User(sender.user.clone()), json.len())?;
         // What is put in is short: it stays an entry.
         let (entry, notification) = sent_by(json, &sender.user, new_id).map_err(invalid)?;
         let (id, to) = (notification.id, notification.to);
@@ -119,7 +119,7 @@ impl Messages {
         gate: &Gate,
         parts: &Parts,
         id: &str,
-    ) -> Result<(Asker, Message), Refusal> {
+    ) -> Result<(Principal, Message), Refusal> {
         let nobody = || {
             let detail = "messages between users are kept for 7 days, for their sender and their addressee; name the sender of one that you received with ?from=";
             Refusal::new(StatusCode::NOT_FOUND, "message not found", detail)
@@ -128,12 +128,12 @@ impl Messages {
         if !is_name(id) {
             return Err(nobody());
         }
-        let asker = gate.asker(parts, Right::Read).await?;
-        let from = match (query(parts, "from"), &asker) {
-            (_, Asker::Anybody) => return Err(who_asks()),
+        let principal = gate.principal(parts, Right::Read).await?;
+        let from = match (query(parts, "from"), &principal) {
+            (_, Principal::Anonymous) => return Err(authentication_required()),
             (Some(from), _) => from,
-            (None, Asker::User(one)) => one.user.clone(),
-            (None, Asker::Application(_)) => {
+            (None, Principal::User(one)) => one.user.clone(),
+            (None, Principal::Application(_)) => {
                 let fault = FieldError::new("from", "the user who sent it: ids are their sender's own");
                 return Err(Refusal::fields("sender required", vec![fault]));
             }
@@ -143,11 +143,11 @@ impl Messages {
         }
         let named = MessageRef { from, id: id.to_owned() };
         let message = self.broker.message(&named).await?.ok_or_else(nobody)?;
-        match &asker {
-            Asker::User(Identity { user, .. }) if *user != message.from && *user != message.to => {
+        match &principal {
+            Principal::User(Identity { user, .. }) if *user != message.from && *user != message.to => {
                 Err(nobody())
             }
-            _ => Ok((asker, message)),
+            _ => Ok((principal, message)),
         }
     }
 }

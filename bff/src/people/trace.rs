@@ -9,7 +9,7 @@ use carillon_protocol::limits::PRESENCE_TOPIC;
 use carillon_protocol::{Audience, Status, format_timestamp};
 
 use crate::gate::Gate;
-use crate::gate::asker::Asker;
+use crate::gate::principal::Principal;
 use crate::people::messages::Messages;
 use crate::refusal::Refusal;
 
@@ -68,13 +68,13 @@ struct View {
 }
 
 impl View {
-    fn of(gate: &Gate, asker: &Asker, message: &Message) -> Self {
-        let has_key = matches!(asker, Asker::Application(_));
-        let may_see = match asker {
-            Asker::User(one) => {
+    fn of(gate: &Gate, principal: &Principal, message: &Message) -> Self {
+        let has_key = matches!(principal, Principal::Application(_));
+        let may_see = match principal {
+            Principal::User(one) => {
                 one.user == message.to || gate.may_read(Some(one), &format!("{PRESENCE_TOPIC}{}", message.to))
             }
-            Asker::Application(_) | Asker::Anybody => has_key,
+            Principal::Application(_) | Principal::Anonymous => has_key,
         };
         Self { connections: has_key, presence: may_see }
     }
@@ -111,8 +111,8 @@ pub(crate) async fn trace(
     request: Request,
 ) -> Result<Json<Trace>, Refusal> {
     let (parts, _) = request.into_parts();
-    let (asker, message) = messages.find(&gate, &parts, &id).await?;
-    let view = View::of(&gate, &asker, &message);
+    let (principal, message) = messages.find(&gate, &parts, &id).await?;
+    let view = View::of(&gate, &principal, &message);
     let (steps, stopped) = (steps(&message, &view), stopped(&message, &view));
     Ok(Json(Trace { id, status: message.status, steps, stopped }))
 }

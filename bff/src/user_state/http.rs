@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::gate::Gate;
-use crate::gate::asker::{Application, Asker, Right, who_asks};
+use crate::gate::principal::{Application, Principal, Right, authentication_required};
 use crate::refusal::Refusal;
 use crate::request::require_json;
 
@@ -24,15 +24,19 @@ const STATE_BODY_MAX_BYTES: usize = 8 * STATE_MAX_BYTES;
 const FAULTS_MAX: usize = 16;
 
 /// The state of a user, for the user, and for whoever has a key.
-pub(crate) async fn state_for(broker: &Broker, asker: Asker, user: &str) -> Result<UserState, Refusal> {
-    match asker {
-        Asker::Application(_) => {}
-        Asker::User(identity) if identity.user == user => {}
-        Asker::User(_) => {
+pub(crate) async fn state_for(
+    broker: &Broker,
+    principal: Principal,
+    user: &str,
+) -> Result<UserState, Refusal> {
+    match principal {
+        Principal::Application(_) => {}
+        Principal::User(identity) if identity.user == user => {}
+        Principal::User(_) => {
             let detail = "a state is for its user, and for applications with a key";
             return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail));
         }
-        Asker::Anybody => return Err(who_asks()),
+        Principal::Anonymous => return Err(authentication_required()),
     }
     Ok(broker.state(user).await?)
 }
@@ -63,8 +67,8 @@ pub(crate) async fn state(
 ) -> Result<Json<UserState>, Refusal> {
     let (parts, _) = request.into_parts();
     named(&user)?;
-    let asker = gate.asker(&parts, Right::Read).await?;
-    state_for(&broker, asker, &user).await.map(Json)
+    let principal = gate.principal(&parts, Right::Read).await?;
+    state_for(&broker, principal, &user).await.map(Json)
 }
 
 /// `PUT /api/users/{user}/state`: these fields take the place of all that there were, and the user's

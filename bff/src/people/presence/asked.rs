@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right};
 use crate::gate::caller::TOPIC_REFUSED;
+use crate::gate::principal::{Principal, Right};
 use crate::refusal::Refusal;
 use crate::request::queries;
 
@@ -74,10 +74,10 @@ async fn presence(
 
 /// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
 async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
-    let identity = match gate.asker(parts, Right::Read).await? {
-        Asker::Application(_) => return Ok(()),
-        Asker::User(identity) => Some(identity),
-        Asker::Anybody => None,
+    let identity = match gate.principal(parts, Right::Read).await? {
+        Principal::Application(_) => return Ok(()),
+        Principal::User(identity) => Some(identity),
+        Principal::Anonymous => None,
     };
     let may_see = |user: &String| gate.may_read(identity.as_ref(), &format!("{PRESENCE_TOPIC}{user}"));
     if users.iter().all(may_see) {

@@ -132,8 +132,8 @@ impl Outbox {
         let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
         self.limits
             .count_publish_by(caller.user(), caller.network, bytes)
-            .map_err(|refusal| ("rate_limited", refusal.words()))?;
-        self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
+            .map_err(|refusal| ("rate_limited", refusal.to_line()))?;
+        self.memory.check().map_err(|refusal| ("unavailable", refusal.to_line()))?;
         let (session, user) = (caller.own_session(), caller.own_user());
         let name =
             |audience: &Option<Audience>| audience.as_ref().and_then(Audience::name).map(str::to_owned);
@@ -177,7 +177,7 @@ impl Outbox {
                     format!("{OUTBOX_LINE_MAX} of your messages wait for the application; try again later");
                 Err(("upstream_full", detail))
             }
-            Err(OutboxError::Broker(error)) => Err(("unavailable", Refusal::from(error).words())),
+            Err(OutboxError::Broker(error)) => Err(("unavailable", Refusal::from(error).to_line())),
         }
     }
 }

@@ -171,7 +171,7 @@ impl From<Refusal> for TwirpError {
             status if status.is_client_error() => ("invalid_argument", StatusCode::BAD_REQUEST),
             _ => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         };
-        Self { status, code, message: refusal.words(), route: None }
+        Self { status, code, message: refusal.to_line(), route: None }
     }
 }
 

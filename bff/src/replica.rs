@@ -35,8 +35,8 @@ use crate::jobs::worker;
 use crate::limits::budget::Budget;
 use crate::limits::clients::{LimitOptions, Limits};
 use crate::notifications::History;
-use crate::people::messages::{Messages, Written};
-use crate::people::presence::{PresenceOptions, Roll};
+use crate::people::messages::{Messages, TraceSender};
+use crate::people::presence::{PresenceOptions, PresenceReporter};
 use crate::random::{Random, random};
 use crate::router::{Handlers, router};
 use crate::server::serve::{Patience, PlaceOptions, serve};
@@ -180,8 +180,8 @@ impl Replica {
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 
-        let (written, recorder) = Written::new(broker.clone(), Arc::clone(&replica));
-        tasks.spawn("traces", recorder.run(tasks.stop().clone()));
+        let (traces, trace_writer) = TraceSender::new(broker.clone(), Arc::clone(&replica));
+        tasks.spawn("traces", trace_writer.run(tasks.stop().clone()));
 
         let jobs = Arc::<Notify>::default();
         if does_jobs {
@@ -190,14 +190,14 @@ impl Replica {
 
         let upstream = upstream.map(|upstream| upstream.start(tasks, broker, &replica));
         let readers = TaskTracker::new();
-        let roll = Roll {
+        let presence_reporter = PresenceReporter {
             broker: broker.clone(),
             hub: Arc::clone(&hub),
             run: run.clone(),
             options: presence,
             readers: readers.clone(),
         };
-        tasks.spawn("presence", roll.run(tasks.stop().clone()));
+        tasks.spawn("presence", presence_reporter.run(tasks.stop().clone()));
         let limits = Limits::new(limits);
         let feeds = Feeds::new(hub, broker.clone(), fan_out, Arc::clone(&clock), random);
         let messages = Messages {
@@ -212,7 +212,7 @@ impl Replica {
             stored: upstream,
             limits: Arc::clone(&limits),
             memory: Arc::clone(&memory),
-            takes_anonymous: allow.anonymous_messages,
+            allow_anonymous: allow.anonymous_messages,
             clock: Arc::clone(&clock),
         };
         let gate = Gate::new(GateState {
@@ -233,7 +233,7 @@ impl Replica {
             replica,
             run,
             feeds: Arc::clone(&feeds),
-            written,
+            traces,
             unfinished: Budget::new(UNFINISHED_MAX_BYTES),
             stop: tasks.stop().clone(),
             open: readers.clone(),

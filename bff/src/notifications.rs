@@ -33,22 +33,22 @@ use crate::people::messages::Messages;
 use crate::refusal::Refusal;
 use crate::request::{query, require_json};
 
-/// Reads of history for one page at most; a full page of small notifications takes half of them. Where history
-/// holds much else, the page ends with what it has.
+/// Maximum reads of history for one page; a full page of small notifications takes half of them. Where history holds many
+/// other entries, the page ends early.
 const PAGE_MAX_READS: usize = 16;
-/// Bytes of pages that are read, or wait to be written, at most.
+/// Maximum bytes of pages that are being read or written.
 const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// What a page is expected to take while it is read: its notifications, and its JSON.
+/// The bytes that a page is expected to take while it is read: its notifications and its JSON.
 const PAGE_HELD_BYTES: usize = 2 * PAGE_MAX_BYTES;
-/// A request waits this long for its turn to read a page.
+/// How long a request waits for its turn to read a page.
 const PAGE_TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds after which a client that was refused a page is asked to come back.
+/// The `Retry-After` of a refused page, in seconds.
 const PAGE_RETRY_SECONDS: u64 = 5;
 /// The `before` of the newest page.
 const NOW: &str = "now";
 
-/// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With
-/// `before`, the page is the last one before a cursor or `now`, and begins no earlier than after `since`.
+/// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With `before`,
+/// it is the last page before a cursor or `now`, and begins no earlier than after `since`.
 pub(crate) async fn list(
     State(gate): State<Gate>,
     State(history): State<History>,
@@ -69,22 +69,22 @@ pub(crate) async fn list(
     let page = Page { read: messages.read_position(&caller).await?, ..page };
     let json = serde_json::to_vec(&page).unwrap_or_default();
     permit.shrink(json.len());
-    let body = Bytes::from_owner(HeldPage { json, _permit: permit });
+    let body = Bytes::from_owner(ChargedPage { json, _permit: permit });
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// Where a page that is read back begins; `None` is the newest entry.
+/// Parses `before`; `None` is the newest entry.
 fn before_cursor(text: &str) -> Option<Cursor> {
     if text == NOW { None } else { Some(cursor(text)) }
 }
 
-/// A page that counts until it is written.
-struct HeldPage {
+/// A page that is charged to the budget until it is written.
+struct ChargedPage {
     json: Vec<u8>,
     _permit: Permit,
 }
 
-impl AsRef<[u8]> for HeldPage {
+impl AsRef<[u8]> for ChargedPage {
     fn as_ref(&self) -> &[u8] {
         &self.json
     }
@@ -107,12 +107,12 @@ impl History {
         let permit = self.budget.take(PAGE_HELD_BYTES, caller.network, PAGE_TURN_TIMEOUT).await;
         permit.ok_or_else(|| {
             metrics::limit_reached(Limit::PageBytes);
-            let detail = "too many pages of history are read at this moment; try again shortly";
+            let detail = "too many pages of history are being read; try again shortly";
             Refusal::unavailable("history busy", detail, PAGE_RETRY_SECONDS)
         })
     }
 
-    /// The page after a cursor, or from the beginning.
+    /// Returns the page after a cursor.
     async fn after(
         &self,
         audiences: &[Audience],
@@ -141,7 +141,7 @@ impl History {
         Ok(Page { items: items.all, next: at.to_string(), previous: None, gap, read: None })
     }
 
-    /// The page before a cursor, or the newest; no further back than a cursor, where one is named.
+    /// Returns the page before a cursor, or the newest one; it begins no earlier than after `since`.
     async fn before(
         &self,
         audiences: &[Audience],
@@ -196,8 +196,8 @@ impl Items {
         Self { all: Vec::new(), bytes: 0, limit }
     }
 
-    /// Adds notifications while there is room, and moves `at` to the last entry that was taken. Returns whether there
-    /// is room for more.
+    /// Adds notifications while the page has room, and moves `at` to the last entry that was read. Returns whether the page
+    /// has room for more.
     fn add(&mut self, entries: impl IntoIterator<Item = Recalled>, epoch: &str, at: &mut Cursor) -> bool {
         for Recalled { claimed_by, stored, .. } in entries {
             let cursor = Cursor { epoch: epoch.to_owned(), position: stored.position };
@@ -237,8 +237,8 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
     }
 }
 
-/// `POST /api/revocations`: from now on, tokens of a `user` that were issued until now, or the one `token`
-/// with this `jti`, or the `session` with this id, are refused, and their readers closed.
+/// `POST /api/revocations`: refuses the tokens of a `user` that were issued until now, or the `token` with this `jti`, or
+/// the `session` with this id, and closes their readers.
 pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result<StatusCode, Refusal> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -270,12 +270,12 @@ pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result
         }
     };
     gate.broker.revoke_for(&revocation, gate.identities.tokens.revocations_keep_s()).await?;
-    tracing::info!(key = gate.name_of(application), "a revocation was taken");
+    tracing::info!(key = gate.name_of(application), "a revocation was stored");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list. A signature
-/// counts as a key.
+/// `POST /api/notifications`: accepts a notification as JSON, and answers 202 with its id once it is in the list. A
+/// signature counts as a key.
 pub(crate) async fn publish(
     State(gate): State<Gate>,
     State(messages): State<Messages>,
@@ -318,7 +318,7 @@ pub(crate) async fn publish(
         let (id, status) = messages.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
         return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
     }
-    // A webhook's repeated attempts are one notification.
+    // Repeated attempts of a webhook are one notification.
     let webhook_id = signature.as_ref().and_then(Verified::webhook_id);
     let id = || webhook_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
     let (entry, notification) = ready_to_push(text, id).map_err(invalid)?;

@@ -79,7 +79,7 @@ impl SessionKey {
                 () = tokio::time::sleep(CHECK_EVERY) => {}
             }
             if let Err(error) = self.check().await {
-                tracing::debug!(error = error.words(), "cannot read the key of sessions");
+                tracing::debug!(error = error.to_line(), "cannot read the key of sessions");
             }
         }
     }

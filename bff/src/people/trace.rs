@@ -59,11 +59,11 @@ struct Step {
     detail: Option<String>,
 }
 
-/// What one who asks is shown of a trace.
+/// The parts of a trace that a principal may see.
 struct View {
-    /// Whole ids of connections: who knows one can write to it.
+    /// Whether it shows whole ids of connections, to which a client could publish.
     connections: bool,
-    /// Whether the addressee had any.
+    /// Whether it shows if the addressee had a connection.
     presence: bool,
 }
 
@@ -79,7 +79,7 @@ impl View {
         Self { connections: has_key, presence: may_see }
     }
 
-    /// The id of a connection, or the run of a replica that it begins with.
+    /// Returns the id of a connection, or only the run of a replica with which it begins.
     fn connection(&self, id: &str) -> Option<String> {
         if self.connections {
             return Some(id.to_owned());
@@ -88,7 +88,7 @@ impl View {
     }
 }
 
-/// `GET /api/notifications/{id}`: how far a message has come.
+/// `GET /api/notifications/{id}`: the status of a message.
 pub(crate) async fn status(
     State(gate): State<Gate>,
     State(messages): State<Messages>,
@@ -145,7 +145,7 @@ fn steps(message: &Message, view: &View) -> Vec<Step> {
     steps
 }
 
-/// Where a message waits, in words; nothing once it was acknowledged.
+/// Returns where a message waits, as a sentence; `None` once it was acknowledged.
 fn stopped(message: &Message, view: &View) -> Option<String> {
     let to = &message.to;
     if message.status >= Status::Delivered {

@@ -15,7 +15,7 @@ use crate::delivery::hub::connection_id;
 use crate::gate::Gate;
 use crate::gate::caller::Caller;
 use crate::limits::budget::Budget;
-use crate::people::messages::{Messages, Written};
+use crate::people::messages::{Messages, TraceSender};
 use crate::refusal::Refusal;
 
 /// At shutdown readers are closed one by one over this time, so that they do not all reconnect at once.
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) run: String,
     pub(crate) feeds: Arc<Feeds>,
     /// Records for traces to which connections messages were written.
-    pub(crate) written: Written,
+    pub(crate) traces: TraceSender,
     /// The budget of bytes of unfinished messages from readers.
     pub(crate) unfinished: Arc<Budget>,
     /// Cancelled at SIGTERM.

@@ -69,14 +69,14 @@ fn refuse(refusal: Refusal) -> Response {
     let is_temporary =
         matches!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     if !is_temporary {
-        return refusal.turn_away();
+        return refusal.into_response_counted();
     }
     metrics::reader_refused(refusal.status().as_u16());
     let least_ms =
         refusal.retry_after().map_or(RETRY_MS, |wait| u64::try_from(wait.as_millis()).unwrap_or(RETRY_MS));
     let retry = format!("retry: {}\n", least_ms + fastrand::u64(0..=least_ms));
     let code = if refusal.status() == StatusCode::TOO_MANY_REQUESTS { "rate_limited" } else { "unavailable" };
-    let error = event_of(&ServerMessage::error(code, refusal.words(), None).to_json());
+    let error = event_of(&ServerMessage::error(code, refusal.to_line(), None).to_json());
     let mut answer = answer(Body::from([retry.as_bytes(), &error].concat()));
     // For example the cookie that makes a front door choose another replica.
     let cookie = refusal.into_response().headers_mut().remove(header::SET_COOKIE);

@@ -108,7 +108,7 @@ impl Visit {
     pub(crate) fn written(&mut self, output: &Output) {
         metrics::sent(self.transport, output.notifications());
         for message in output.messages() {
-            self.readers.written.record(message, &self.connection());
+            self.readers.traces.record(message, &self.connection());
             // A client of `/sse` cannot acknowledge.
             if !matches!(self.transport, Transport::Sse) {
                 self.recent.remember(&message.from, &message.id);

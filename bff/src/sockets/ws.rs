@@ -45,7 +45,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /ws`
 pub(crate) async fn upgrade(State(readers): State<Readers>, request: Request) -> Response {
-    open(readers, request).await.unwrap_or_else(Refusal::turn_away)
+    open(readers, request).await.unwrap_or_else(Refusal::into_response_counted)
 }
 
 async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {

@@ -123,7 +123,7 @@ impl Socket {
         let since = since.filter(|since| !since.is_empty()).map(|since| cursor(&since));
         match self.visit.feed.subscribe(Audience::Topic(topic.clone()), since) {
             Ok(()) => Ok(()),
-            Err(refusal) => self.refuse("too_many_topics", &refusal.words(), Some(topic)).await,
+            Err(refusal) => self.refuse("too_many_topics", &refusal.to_line(), Some(topic)).await,
         }
     }
 
@@ -253,7 +253,7 @@ impl Socket {
             status if status.is_server_error() => "unavailable",
             _ => "invalid",
         };
-        self.refuse(code, &refusal.words(), id).await
+        self.refuse(code, &refusal.to_line(), id).await
     }
 }
 

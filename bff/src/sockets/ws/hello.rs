@@ -111,7 +111,7 @@ async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hel
                 }
                 _ => (CloseCode::REFUSED, "forbidden"),
             };
-            let error = ServerMessage::error(error_code, refusal.words(), None).to_json();
+            let error = ServerMessage::error(error_code, refusal.to_line(), None).to_json();
             let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::text(error))).await;
             close(&mut socket, code, "the hello was refused; see the error before this").await;
         }

@@ -14,7 +14,7 @@ use crate::gate::principal::{Principal, Right};
 use crate::refusal::Refusal;
 use crate::request::queries;
 
-/// Users that one request asks for at most.
+/// Maximum users of one request.
 const USERS_MAX: usize = 100;
 
 /// Whether a user is online.
@@ -72,7 +72,8 @@ async fn presence(
     Ok(broker.presence(users).await?.iter().map(told).collect())
 }
 
-/// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
+/// Checks the right to see users: applications with a key see all users; others see those whose topic `presence:<user>` they
+/// may read.
 async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
     let identity = match gate.principal(parts, Right::Read).await? {
         Principal::Application(_) => return Ok(()),
@@ -85,7 +86,7 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
     }
     match identity {
         Some(_) => {
-            let detail = format!("who is online is told as the topic presence:<user>; {TOPIC_REFUSED}");
+            let detail = format!("the presence of a user is the topic presence:<user>; {TOPIC_REFUSED}");
             Err(Refusal::new(StatusCode::FORBIDDEN, "presence not allowed", detail))
         }
         None => {
@@ -96,7 +97,7 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
     }
 }
 
-/// A user counts as online until the leave is reported, so that an answer and what readers hear are the same.
+/// A user counts as online until the leave is announced, so that this response and the frames of readers agree.
 fn told(presence: &Presence) -> Told {
     let Presence { user, connections, since_ms } = presence;
     let (online, since) = (since_ms.is_some(), since_ms.map(format_timestamp));

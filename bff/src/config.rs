@@ -1,13 +1,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use carillon_auth::identity::IdentityOptions;
+use carillon_auth::token::Tokens;
 use carillon_broker::FanOut;
+use carillon_service::{Secret, filled};
 use clap::{Args, ValueEnum};
 
 use crate::application::upstream::UpstreamOptions;
-use crate::auth::options::IdentityOptions;
-use crate::auth::secret::{Secret, filled};
-use crate::auth::token::Tokens;
 use crate::gate::demo::DemoKey;
 use crate::gate::keys::ApiKeys;
 use crate::gate::publishing::{Open, Publishing};
@@ -19,11 +19,11 @@ use crate::server::profiles::ProfileOptions;
 use crate::server::serve::Patience;
 use crate::upkeep::storage::StorageOptions;
 
-/// What `--help` and docs/configuration.md call the options of rights, and those of demonstrations.
+/// The headings of the options of rights and of demonstrations in `--help` and docs/configuration.md.
 const MAY: &str = "Who may publish, send and start jobs";
 const DEMO: &str = "Demonstrations";
 
-/// The address of readers when neither LISTEN nor PORT is set.
+/// The default address of readers, without LISTEN and PORT.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
 /// The options of a replica; each is also an environment variable, its name in capitals.

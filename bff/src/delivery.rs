@@ -1,5 +1,5 @@
-//! From the list to each reader: claim, hub, rings, feeds and pages of history. Knows readers by a number and the audiences
-//! that they read, and neither tokens, nor sockets, nor HTTP.
+//! From the list to each reader: claim, hub, rings, feeds and pages of history. This room knows a reader by its id and its
+//! audiences. It does not know tokens, sockets or HTTP.
 
 pub(crate) mod dispatch;
 pub mod feed;

@@ -1,8 +1,7 @@
-//! One replica of the backend for frontends: it races for entries, receives what all replicas won, and delivers it to the
-//! browsers that are connected to it. `replica` wires the rooms, and `router` has every route.
+//! One replica of the backend for frontends: it claims entries from the list, receives the entries that all replicas
+//! claimed, and delivers them to the browsers connected to it. `replica` wires the rooms, and `router` has every route.
 
 mod application;
-mod auth;
 mod broker_events;
 mod clock;
 pub mod command_line;
@@ -17,6 +16,7 @@ mod limits;
 pub mod metrics;
 mod notifications;
 mod people;
+mod random;
 mod refusal;
 mod replica;
 mod request;
@@ -28,7 +28,6 @@ mod user_state;
 mod viewer;
 
 pub use application::upstream::{Upstream, UpstreamOptions};
-pub use auth::{identity, jwks, origin, seal, signature, token};
 pub use clock::{Clock, now_ms};
 pub use compat::twirp;
 pub use config::{AllowOptions, Config, FanOutOption};
@@ -38,6 +37,7 @@ pub use gate::publishing::{Open, Publishing};
 pub use gate::{demo, signed};
 pub use limits::clients::{LimitOptions, raise_open_files};
 pub use people::presence::PresenceOptions;
+pub use random::{Random, random};
 pub use replica::{Replica, STOP_DEADLINE, Settings};
 pub use server::profiles;
 pub use server::serve::{Patience, PlaceOptions, serve};

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use carillon_auth::identity::Identities;
 use carillon_bff::command_line::{Command, CommandLine};
 use carillon_bff::dead::dead;
 use carillon_bff::demo::DemoKey;
-use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::rotate::rotate_session_key;
 use carillon_bff::signed::Signing;
@@ -18,7 +18,7 @@ use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, options,
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
 
-/// The system's allocator, which samples the heap where profiles are wanted.
+/// The system's allocator, which samples the heap if profiles are enabled.
 #[global_allocator]
 static ALLOCATOR: PprofAlloc = PprofAlloc::new().with_pprof_sample_rate_from_env(0);
 
@@ -71,7 +71,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         metrics::observe(&observed);
         recorder.render()
     });
-    // The probes answer until the last reader is let go.
+    // The probes answer until the last reader is closed.
     let (patience, stop) = (Patience::default(), tasks.stop());
     let probes = serve(
         admin_listener,

@@ -89,7 +89,7 @@ pub struct Stored {
 /// Entries of one audience, in order, as they are published to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fanout {
-    /// The audience that they are published to: see [`heard_as`].
+    /// The audience that they are published to: see [`channel_audience`].
     pub audience: Audience,
     /// The epoch of their positions.
     pub epoch: String,
@@ -102,7 +102,7 @@ pub struct Fanout {
 /// The audience that a listener subscribes to for `audience`. For a connection it is the run that holds the connection: its
 /// name less the last dash and what follows. So a replica listens for all its connections at once, and an entry's own `to`
 /// names the one that it is for. Any other audience is returned as it is.
-pub fn heard_as(audience: &Audience) -> Audience {
+pub fn channel_audience(audience: &Audience) -> Audience {
     match audience {
         Audience::Connection(name) => match name.rsplit_once('-') {
             Some((run, _)) if !run.is_empty() => Audience::Connection(run.to_owned()),

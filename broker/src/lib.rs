@@ -31,7 +31,7 @@ pub use dead::{Dead, DeadList};
 #[cfg(feature = "memory")]
 pub use engine::memory::{Clock, Faults};
 pub use error::BrokerError;
-pub use fan_out::{BrokerEvent, EntryKind, FanOut, Fanout, Stored, Subscriptions, heard_as};
+pub use fan_out::{BrokerEvent, EntryKind, FanOut, Fanout, Stored, Subscriptions, channel_audience};
 pub use history::{Gap, History, Recalled};
 pub use jobs::{EnqueueError, Job, Lease, NewJob, Taken, job_handle};
 pub use ledger::{Accepted, Message, MessageRef, NewMessage, Writing};

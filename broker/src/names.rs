@@ -130,7 +130,7 @@ impl Names {
         self.key(&format!("history:{audience}"))
     }
 
-    /// The channel on which the entries of an audience are published; see [`crate::heard_as`] for a connection's.
+    /// The channel on which the entries of an audience are published; see [`crate::channel_audience`] for a connection's.
     pub fn fanout(&self, audience: &Audience) -> String {
         format!("{}fanout:{audience}", self.channels())
     }

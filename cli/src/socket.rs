@@ -121,9 +121,10 @@ mod tests {
 
     #[test]
     fn a_refusal_of_this_request_is_final_and_says_why() {
-        let body = br#"{"status":400,"title":"the cursor cannot be read","errors":[{"field":"since","detail":"no cursor"}]}"#;
+        let body =
+            br#"{"status":400,"title":"invalid cursor","errors":[{"field":"since","detail":"no cursor"}]}"#;
         match refused(StatusCode::BAD_REQUEST, body) {
-            Refused::Final(words) => assert_eq!(words, "the cursor cannot be read; since: no cursor"),
+            Refused::Final(words) => assert_eq!(words, "invalid cursor; since: no cursor"),
             passing @ Refused::Passing(_) => panic!("{passing:?}"),
         }
         for status in [401, 403, 404, 426] {

@@ -1,7 +1,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -15,12 +16,34 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 /// Starts that may fail because another process took the port first.
 const TRIES: usize = 5;
+/// Databases of the shared server: one for each test of a process.
+const DATABASES: u16 = 2_000;
+/// Commands that reach beyond one database. Channels are not in a database at all.
+const OF_THE_WHOLE_SERVER: [&str; 11] = [
+    "ACL",
+    "CLIENT",
+    "CONFIG",
+    "DEBUG",
+    "FLUSHALL",
+    "INFO",
+    "MONITOR",
+    "PUBLISH",
+    "REPLICAOF",
+    "SCRIPT",
+    "SHUTDOWN",
+];
+
+/// The server of all tests of this process that need none of their own.
+static SHARED: LazyLock<RedisServer> =
+    LazyLock::new(|| RedisServer::start_with(&["--databases", &DATABASES.to_string()]));
 
 /// A real `redis-server` on a free loopback port, killed when it is dropped or when the test process
 /// ends in any way. All methods block: they take some milliseconds.
 #[derive(Debug)]
 pub struct RedisServer {
     port: u16,
+    /// Not 0 where other tests use the other databases.
+    database: u16,
     args: Vec<String>,
     dir: Mutex<TempDir>,
     running: Mutex<Option<Leash>>,
@@ -54,6 +77,7 @@ impl RedisServer {
         for _ in 0..TRIES {
             let server = Self {
                 port: free_port(),
+                database: 0,
                 args: args.iter().map(|arg| (*arg).to_owned()).collect(),
                 dir: Mutex::new(new_dir()),
                 running: Mutex::new(None),
@@ -65,26 +89,55 @@ impl RedisServer {
         panic!("redis-server ended at its start {TRIES} times; run it with {args:?} to see why");
     }
 
+    /// A database of its own on the server that the tests of this process share. What concerns the whole server is refused.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn shared() -> Self {
+        static LAST: AtomicU16 = AtomicU16::new(0);
+        let database = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        assert!(database < DATABASES, "the tests of a process have {DATABASES} databases");
+        Self {
+            port: SHARED.port,
+            database,
+            args: Vec::new(),
+            dir: Mutex::new(new_dir()),
+            running: Mutex::new(None),
+        }
+    }
+
     /// Where clients find it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let server = format!("redis://127.0.0.1:{}", self.port);
+        if self.database == 0 { server } else { format!("{server}/{}", self.database) }
     }
 
     /// Its port; the same for life.
+    ///
+    /// # Panics
+    /// When the server is shared: the port alone leads to the database of another test.
     #[must_use]
     pub fn port(&self) -> u16 {
+        self.must_be_own("its port");
         self.port
     }
 
     /// Its address, for a [`crate::Proxy`].
+    ///
+    /// # Panics
+    /// As [`RedisServer::port`].
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// Kills it with SIGKILL and waits until it is gone.
+    ///
+    /// # Panics
+    /// When the server is shared.
     pub fn stop(&self) {
+        self.must_be_own("a stop");
         if let Some(mut leash) = self.running().take() {
             leash.kill();
         }
@@ -116,11 +169,14 @@ impl RedisServer {
     /// What `redis-cli` prints for one command.
     ///
     /// # Panics
-    /// When `redis-cli` is missing, or Redis answers with an error.
+    /// When `redis-cli` is missing, Redis answers with an error, or the command concerns all of a shared server.
     #[must_use = "use `run` when the answer does not matter"]
     pub fn cli(&self, args: &[&str]) -> String {
+        if let Some(command) = args.first().filter(|command| OF_THE_WHOLE_SERVER.contains(command)) {
+            self.must_be_own(command);
+        }
         let output = Command::new("redis-cli")
-            .args(["-e", "-p", &self.port.to_string()])
+            .args(["-e", "-p", &self.port.to_string(), "-n", &self.database.to_string()])
             .args(args)
             .stdin(Stdio::null())
             .output()
@@ -137,6 +193,10 @@ impl RedisServer {
     /// As [`RedisServer::cli`].
     pub fn run(&self, args: &[&str]) {
         let _ = self.cli(args);
+    }
+
+    fn must_be_own(&self, what: &str) {
+        assert!(self.database == 0, "{what}: this test needs a server of its own");
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Leash>> {
@@ -177,7 +237,7 @@ impl RedisServer {
     /// asks for a password is up as well; one that still loads its data is not.
     fn answers(&self) -> bool {
         let ask = || -> std::io::Result<bool> {
-            let mut stream = TcpStream::connect(self.addr())?;
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
             stream.set_read_timeout(Some(START_DEADLINE))?;
             stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
             let mut answer = [0; 7];

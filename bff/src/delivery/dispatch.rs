@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_broker::{Batch, Broker, BrokerError, Claimed, Dead, FanOut, Fanout, heard_as};
+use carillon_broker::{Batch, Broker, BrokerError, Claimed, Dead, FanOut, Fanout, channel_audience};
 use carillon_protocol::{Backoff, Entry, Position, Refusal};
 use carillon_service::Latch;
 use tokio::sync::Notify;
@@ -10,59 +10,62 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::hub::Hub;
 use crate::metrics;
+use crate::random::Random;
 
-/// The list is looked at this often even if no wake-up comes.
+/// The interval of polls of the list when no wake-up arrives.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// A claim is made this often even if the list is empty: it shows that one would succeed.
+/// The longest time without a claim, even while the list is empty: a claim that succeeds proves that the next one would.
 const PROBE_EVERY: Duration = Duration::from_secs(4);
-/// The longest pause after a claim that failed.
+/// The longest pause after a failed claim.
 const RETRY_CAP_MS: u64 = 1_000;
-/// A replica that took nothing lately waits up to this long before it looks at the list: one wakes before the others, and
-/// what it takes costs them no script.
+/// A replica that claimed nothing lately waits up to this long before it polls the list. So one replica wakes before the
+/// others, and the entries that it claims cost the others no script.
 const YIELD_MAX: Duration = Duration::from_millis(2);
-/// Whoever took something this short ago goes first.
+/// A replica that claimed something within this time polls the list without that wait.
 const FIRST_FOR: Duration = Duration::from_millis(100);
 
-/// Takes entries from the list, as one of several replicas that race for them.
+/// Claims entries from the list, as one of several replicas that compete for them.
 pub(crate) struct Dispatch {
     pub(crate) broker: Broker,
     pub(crate) hub: Arc<Hub>,
     pub(crate) replica: Arc<str>,
     pub(crate) fan_out: FanOut,
-    /// Notified by wake-ups and reconnects; what comes while a claim runs coalesces into one more.
+    /// Notified by wake-ups and reconnects. Notifications that arrive while a claim runs cause one more claim.
     pub(crate) wake: Arc<Notify>,
-    /// Set at each claim that succeeds.
+    /// Set at each successful claim.
     pub(crate) claims: Latch,
+    /// Spreads retries, and which replica looks first.
+    pub(crate) random: Random,
 }
 
-/// What came of one look at the list.
-enum Look {
-    /// There may be more.
+/// Whether entries wait in the list after a poll.
+enum Polled {
+    /// Another claim may find more.
     More,
-    /// Nothing waits.
+    /// The list is empty.
     Empty,
 }
 
 impl Dispatch {
-    /// Claims at start, at every wake-up, and on a poll, until the list is empty, one claim at a time.
+    /// Claims at start, at every wake-up and at every poll, one claim at a time, until the list is empty.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
-        let (mut succeeded, mut took): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut succeeded_at, mut claimed_at): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
-            // A claim that was begun is finished: its refusals are ours to write down.
-            let pause = match self.look(&mut succeeded, &mut took).await {
-                Ok(look) => {
+            // The claim is not in the select!: entries that it refuses must still be written to the dead list.
+            let pause = match self.poll(&mut succeeded_at, &mut claimed_at).await {
+                Ok(polled) => {
                     backoff.reset();
-                    match look {
-                        Look::More => Duration::ZERO,
-                        Look::Empty => POLL_EVERY,
+                    match polled {
+                        Polled::More => Duration::ZERO,
+                        Polled::Empty => POLL_EVERY,
                     }
                 }
                 Err(error) => {
                     metrics::claim_failed();
-                    let wait_ms = backoff.next_ms(fastrand::f64());
+                    let wait_ms = backoff.next_ms((self.random)());
                     if backoff.attempt() == 1 {
-                        tracing::warn!(retry.ms = wait_ms, %error, "cannot claim");
+                        tracing::warn!(retry.ms = wait_ms, %error, "cannot claim entries");
                     }
                     Duration::from_millis(wait_ms)
                 }
@@ -73,32 +76,32 @@ impl Dispatch {
                 () = self.wake.notified(), if !pause.is_zero() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            if took.is_none_or(|at| at.elapsed() >= FIRST_FOR) {
-                tokio::time::sleep(YIELD_MAX.mul_f64(fastrand::f64())).await;
+            if claimed_at.is_none_or(|at| at.elapsed() >= FIRST_FOR) {
+                tokio::time::sleep(YIELD_MAX.mul_f64((self.random)())).await;
             }
         }
     }
 
-    /// Looks whether something waits, which costs Redis next to nothing, and claims it.
-    async fn look(
+    /// Claims a batch if entries wait. Without entries this is one cheap LLEN.
+    async fn poll(
         &self,
-        succeeded: &mut Option<Instant>,
-        took: &mut Option<Instant>,
-    ) -> Result<Look, BrokerError> {
-        let is_probe = succeeded.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
+        succeeded_at: &mut Option<Instant>,
+        claimed_at: &mut Option<Instant>,
+    ) -> Result<Polled, BrokerError> {
+        let is_probe = succeeded_at.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
         if !is_probe && self.broker.waiting().await? == 0 {
-            return Ok(Look::Empty);
+            return Ok(Polled::Empty);
         }
         metrics::claim_begun();
         let batch = self.broker.claim(&self.replica, self.fan_out).await?;
-        *succeeded = Some(Instant::now());
+        *succeeded_at = Some(Instant::now());
         self.claims.set(true);
         if batch.taken() > 0 {
-            *took = *succeeded;
+            *claimed_at = *succeeded_at;
         }
-        let look = if batch.waiting > 0 { Look::More } else { Look::Empty };
+        let polled = if batch.waiting > 0 { Polled::More } else { Polled::Empty };
         self.take(batch).await;
-        Ok(look)
+        Ok(polled)
     }
 
     async fn take(&self, batch: Batch) {
@@ -108,25 +111,25 @@ impl Dispatch {
             tracing::error!(
                 faults,
                 fault,
-                "Redis refused what follows a claim: readers may wait until they turn to history"
+                "Redis refused commands after a claim: readers may wait until they read history"
             );
         }
         for refused in &batch.refused {
-            refused_entry(&refused.reason, &refused.detail, Position::ZERO);
+            report_refused(&refused.reason, &refused.detail, Position::ZERO);
         }
         let mut missing = 0;
         for claimed in batch.claimed {
             match Entry::read(&claimed.stored.raw, claimed.stored.position) {
                 Err(refusal) => {
-                    refused_entry(refusal.reason.as_str(), &refusal.detail, claimed.stored.position);
-                    // Each attempt takes seconds when Redis has vanished, and a stop does not wait for 64 of them.
+                    report_refused(refusal.reason.as_str(), &refusal.detail, claimed.stored.position);
+                    // Each attempt takes seconds when Redis is unreachable, and a shutdown must not wait for 64 of them.
                     if missing > 0 || self.bury(&refusal, claimed).await.is_err() {
                         missing += 1;
                     }
                 }
                 Ok(_) if self.fan_out == FanOut::Own => {
                     let (epoch, claimed_by) = (batch.epoch.clone(), self.replica.to_string());
-                    let (audience, entries) = (heard_as(&claimed.audience), vec![claimed.stored]);
+                    let (audience, entries) = (channel_audience(&claimed.audience), vec![claimed.stored]);
                     self.hub.fanout(&Fanout { audience, epoch, claimed_by, entries });
                 }
                 Ok(_) => {}
@@ -154,9 +157,9 @@ impl Dispatch {
     }
 }
 
-fn refused_entry(reason: &str, detail: &str, position: Position) {
+fn report_refused(reason: &str, detail: &str, position: Position) {
     metrics::refused(reason);
-    tracing::warn!(entry.position = %position, reason, detail, "an entry that cannot be read went to the dead list");
+    tracing::warn!(entry.position = %position, reason, detail, "moved an unreadable entry to the dead list");
 }
 
 #[cfg(test)]
@@ -176,11 +179,12 @@ mod tests {
             fan_out: FanOut::All,
             wake: Arc::default(),
             claims: readiness.latch_for("claims", Duration::from_secs(10)),
+            random: Arc::new(|| 0.5),
         }
     }
 
     #[tokio::test]
-    async fn the_first_entry_that_cannot_be_buried_is_the_last_that_is_tried() {
+    async fn after_the_first_failed_write_to_the_dead_list_no_other_is_tried() {
         let server = RedisServer::start();
         let proxy = Proxy::start(server.addr()).await;
         let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
@@ -205,12 +209,12 @@ mod tests {
         proxy.black_hole();
         proxy.cut();
         dispatch.take(batch).await;
-        // A lost connection is noticed by the command that fails, and no other makes a new one.
+        // The command that fails finds the lost connection, and no other command opens a new one.
         assert!(proxy.accepted() - before <= 1, "{}", proxy.accepted() - before);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_whose_claims_fail_is_not_ready_also_while_the_list_is_empty() {
+    async fn a_replica_whose_claims_fail_is_not_ready_even_while_the_list_is_empty() {
         let (broker, faults) = Broker::memory(Arc::new(|| 1_000));
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
@@ -219,7 +223,7 @@ mod tests {
             let after = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
             after(1).await;
             assert!(readiness.is_ready());
-            // A full server: the list can be looked at, and nothing can be claimed.
+            // A full server still reads the list and refuses claims.
             faults.fill(true);
             after(15).await;
             assert_eq!(readiness.missing(), ["claims"]);

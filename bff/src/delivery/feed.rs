@@ -1,5 +1,5 @@
-//! One ordered stream of frames a reader, whatever the transport: from history while it is behind,
-//! from the hub while it is live.
+//! One ordered stream of frames for each reader, whatever the transport: from history while the reader is behind, from the
+//! hub while it is live.
 
 mod output;
 
@@ -16,35 +16,36 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::clock::Clock;
 use crate::delivery::frame::Frame;
-use crate::delivery::hub::{Hub, ReaderId, Take};
+use crate::delivery::hub::{Hub, Next, ReaderId};
 use crate::delivery::pages::{Pages, SharedPage};
-use crate::delivery::topics::{TakenUp, TopicPlaces, Topics};
-use crate::limits::clients::Place;
+use crate::delivery::topics::{PendingTopic, TopicPermits, Topics};
+use crate::limits::clients::ReaderPermit;
 use crate::metrics;
+use crate::random::Random;
 use crate::refusal::Refusal;
 
 pub use output::Output;
 
-/// The longest pause after a read of history that failed.
+/// The longest pause after a failed read of history.
 const RETRY_CAP_MS: u64 = 1_000;
-/// A reader whose history cannot be read for so many tries in a row, up to a second apart, is closed: another replica may
-/// do better, and a reader that is stuck for ever looks well.
+/// A reader is closed after this many failed reads of history in a row, up to a second apart: another replica may succeed,
+/// and a reader that waits for ever looks healthy.
 const FAILURES_MAX: u32 = 60;
 
-/// Who reads, and from where. It is filled before the upgrade, in one place.
+/// A reader and where it starts. It is filled before the upgrade, in one place.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// Its name in the hub, drawn at random: nobody may guess it.
+    /// Its id in the hub, drawn at random so that nobody can guess it.
     pub id: ReaderId,
-    /// At least one; each once.
+    /// At least one audience, without repeats.
     pub audiences: Arc<[Audience]>,
-    /// The last cursor that the reader saw; `None` is "from now on".
+    /// The last cursor that the reader saw; `None` starts at the current position.
     pub since: Option<Cursor>,
-    /// What it is counted by, where that is known.
+    /// The network that its limits count against, where it is known.
     pub network: Option<IpNet>,
 }
 
-/// What feeds share.
+/// The state that all feeds share.
 pub struct Feeds {
     hub: Arc<Hub>,
     broker: Broker,
@@ -52,54 +53,54 @@ pub struct Feeds {
     pages: Pages,
     topics: Arc<Topics>,
     clock: Clock,
+    random: Random,
 }
 
-/// One reader's stream. Dropping it makes the reader leave.
+/// The stream of one reader. Dropping it removes the reader from the hub.
 pub struct Feed {
     feeds: Arc<Feeds>,
     id: ReaderId,
     network: Option<IpNet>,
     notify: Arc<Notify>,
-    /// Read while joining, to be given out first, with where the reader stands until then.
+    /// The frames that were read while the reader joined, with its cursor before them. They are returned first.
     first: Option<(Output, Cursor)>,
-    /// Topics that are taken up with what was missed of them, which comes first.
-    joining: VecDeque<(TakenUp, Cursor)>,
-    /// What was announced as gone since the reader was live: each is told once.
-    told: BTreeSet<Option<Audience>>,
-    place: Option<Place>,
-    topics: Option<TopicPlaces>,
+    /// Topics that the reader subscribed to with a `since`, while their missed entries are still being read.
+    pending: VecDeque<(PendingTopic, Cursor)>,
+    /// Audiences whose gap was reported since the reader was last live: each gap is sent once.
+    announced: BTreeSet<Option<Audience>>,
+    permit: Option<ReaderPermit>,
+    topics: Option<TopicPermits>,
 }
 
-/// What a reader is told when it joins.
+/// The fields of a reader's welcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Where it stands.
+    /// The reader's position.
     pub cursor: Cursor,
-    /// Whether everything after its cursor follows.
+    /// Whether all entries after its `since` step.
     pub resume: Resume,
 }
 
 impl Feeds {
-    /// Feeds over a hub and the history behind it.
-    #[must_use]
-    pub fn new(hub: Arc<Hub>, broker: Broker, fan_out: FanOut, clock: Clock) -> Arc<Self> {
+    /// Creates the feeds of a hub and of the history behind it.
+    pub fn new(hub: Arc<Hub>, broker: Broker, fan_out: FanOut, clock: Clock, random: Random) -> Arc<Self> {
         let pages = Pages::new(broker.clone());
-        Arc::new(Self { hub, broker, fan_out, pages, topics: Arc::default(), clock })
+        Arc::new(Self { hub, broker, fan_out, pages, topics: Arc::default(), clock, random })
     }
 
-    /// Adds a reader. What it resumes is read before it is welcomed, so that the welcome can tell
-    /// whether it is complete.
+    /// Adds a reader. The history after its `since` is read before the welcome, so that the welcome states whether the
+    /// resume is complete.
     ///
     /// # Errors
-    /// When Redis is needed and away.
+    /// When the history cannot be read.
     pub async fn join(self: &Arc<Self>, reader: Reader) -> Result<(Feed, Joined), BrokerError> {
         let Reader { id, audiences, since, network } = reader;
         let notify = Arc::<Notify>::default();
         let now = self.hub.join(id, audiences, &notify);
         let feeds = Arc::clone(self);
-        let (joining, told) = (VecDeque::new(), BTreeSet::new());
+        let (pending, announced) = (VecDeque::new(), BTreeSet::new());
         let mut feed =
-            Feed { feeds, id, network, notify, first: None, joining, told, place: None, topics: None };
+            Feed { feeds, id, network, notify, first: None, pending, announced, permit: None, topics: None };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -113,25 +114,24 @@ impl Feeds {
         Ok((feed, joined))
     }
 
-    /// The hub that the readers belong to.
-    #[must_use]
+    /// The hub of these readers.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// What readers are sent in pages, and large frames, is taken from.
+    /// The pages of history, whose budget large frames are charged to as well.
     pub(crate) fn pages(&self) -> &Pages {
         &self.pages
     }
 
-    /// Takes places for the topics of a reader that is about to join.
-    pub(crate) fn take_topics(&self, reader: &Reader) -> Result<TopicPlaces, Refusal> {
-        let mut places = TopicPlaces::new(&self.topics, reader.network);
+    /// Takes permits for the topics of a reader that is about to join.
+    pub(crate) fn take_topic_permits(&self, reader: &Reader) -> Result<TopicPermits, Refusal> {
+        let mut places = TopicPermits::new(&self.topics, reader.network);
         places.take(&self.hub, reader.audiences.iter())?;
         Ok(places)
     }
 
-    /// The frames that have not expired.
+    /// Returns the frames that have not expired.
     fn fresh<'a>(&self, frames: impl IntoIterator<Item = &'a Arc<Frame>>) -> Vec<Arc<Frame>> {
         let now_ms = (self.clock)();
         let is_fresh = |frame: &&Arc<Frame>| {
@@ -146,7 +146,7 @@ impl Feeds {
 }
 
 impl Feed {
-    /// What comes next; never empty. A call that is dropped loses nothing.
+    /// Returns the next output, which is never empty. This is cancel-safe.
     pub async fn next(&mut self) -> Output {
         if let Some((first, _)) = self.first.take() {
             return first;
@@ -154,7 +154,7 @@ impl Feed {
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
             let step =
-                if self.joining.is_empty() { self.take().await } else { Box::pin(self.take_up()).await };
+                if self.pending.is_empty() { self.take().await } else { Box::pin(self.catch_up()).await };
             match step {
                 Step::Given(output) if !output.is_empty() => return output,
                 Step::Given(_) => backoff.reset(),
@@ -162,9 +162,9 @@ impl Feed {
                 Step::Failed if backoff.attempt() >= FAILURES_MAX => {
                     return Output::close(CloseCode::INTERNAL);
                 }
-                // Redis is away, or knows less than was received: reading again at once would not help.
+                // Redis is unreachable, or returned less than was received over fan-out. An immediate retry would not help.
                 Step::Stuck | Step::Failed => {
-                    let wait = Duration::from_millis(backoff.next_ms(fastrand::f64()));
+                    let wait = Duration::from_millis(backoff.next_ms((self.feeds.random)()));
                     let _ = tokio::time::timeout(wait, self.notify.notified()).await;
                 }
             }
@@ -172,26 +172,26 @@ impl Feed {
     }
 
     async fn take(&mut self) -> Step {
-        let taken = self.feeds.hub.take(self.id);
-        self.follow(taken).await
+        let taken = self.feeds.hub.next(self.id);
+        self.step(taken).await
     }
 
-    async fn follow(&mut self, taken: Take) -> Step {
+    async fn step(&mut self, taken: Next) -> Step {
         match taken {
-            Take::Frames(frames) => {
-                self.told.clear();
+            Next::Frames(frames) => {
+                self.announced.clear();
                 Step::Given(Output { frames: self.feeds.fresh(&frames), ..Output::default() })
             }
-            Take::Direct(direct, cursor) => {
+            Next::Direct(direct, cursor) => {
                 Step::Given(Output { direct: Some((direct, cursor)), ..Output::default() })
             }
-            Take::Close(code) => Step::Given(Output::close(code)),
-            Take::Wait => Step::Wait,
-            // Boxed, since most readers are live: an idle one does not carry the state of a read.
-            Take::Behind(cursor) => match Box::pin(self.read(&cursor)).await {
+            Next::Close(code) => Step::Given(Output::close(code)),
+            Next::Wait => Step::Wait,
+            // Boxed, since most readers are live: an idle reader does not carry the state of a read.
+            Next::Behind(cursor) => match Box::pin(self.read(&cursor)).await {
                 Ok(Some(page)) => {
                     let is_stuck = page.get().is_none_or(|page| page.reached == cursor);
-                    let output = self.recall(page);
+                    let output = self.page_output(page);
                     if is_stuck && output.is_empty() { Step::Stuck } else { Step::Given(output) }
                 }
                 Ok(None) => Step::Stuck,
@@ -200,13 +200,13 @@ impl Feed {
         }
     }
 
-    /// Reads on in what was missed of a topic that is taken up, up to where the reader stands. Then the reader has it as all
-    /// others, and no entry of it came before an older one.
-    async fn take_up(&mut self) -> Step {
+    /// Reads the next page of a pending topic's missed entries, up to the reader's position. Then the reader subscribes to
+    /// the topic in the hub, so that its entries stay in order.
+    async fn catch_up(&mut self) -> Step {
         if let Some(mail) = self.feeds.hub.take_mail(self.id) {
-            return self.follow(mail).await;
+            return self.step(mail).await;
         }
-        let front = self.joining.front();
+        let front = self.pending.front();
         let Some((topic, since)) = front.map(|(topic, since)| (topic.topic().clone(), since.clone())) else {
             return Step::Wait;
         };
@@ -227,19 +227,19 @@ impl Feed {
         let at = read.reached.clone();
         if is_over {
             self.feeds.hub.subscribe(self.id, &topic);
-            self.joining.pop_front();
-        } else if let Some((_, since)) = self.joining.front_mut() {
+            self.pending.pop_front();
+        } else if let Some((_, since)) = self.pending.front_mut() {
             *since = at;
         }
         Step::Given(Output { gaps, missed, page: Some(page), ..Output::default() })
     }
 
-    /// Takes up a topic that the reader does not have, with what was missed of it since a cursor.
+    /// Subscribes the reader to a topic that it does not have yet; with a cursor, the entries since then are sent first.
     pub(crate) fn subscribe(&mut self, topic: Audience, since: Option<Cursor>) -> Result<(), Refusal> {
-        let places = self.topics.get_or_insert_with(|| TopicPlaces::new(&self.feeds.topics, self.network));
+        let places = self.topics.get_or_insert_with(|| TopicPermits::new(&self.feeds.topics, self.network));
         places.take(&self.feeds.hub, [&topic])?;
         match since.filter(|_| self.feeds.fan_out == FanOut::All) {
-            Some(since) => self.joining.push_back((TakenUp::new(&self.feeds.topics, topic), since)),
+            Some(since) => self.pending.push_back((PendingTopic::new(&self.feeds.topics, topic), since)),
             None => {
                 self.feeds.hub.subscribe(self.id, &topic);
             }
@@ -247,20 +247,20 @@ impl Feed {
         Ok(())
     }
 
-    /// Leaves a topic.
+    /// Unsubscribes the reader from a topic.
     pub fn unsubscribe(&mut self, topic: &Audience) {
-        let before = self.joining.len();
-        self.joining.retain(|(joining, _)| joining.topic() != topic);
-        let had = self.feeds.hub.unsubscribe(self.id, topic) || self.joining.len() < before;
+        let before = self.pending.len();
+        self.pending.retain(|(pending, _)| pending.topic() != topic);
+        let had = self.feeds.hub.unsubscribe(self.id, topic) || self.pending.len() < before;
         if let Some(places) = self.topics.as_mut().filter(|_| had) {
             places.give_back(1);
         }
     }
 
-    /// The topics that the reader has, or is about to have.
+    /// The topics that the reader is subscribed to or about to be.
     pub fn topics(&self) -> Vec<String> {
-        let joining = self.joining.iter().map(|(topic, _)| topic.topic().clone());
-        let all = self.feeds.hub.audiences(self.id).iter().cloned().chain(joining).collect::<Vec<_>>();
+        let pending = self.pending.iter().map(|(topic, _)| topic.topic().clone());
+        let all = self.feeds.hub.audiences(self.id).iter().cloned().chain(pending).collect::<Vec<_>>();
         let topics = all.into_iter().filter_map(|audience| match audience {
             Audience::Topic(topic) => Some(topic),
             _ => None,
@@ -268,9 +268,8 @@ impl Feed {
         topics.collect()
     }
 
-    /// Where the reader stands, for a heartbeat: never after what was not given out yet. A client that is told a
-    /// later one, and cut, would resume behind what it has not seen.
-    #[must_use]
+    /// The reader's cursor, for a heartbeat. It never lies after frames that were not returned yet: a client that was cut
+    /// off would resume after entries that it has not received.
     pub fn cursor(&self) -> Option<Cursor> {
         match &self.first {
             Some((_, from)) => Some(from.clone()),
@@ -278,30 +277,31 @@ impl Feed {
         }
     }
 
-    /// Names the reader in its hub.
-    #[must_use]
+    /// The reader's id in the hub.
     pub fn id(&self) -> ReaderId {
         self.id
     }
 
-    /// What the reader is counted by.
+    /// The network that the reader's limits count against.
     pub(crate) fn network(&self) -> Option<IpNet> {
         self.network
     }
 
-    /// Gives back the places within the limits when the reader leaves.
-    pub(crate) fn hold(&mut self, place: Place, topics: TopicPlaces) {
-        (self.place, self.topics) = (Some(place), Some(topics));
+    /// Holds the reader's permits until it leaves.
+    pub(crate) fn hold_permits(&mut self, permit: ReaderPermit, topics: TopicPermits) {
+        (self.permit, self.topics) = (Some(permit), Some(topics));
     }
 
     async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {
         let Some(page) = Box::pin(self.read(&since)).await? else {
-            return Err(BrokerError::Away("too many read history at this moment".to_owned()));
+            return Err(BrokerError::Away("too many readers read history at this moment".to_owned()));
         };
-        let Some(read) = page.get() else { return Err(BrokerError::Away("no page".to_owned())) };
+        let Some(read) = page.get() else {
+            return Err(BrokerError::Away("the page of history is missing".to_owned()));
+        };
         let resume = if read.gaps.is_empty() { Resume::Complete } else { Resume::Gap };
         let from = read.from.clone();
-        let first = self.recall(page);
+        let first = self.page_output(page);
         self.first = (!first.is_empty()).then(|| (first, from.clone()));
         Ok(Joined { cursor: from, resume })
     }
@@ -311,19 +311,19 @@ impl Feed {
         self.feeds.pages.read(&audiences, since, self.network).await
     }
 
-    /// Turns a page of history into an output and moves the reader on.
-    fn recall(&mut self, page: SharedPage) -> Output {
+    /// Converts a page of history to an output and moves the reader to its end.
+    fn page_output(&mut self, page: SharedPage) -> Output {
         let Some(read) = page.get() else { return Output::default() };
         let frames = self.feeds.fresh(&read.frames);
-        // With nothing to follow, the reader stands at the end; else what follows moves it on.
+        // Without frames the reader is at the end of the page already; otherwise the frames move it there.
         let gaps = self.announce(&read.gaps, if frames.is_empty() { &read.reached } else { &read.from });
         self.feeds.hub.set_position(self.id, &read.reached);
         Output { gaps, frames, page: Some(page), ..Output::default() }
     }
 
-    /// The frames of gaps that the reader was not told of yet since it was live.
+    /// Returns the frames of the gaps that were not reported since the reader was last live.
     fn announce(&mut self, gaps: &[Gap], cursor: &Cursor) -> Vec<Utf8Bytes> {
-        let new: Vec<_> = gaps.iter().filter(|gap| self.told.insert(gap.audience.clone())).collect();
+        let new: Vec<_> = gaps.iter().filter(|gap| self.announced.insert(gap.audience.clone())).collect();
         let frame = |gap: &&Gap| {
             metrics::gap(gap.reason);
             let Gap { reason, audience } = (*gap).clone();
@@ -333,15 +333,15 @@ impl Feed {
     }
 }
 
-/// What came of one try.
+/// The result of one attempt to get frames.
 enum Step {
-    /// These frames, if any.
+    /// An output, which may be empty.
     Given(Output),
-    /// Nothing, until the reader is notified.
+    /// No frames until the reader is notified.
     Wait,
-    /// Nothing, and trying again at once would not help.
+    /// No frames, and an immediate retry would not help.
     Stuck,
-    /// The same, and it counts.
+    /// Like `Stuck`, and it counts as a failure.
     Failed,
 }
 
@@ -349,7 +349,7 @@ impl Step {
     fn of(error: &BrokerError) -> Self {
         match error {
             BrokerError::Away(_) => {
-                tracing::debug!(%error, "a reader waits for history");
+                tracing::debug!(%error, "a reader waits for a read of history");
                 Self::Stuck
             }
             _ => Self::Failed,
@@ -357,7 +357,7 @@ impl Step {
     }
 }
 
-/// A frame with another cursor in it: the one at which its reader stands.
+/// Returns a frame with its cursor replaced by the reader's own.
 fn at_cursor(frame: &str, cursor: &Cursor) -> Utf8Bytes {
     const BEFORE: &str = r#""cursor":""#;
     let cut = frame.split_once(BEFORE).and_then(|(head, rest)| Some((head, rest.split_once('"')?.1)));
@@ -381,22 +381,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_topic_counts_from_when_it_is_taken_up_until_it_is_left() {
+    async fn a_topic_counts_from_subscribe_to_unsubscribe() {
         let (broker, _faults) = Broker::memory(Arc::new(|| 0));
         let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-        let feeds = Feeds::new(hub, broker, FanOut::All, Arc::new(|| 0));
+        let feeds = Feeds::new(hub, broker, FanOut::All, Arc::new(|| 0), Arc::new(|| 0.5));
         let reader = Reader { id: 1, audiences: [Audience::Everyone].into(), since: None, network: None };
         let (mut feed, joined) = feeds.join(reader).await.unwrap();
         let topic = Audience::Topic("news".to_owned());
-        let count = || (feeds.topics.taken_up(), feeds.hub.topics());
+        let count = || (feeds.topics.pending(), feeds.hub.topics());
         feed.subscribe(topic.clone(), Some(joined.cursor.clone())).unwrap();
         assert_eq!(count(), (1, 0));
         feed.unsubscribe(&topic);
         assert_eq!(count(), (0, 0));
         feed.subscribe(topic.clone(), Some(joined.cursor.clone())).unwrap();
-        // Nothing was missed of it, so nothing is given.
+        // No entry of the topic was missed, so the output is empty.
         let _ = tokio::time::timeout(Duration::from_secs(60), feed.next()).await;
-        assert_eq!(count(), (0, 1), "it is the hub's now");
+        assert_eq!(count(), (0, 1), "the hub has the subscription now");
         feed.subscribe(Audience::Topic("more".to_owned()), Some(joined.cursor)).unwrap();
         assert_eq!(count(), (1, 1));
         drop(feed);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_from_before_a_reader_s_place_does_not_move_it() {
+    fn a_missed_frame_carries_the_cursor_of_its_reader() {
         let cursor = Cursor { epoch: "e".into(), position: Position { ms: 9, n: 1 } };
         let frame =
             r#"{"type":"notification","cursor":"e.5-0","claimed_by":"b","notification":{"cursor":"x"}}"#;

@@ -4,26 +4,24 @@ use carillon_broker::{EntryKind, MessageRef, Stored};
 use carillon_protocol::{Audience, Cursor, Entry, Position, kind_frame, notification_frame};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// One entry, encoded once a replica and shared by all its readers: nothing in it is a reader's own.
+/// An entry encoded as a frame, once on each replica and shared by all its readers. No field depends on the reader.
 #[derive(Debug)]
 pub struct Frame {
-    /// Where a reader stands after it.
+    /// The position of a reader that has received it.
     pub position: Position,
-    /// What it is, and the frame's `type`.
+    /// The kind of the entry, which is the frame's `type`.
     pub kind: EntryKind,
-    /// Milliseconds since 1970 from which on it is dropped.
+    /// When it expires, in milliseconds since 1970.
     pub expires_at_ms: Option<u64>,
-    /// A notification that one user sends to another, which may be a message of the ledger.
+    /// Set for a notification from one user to another, which may be a message of the ledger.
     pub message: Option<Arc<MessageRef>>,
-    /// The frame.
+    /// The JSON of the frame.
     pub text: Utf8Bytes,
 }
 
 impl Frame {
-    /// The frame of an entry; `None` for one of a kind that this version does not know, and for a
-    /// notification that the strict reading refuses, which its claimer writes to the dead list. Readers
-    /// step over both.
-    #[must_use]
+    /// Encodes an entry. Returns `None` for a kind that this version does not know, and for a notification that the strict
+    /// reading refuses, which its claimer writes to the dead list. Readers skip both.
     pub fn encode(epoch: &str, claimed_by: &str, stored: &Stored) -> Option<Self> {
         let Stored { position, kind, raw, .. } = stored;
         let cursor = Cursor { epoch: epoch.to_owned(), position: *position };
@@ -56,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_another_kind_is_the_frame_of_its_name() {
+    fn an_entry_that_is_not_a_notification_becomes_a_frame_of_its_kind() {
         let text = encode(EntryKind::Read, r#"{"read":"e.6-0"}"#);
         assert_eq!(text.as_deref(), Some(r#"{"type":"read","cursor":"e.7-1","read":"e.6-0"}"#));
         assert_eq!(encode(EntryKind::Status, "no object"), None);

@@ -1,6 +1,6 @@
-//! What a replica has received, and how far each of its readers has come. For each audience that has a reader
-//! here the hub keeps a bounded ring of encoded frames, and a reader is a position over the rings of its audiences, not a
-//! queue: a slow reader costs no memory, and one that a ring has overtaken is *behind* and reads history until it has
+//! The entries that a replica has received, and how far each of its readers has come. For each audience that has a reader
+//! here the hub keeps a bounded ring of encoded frames. A reader is a position over the rings of its audiences and not a
+//! queue, so a slow reader costs no memory. A reader that a ring has overtaken is *behind* and reads history until it has
 //! caught up. Joining, resuming, a slow reader, a hole and a lost connection are all this one state.
 //!
 //! The hub is synchronous: a plain mutex, never held across an await.
@@ -24,77 +24,77 @@ use direct::Mailbox;
 pub use direct::{Credential, Direct, connection_id};
 pub use refill::Refill;
 use ring::{Ring, frames_after, highest_floor};
-pub use values::{Value, Whom};
+pub use values::{Recipients, Value};
 
-/// Names a reader of this hub: drawn by whoever adds it, so that nobody can guess a connection's id.
+/// The id of a reader of this hub. The caller draws it at random, so that nobody can guess a connection's id.
 pub type ReaderId = u64;
 
-/// What a reader does next.
+/// What a reader has to do next.
 #[derive(Debug)]
-pub enum Take {
-    /// Write these.
+pub enum Next {
+    /// Write these frames.
     Frames(Vec<Arc<Frame>>),
-    /// Read history from here, tell the hub how far it came, and take again.
+    /// Read history from here, pass the position reached to [`Hub::set_position`], and call [`Hub::next`] again.
     Behind(Cursor),
-    /// Write these, which are for this reader's connection alone, at this cursor.
+    /// Write these frames for this reader's connection alone, with this cursor.
     Direct(Vec<Direct>, Cursor),
-    /// Close it with this code.
+    /// Close the connection with this code.
     Close(CloseCode),
-    /// Wait to be notified.
+    /// Wait for a notification.
     Wait,
 }
 
-/// See the module.
+/// See the module's documentation.
 pub struct Hub {
     fan_out: FanOut,
     subscriptions: Subscriptions,
     state: Mutex<State>,
     /// Notified when a user's number of readers has changed.
     user_changed: Notify,
-    /// Notified when a latest value is to be read.
+    /// Notified when a value is due to be read.
     value_due: Notify,
-    /// Notified when a ring is to be refilled.
+    /// Notified when a ring is due to be refilled.
     refill_due: Notify,
 }
 
 #[derive(Default)]
 struct State {
     epoch: Arc<str>,
-    /// The last position that was heard, in any audience. Messages come in the order of the sequence,
-    /// so a live reader has everything up to here.
-    heard: Position,
+    /// The last position that was received, in any audience. Messages arrive in the order of the sequence, so a live reader
+    /// has everything up to here.
+    received: Position,
     rings: HashMap<Audience, Ring>,
     readers: HashMap<ReaderId, Reader>,
-    /// Users whose number of readers here has changed since that was last asked.
+    /// Users whose number of readers here has changed since the last call of `users_changed`.
     users_changed: BTreeSet<String>,
-    /// Latest values that have a reader here and are to be read.
-    values_due: BTreeMap<Value, Whom>,
-    /// Audiences of which something was missed, each with where its ring ended.
+    /// Values that have a reader here and are due to be read.
+    values_due: BTreeMap<Value, Recipients>,
+    /// Audiences with missed entries, each with the last position that its ring received.
     refills_due: BTreeMap<Audience, Position>,
-    /// The ring of each oldest frame, to find the one that gives. Positions are unique, whatever the audience.
+    /// The ring of each oldest frame, to find the ring to evict from. Positions are unique over all audiences.
     fronts: BTreeMap<Position, Audience>,
     /// Bytes of all frames in the rings.
     bytes: usize,
-    /// Bytes of all that waits in mailboxes.
+    /// Bytes of all frames in mailboxes.
     mail_bytes: usize,
-    /// Distinct topics that have a reader here.
+    /// The number of distinct topics that have a reader here.
     topics: usize,
 }
 
 struct Reader {
     audiences: Arc<[Audience]>,
     notify: Arc<Notify>,
-    /// What waits outside of the sequence. Most readers have nothing, and pay for nothing.
+    /// Frames outside of the sequence. Most readers have none, so this costs them one pointer.
     mailbox: Option<Box<Mailbox>>,
     credential: Option<Arc<Credential>>,
     epoch: Arc<str>,
     position: Position,
-    /// A hole was found: go back at least to here, whatever a read that is under way will say.
+    /// Set when a hole is found: the reader goes back at least to here, whatever position a running read of history sets.
     rewind: Option<Position>,
 }
 
 impl Reader {
-    /// Where the reader stands, and to where it has to go back.
+    /// The reader's cursor, with a pending rewind applied.
     fn cursor(&self) -> Cursor {
         let position = self.rewind.map_or(self.position, |rewind| rewind.min(self.position));
         Cursor { epoch: self.epoch.to_string(), position }
@@ -102,8 +102,7 @@ impl Reader {
 }
 
 impl Hub {
-    /// A hub that keeps `subscriptions` in line with its readers.
-    #[must_use]
+    /// Creates a hub that keeps `subscriptions` in line with its readers.
     pub fn new(fan_out: FanOut, subscriptions: Subscriptions) -> Self {
         Self {
             fan_out,
@@ -115,12 +114,12 @@ impl Hub {
         }
     }
 
-    /// Adds a reader, to be notified when there may be something to take, and says where "now" is;
-    /// `None` while one of its audiences is not heard yet. It stands nowhere until [`Hub::set_position`].
+    /// Adds a reader, which `notify` wakes when frames may be ready. Returns the current position, or `None` while one of
+    /// its audiences is not subscribed yet. The reader has no position until [`Hub::set_position`] in that case.
     pub fn join(&self, id: ReaderId, audiences: Arc<[Audience]>, notify: &Arc<Notify>) -> Option<Cursor> {
         let mut state = self.state();
         for audience in audiences.iter() {
-            self.enter(&mut state, audience, id, notify);
+            self.add_reader(&mut state, audience, id, notify);
         }
         let now = state.now(&audiences);
         let (epoch, position) = (Arc::clone(&state.epoch), now.unwrap_or_default());
@@ -131,17 +130,17 @@ impl Hub {
         now.map(|position| state.cursor(position))
     }
 
-    /// Removes a reader, and the rings that nobody else reads.
+    /// Removes a reader, and the rings without another reader.
     pub fn leave(&self, id: ReaderId) {
         let mut state = self.state();
         let Some(reader) = state.readers.remove(&id) else { return };
         state.mail_bytes -= reader.mail_bytes();
         for audience in reader.audiences.iter() {
-            self.exit(&mut state, audience, id);
+            self.remove_reader(&mut state, audience, id);
         }
     }
 
-    /// Says how far a reader has come by reading history.
+    /// Sets the position that a reader has reached by reading history.
     pub fn set_position(&self, id: ReaderId, cursor: &Cursor) {
         let mut state = self.state();
         let epoch = state.shared_epoch(&cursor.epoch);
@@ -150,51 +149,51 @@ impl Hub {
         }
     }
 
-    /// What a reader does next. Frames that it returns count as taken.
-    pub fn take(&self, id: ReaderId) -> Take {
+    /// Returns what a reader has to do next. Frames that it returns count as taken.
+    pub fn next(&self, id: ReaderId) -> Next {
         let mut state = self.state();
         if let Some(mail) = state.take_mail(id) {
             return mail;
         }
         let State { epoch, rings, readers, .. } = &mut *state;
-        let Some(reader) = readers.get_mut(&id) else { return Take::Wait };
+        let Some(reader) = readers.get_mut(&id) else { return Next::Wait };
         if let Some(rewind) = reader.rewind.take() {
             reader.position = reader.position.min(rewind);
         }
         let rings: Vec<&Ring> = reader.audiences.iter().filter_map(|audience| rings.get(audience)).collect();
-        let Some(floor) = highest_floor(&rings) else { return Take::Wait };
+        let Some(floor) = highest_floor(&rings) else { return Next::Wait };
         if self.fan_out == FanOut::Own {
             reader.position = reader.position.max(floor);
             if reader.epoch != *epoch {
                 (reader.epoch, reader.position) = (Arc::clone(epoch), floor);
             }
         } else if reader.epoch == *epoch && refill::reaches(&rings, reader.position) {
-            // What is missing comes in a moment, read once for all.
-            return Take::Wait;
+            // The missing entries arrive in a moment, read once for all readers.
+            return Next::Wait;
         } else if reader.epoch != *epoch || reader.position < floor {
-            return Take::Behind(Cursor { epoch: reader.epoch.to_string(), position: reader.position });
+            return Next::Behind(Cursor { epoch: reader.epoch.to_string(), position: reader.position });
         }
         let frames = frames_after(&rings, reader.position);
         match frames.last() {
-            None => Take::Wait,
+            None => Next::Wait,
             Some(last) => {
                 reader.position = last.position;
-                Take::Frames(frames)
+                Next::Frames(frames)
             }
         }
     }
 
-    /// What waits for a reader outside of the sequence.
-    pub fn take_mail(&self, id: ReaderId) -> Option<Take> {
+    /// Takes the frames that wait for a reader outside of the sequence.
+    pub fn take_mail(&self, id: ReaderId) -> Option<Next> {
         self.state().take_mail(id)
     }
 
-    /// Where a reader stands, for a heartbeat. One that is live has everything that was received, of
-    /// whichever audience, and moves on to there, so that its cursor does not grow old in a quiet audience. One that has to
-    /// go back stands there already: a client that is cut resumes from what it was told.
+    /// Returns a reader's cursor, for a heartbeat. A live reader has everything that was received in any audience, and its
+    /// position moves on to there, so that its cursor does not grow old in a quiet audience. A reader with a pending rewind
+    /// reports the earlier position, from which a client that is cut off now has to resume.
     pub fn cursor(&self, id: ReaderId) -> Option<Cursor> {
         let mut state = self.state();
-        let State { epoch, rings, readers, heard, .. } = &mut *state;
+        let State { epoch, rings, readers, received, .. } = &mut *state;
         let reader = readers.get_mut(&id)?;
         let rings: Vec<&Ring> = reader.audiences.iter().filter_map(|audience| rings.get(audience)).collect();
         let caught_up = reader.rewind.is_none()
@@ -204,12 +203,12 @@ impl Hub {
                 .iter()
                 .all(|ring| ring.frames.back().is_none_or(|last| last.position <= reader.position));
         if caught_up {
-            reader.position = reader.position.max(*heard);
+            reader.position = reader.position.max(*received);
         }
         Some(reader.cursor())
     }
 
-    /// Takes in what was published for an audience.
+    /// Receives entries that were published to an audience.
     pub fn fanout(&self, fanout: &Fanout) {
         let mut state = self.state();
         if matches!(fanout.audience, Audience::Connection(_)) {
@@ -219,12 +218,12 @@ impl Hub {
         }
     }
 
-    /// Takes in that the connection to the broker is lost: nothing is received until audiences are confirmed again.
-    pub fn lost(&self) {
-        self.state().lose();
+    /// Records that the connection to the broker is lost: nothing is received until audiences are confirmed again.
+    pub fn connection_lost(&self) {
+        self.state().connection_lost();
     }
 
-    /// Takes in that audiences are confirmed, each with the last position of its history, and the end of the sequence.
+    /// Records that audiences are subscribed, each with the last position of its history, and the end of the sequence.
     pub fn subscribed(&self, audiences: &[(Audience, Option<Position>)], tail: &Cursor) {
         let mut state = self.state();
         state.subscribed(audiences, tail);
@@ -233,20 +232,20 @@ impl Hub {
         }
     }
 
-    /// Takes in that something was published for an audience that this version cannot read: its readers turn to history.
+    /// Records a message to an audience that this version cannot decode: its readers read history instead.
     pub fn undecodable(&self, audience: &Audience) {
         let mut state = self.state();
-        state.lose_ring(audience);
+        state.reset_ring(audience);
         self.confirm(&state, audience);
     }
 
-    /// Takes in a sign of life: everything up to `tail` was received. When that is another epoch, all audiences are
-    /// confirmed anew: in a quiet moment nothing else would tell, and readers that know the new epoch already would read
-    /// history again and again.
+    /// Receives an echo: everything up to `tail` was received. If it is of another epoch, all audiences are confirmed again.
+    /// In a quiet moment no other message would show the new epoch, and readers that know it already would read history
+    /// again and again.
     pub fn echo(&self, tail: &Cursor) {
         let mut state = self.state();
         if *state.epoch == *tail.epoch {
-            state.heard = state.heard.max(tail.position);
+            state.received = state.received.max(tail.position);
         } else {
             state.rings.keys().for_each(|audience| self.confirm(&state, audience));
         }
@@ -258,8 +257,7 @@ impl Hub {
         }
     }
 
-    /// How many readers there are.
-    #[must_use]
+    /// The number of readers.
     pub fn readers(&self) -> usize {
         self.state().readers.len()
     }
@@ -270,33 +268,28 @@ impl Hub {
 }
 
 impl State {
-    fn take_mail(&mut self, id: ReaderId) -> Option<Take> {
+    fn take_mail(&mut self, id: ReaderId) -> Option<Next> {
         let reader = self.readers.get_mut(&id)?;
         let mailbox = reader.mailbox.take()?;
         self.mail_bytes -= mailbox.bytes();
-        Some(mailbox.open(reader.cursor()))
+        Some(mailbox.into_next(reader.cursor()))
     }
 
     fn cursor(&self, position: Position) -> Cursor {
         Cursor { epoch: self.epoch.to_string(), position }
     }
 
-    /// The epoch as the one text that readers share.
+    /// Returns the epoch as the text that readers share.
     fn shared_epoch(&self, epoch: &str) -> Arc<str> {
         if *self.epoch == *epoch { Arc::clone(&self.epoch) } else { epoch.into() }
     }
 
-    /// What a reader that joins now has not missed.
+    /// The position of a reader that joins now.
     fn now(&self, audiences: &[Audience]) -> Option<Position> {
         let rings: Vec<&Ring> = audiences.iter().filter_map(|audience| self.rings.get(audience)).collect();
-        Some(highest_floor(&rings)?.max(self.heard))
+        Some(highest_floor(&rings)?.max(self.received))
     }
 }
 
 #[cfg(test)]
-mod direct_tests;
-#[cfg(test)]
-mod refill_tests;
-#[cfg(test)]
-#[path = "hub_tests.rs"]
 mod tests;

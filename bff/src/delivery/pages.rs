@@ -1,5 +1,5 @@
-//! Pages of history, read for readers that are behind. Readers that stand at the same place share one read and one encoded
-//! page, and all pages that are held are within a budget of bytes.
+//! Pages of history for readers that are behind. Readers with the same audiences and position share one read and one encoded
+//! page, and all pages in memory are within a budget of bytes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,27 +16,27 @@ use crate::delivery::reads::Reads;
 use crate::limits::budget::{Budget, Permit};
 use crate::metrics::{self, Limit};
 
-/// Bytes of pages that are read, or wait to be written, at most.
+/// Maximum bytes of pages that are being read or wait to be written.
 pub(crate) const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// Bytes of one page at most, but for a single entry that is larger. It is taken from the budget before the read.
+/// Maximum bytes of one page, except for a single entry that is larger. They are taken from the budget before the read.
 pub(crate) const PAGE_BYTES: usize = 64 * 1024;
-/// A reader waits this long for its turn, and then asks again: its heartbeats go on.
+/// A reader waits this long for the budget and then starts over, so that its heartbeats continue.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A read that was refused is logged at most this often.
+/// The shortest time between two log lines about report_failure reads.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// A page that was read this short ago serves another reader at the same place; an older one may lack what came since.
+/// A page younger than this is shared with another reader; an older one may lack newer entries.
 const SHARED_FOR: Duration = Duration::from_millis(100);
 
-/// What was read.
+/// A page that was read.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// In order.
+    /// The frames, in order.
     pub(crate) frames: Vec<Arc<Frame>>,
-    /// Where it begins.
+    /// The cursor before the first frame.
     pub(crate) from: Cursor,
-    /// How far a reader has come that has taken all of it.
+    /// The cursor of a reader that has taken the whole page.
     pub(crate) reached: Cursor,
-    /// What is gone before or between.
+    /// Entries that history lacks before or between the frames.
     pub(crate) gaps: Vec<Gap>,
     read_at: Instant,
     _permit: Permit,
@@ -44,22 +44,21 @@ pub(crate) struct Page {
 
 type Key = (Arc<[Audience]>, Cursor);
 
-/// Reads pages.
+/// Reads pages and shares them.
 pub(crate) struct Pages {
     reads: Reads,
     budget: Arc<Budget>,
-    /// Pages that somebody reads or still writes.
+    /// Pages that are being read or written.
     shared: Mutex<HashMap<Key, Weak<OnceCell<Page>>>>,
     warned: Mutex<Option<Instant>>,
 }
 
-/// A page, shared with whoever stands at the same place.
+/// A page that readers share.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedPage(Arc<OnceCell<Page>>);
 
 impl SharedPage {
-    /// The page, which is there.
-    #[must_use]
+    /// Returns the page, once it is read.
     pub(crate) fn get(&self) -> Option<&Page> {
         self.0.get()
     }
@@ -75,34 +74,31 @@ impl Pages {
         }
     }
 
-    /// What reads history, here and for whoever asks for a page over HTTP.
+    /// The bounded reads of history, which `GET /api/notifications` uses too.
     pub(crate) fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// The budget of what readers are sent, for a frame that is large by itself.
+    /// The budget of bytes to write, which large single frames are charged to as well.
     pub(crate) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// The entries after a cursor; `None` when it is not this reader's turn yet.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses.
+    /// Returns the entries after a cursor, or `None` when the budget gave no room in time.
     pub(crate) async fn read(
         &self,
         audiences: &Arc<[Audience]>,
         since: &Cursor,
         network: Option<IpNet>,
     ) -> Result<Option<SharedPage>, BrokerError> {
-        let cell = self.place(audiences, since);
+        let cell = self.cell(audiences, since);
         let read = async || {
             let permit = self.permit(network).await.ok_or(None)?;
-            // Read at a time that is no later than what it has.
+            // Taken before the read, so that the page is never older than it seems.
             let read_at = Instant::now();
             let history = self.reads.after(audiences, since, usize::MAX, PAGE_BYTES).await;
             let history = history.map_err(|error| {
-                self.failed(&error);
+                self.report_failure(&error);
                 Some(error)
             })?;
             Ok(page(history, read_at, permit))
@@ -114,8 +110,8 @@ impl Pages {
         }
     }
 
-    /// Where the page of this place is, or will be.
-    fn place(&self, audiences: &Arc<[Audience]>, since: &Cursor) -> Arc<OnceCell<Page>> {
+    /// Returns the cell of the page at this cursor, which may be empty still.
+    fn cell(&self, audiences: &Arc<[Audience]>, since: &Cursor) -> Arc<OnceCell<Page>> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (Arc::clone(audiences), since.clone());
         let is_fresh =
@@ -129,8 +125,8 @@ impl Pages {
         cell
     }
 
-    /// Counts a read that was refused, and logs one now and then: each of many readers may get the same refusal each second.
-    fn failed(&self, error: &BrokerError) {
+    /// Counts a report_failure read, and logs one from time to time: many readers may get the same error each second.
+    fn report_failure(&self, error: &BrokerError) {
         if matches!(error, BrokerError::Away(_)) {
             return;
         }

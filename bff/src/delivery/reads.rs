@@ -1,5 +1,5 @@
-//! Reads of history that are under way. Each holds what Redis answers until it is decoded, so that they have a bound of
-//! their own, beside that of the pages that come of them.
+//! Bounds the reads of history that run at once. Each holds the answer of Redis until it is decoded, so they need a bound
+//! beside that of the pages made from them.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::time::timeout;
 
 use crate::metrics::{self, Limit};
 
-/// Reads at the same time. Redis answers one after the other, so that more of them would gain nothing.
+/// Maximum reads at the same time. Redis runs them one after the other, so more would not be faster.
 const READS_MAX: usize = 32;
-/// A read waits this long for its turn.
+/// How long a read waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads history, so many reads at a time.
+/// Reads history, at most [`READS_MAX`] reads at a time.
 pub(crate) struct Reads {
     broker: Broker,
     turns: Semaphore,
@@ -26,10 +26,7 @@ impl Reads {
         Self { broker, turns: Semaphore::new(READS_MAX) }
     }
 
-    /// [`Broker::history_within`] in its turn.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses, or the turn does not come.
+    /// Calls [`Broker::history_within`] when it is its turn.
     pub(crate) async fn after(
         &self,
         audiences: &[Audience],
@@ -40,10 +37,7 @@ impl Reads {
         self.counted(self.broker.history_within(audiences, since, limit, max_bytes)).await
     }
 
-    /// [`Broker::history_before`] in its turn.
-    ///
-    /// # Errors
-    /// When Redis is away or refuses, or the turn does not come.
+    /// Calls [`Broker::history_before`] when it is its turn.
     pub(crate) async fn before(
         &self,
         audiences: &[Audience],
@@ -70,9 +64,9 @@ impl Reads {
         }
         metrics::limit_reached(Limit::HistoryReads);
         let turn = timeout(TURN_TIMEOUT, self.turns.acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| {
-            BrokerError::Away("too many reads of history are under way at this moment".to_owned())
-        })
+        turn.ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| BrokerError::Away("too many reads of history run at this moment".to_owned()))
     }
 }
 
@@ -85,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_read_waits_for_its_turn_and_not_for_ever() {
+    async fn a_read_waits_for_its_turn_with_a_timeout() {
         let (broker, _faults) = Broker::memory(Arc::new(|| 0));
         let here = broker.tail().await.unwrap();
         let reads = Reads::new(broker);

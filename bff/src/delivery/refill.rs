@@ -1,4 +1,4 @@
-//! Reads again, once for each audience, what was missed while the connection to the broker was lost.
+//! Reads the entries that were missed while the connection to the broker was lost, once for each audience.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::delivery::frame::Frame;
 use crate::delivery::hub::{Hub, Refill};
 use crate::metrics;
 
-/// More entries than this are not put back into a ring: its readers turn to history.
+/// Maximum entries that are put back into a ring; its readers read history when more were missed.
 const REFILL_MAX_ENTRIES: usize = 1_024;
-/// More bytes than this are not put back into a ring.
+/// Maximum bytes that are put back into a ring.
 const REFILL_MAX_BYTES: usize = 1024 * 1024;
 
 /// Refills rings, one after the other.
@@ -22,38 +22,34 @@ pub struct Refiller {
 }
 
 impl Refiller {
-    /// One for the rings of a hub.
-    #[must_use]
+    /// Creates a refiller for the rings of a hub.
     pub fn new(broker: Broker, hub: Arc<Hub>) -> Self {
         Self { broker, hub }
     }
 
-    /// Refills what is due, until the stop.
-    ///
-    /// # Errors
-    /// Never.
+    /// Refills the rings that are due, until the stop.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let refilling = async {
             loop {
                 match self.hub.next_refill() {
                     Some(refill) => {
                         let frames = self.read(&refill).await.unwrap_or_else(|error| {
-                            tracing::debug!(%error, "what was missed cannot be read; readers turn to history");
+                            tracing::debug!(%error, "missed entries cannot be read; readers read history");
                             None
                         });
                         self.hub.refilled(&refill, frames);
                     }
-                    None => self.hub.refill_wanted().notified().await,
+                    None => self.hub.refill_notify().notified().await,
                 }
             }
         };
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            () = refilling => anyhow::bail!("rings are not refilled any more"),
+            () = refilling => anyhow::bail!("the loop that refills rings ended"),
         }
     }
 
-    /// What lies between; `None` where it is not whole, or too much.
+    /// Reads the range; `None` where it is incomplete or too large.
     async fn read(&self, refill: &Refill) -> Result<Option<Vec<Arc<Frame>>>, BrokerError> {
         let audiences = [refill.audience.clone()];
         let mut at = Cursor { epoch: refill.epoch.to_string(), position: refill.after };

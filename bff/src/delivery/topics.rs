@@ -1,23 +1,23 @@
-//! How many topics readers have: each distinct one is a subscription at Redis, and each of a reader costs memory.
+//! Bounds the topics of readers: each distinct topic is a subscription in Redis, and each topic of a reader costs memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::Audience;
+use carillon_service::counts::release;
 use ipnet::IpNet;
 
 use crate::delivery::hub::Hub;
-use crate::limits::counts::release;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 
-/// Distinct topics with a reader here at most.
+/// Maximum distinct topics with a reader here.
 const DISTINCT_MAX: usize = 15_000;
-/// Topics of all readers together at most, each counted as often as it has readers.
+/// Maximum topics of all readers together, each counted as often as it has readers.
 const SUBSCRIPTIONS_MAX: usize = 100_000;
-/// The same, of the readers from one address.
+/// Maximum topics of all readers from one address.
 const SUBSCRIPTIONS_PER_ADDRESS_MAX: usize = 10_000;
-/// Seconds after which a client that was refused may come back: others have to leave topics first.
+/// The `Retry-After` of a refusal, in seconds: other readers have to leave topics first.
 const RETRY_SECONDS: u64 = 5;
 
 /// The topics of all readers of a replica.
@@ -30,28 +30,29 @@ pub(crate) struct Topics {
 struct Taken {
     all: usize,
     networks: HashMap<IpNet, usize>,
-    /// Topics that readers take up and whose past they still read, with how many do.
-    taken_up: HashMap<Audience, usize>,
+    /// Topics whose missed entries are still being read for a reader, with the number of such readers.
+    pending: HashMap<Audience, usize>,
 }
 
-/// The topics of one reader. Dropping it gives them back.
+/// The permits of one reader's topics. Dropping it releases them.
 #[derive(Debug)]
-pub(crate) struct TopicPlaces {
+pub(crate) struct TopicPermits {
     topics: Arc<Topics>,
     network: Option<IpNet>,
     count: usize,
 }
 
-/// A topic that a reader takes up: it is none of the hub's before the reader has its past, and counts here until then.
+/// A topic that a reader subscribed to and whose missed entries it still reads. The hub does not have it yet, so it counts
+/// here.
 #[derive(Debug)]
-pub(crate) struct TakenUp {
+pub(crate) struct PendingTopic {
     topics: Arc<Topics>,
     topic: Audience,
 }
 
-impl TakenUp {
+impl PendingTopic {
     pub(crate) fn new(topics: &Arc<Topics>, topic: Audience) -> Self {
-        *topics.taken().taken_up.entry(topic.clone()).or_default() += 1;
+        *topics.taken().pending.entry(topic.clone()).or_default() += 1;
         Self { topics: Arc::clone(topics), topic }
     }
 
@@ -60,19 +61,19 @@ impl TakenUp {
     }
 }
 
-impl Drop for TakenUp {
+impl Drop for PendingTopic {
     fn drop(&mut self) {
-        release(&mut self.topics.taken().taken_up, self.topic.clone(), 1);
+        release(&mut self.topics.taken().pending, self.topic.clone(), 1);
     }
 }
 
-impl TopicPlaces {
-    /// Of a reader that has none yet.
+impl TopicPermits {
+    /// The permits of a reader without topics.
     pub(crate) fn new(topics: &Arc<Topics>, network: Option<IpNet>) -> Self {
         Self { topics: Arc::clone(topics), network, count: 0 }
     }
 
-    /// Takes places for topics, for all of them or for none.
+    /// Takes permits for topics: for all of them or for none.
     pub(crate) fn take<'a>(
         &mut self,
         hub: &Hub,
@@ -84,16 +85,18 @@ impl TopicPlaces {
             return Ok(());
         }
         let mut taken = self.topics.taken();
-        let is_new = |topic: &&&Audience| !hub.has(topic) && !taken.taken_up.contains_key(**topic);
+        let is_new = |topic: &&&Audience| !hub.has(topic) && !taken.pending.contains_key(**topic);
         let new = topics.iter().filter(is_new).count();
-        // One that some have and others take up counts twice for that moment.
-        if new > 0 && hub.topics() + taken.taken_up.len() + new > DISTINCT_MAX {
-            let detail = format!("it reads {DISTINCT_MAX} different topics: another replica may have room");
+        // A topic that some readers have and others wait for counts twice for that moment.
+        if new > 0 && hub.topics() + taken.pending.len() + new > DISTINCT_MAX {
+            let detail =
+                format!("this replica reads {DISTINCT_MAX} different topics: another replica may have room");
             return Err(full(Limit::DistinctTopics, detail));
         }
         if taken.all + topics.len() > SUBSCRIPTIONS_MAX {
-            let detail =
-                format!("its readers have {SUBSCRIPTIONS_MAX} topics: another replica may have room");
+            let detail = format!(
+                "the readers of this replica have {SUBSCRIPTIONS_MAX} topics: another replica may have room"
+            );
             return Err(full(Limit::Subscriptions, detail));
         }
         if let Some(network) = self.network {
@@ -112,7 +115,7 @@ impl TopicPlaces {
         Ok(())
     }
 
-    /// Gives back some of them.
+    /// Releases `count` permits.
     pub(crate) fn give_back(&mut self, count: usize) {
         let count = count.min(self.count);
         self.count -= count;
@@ -124,7 +127,7 @@ impl TopicPlaces {
     }
 }
 
-impl Drop for TopicPlaces {
+impl Drop for TopicPermits {
     fn drop(&mut self) {
         if self.count > 0 {
             self.give_back(self.count);
@@ -138,14 +141,14 @@ impl Topics {
     }
 
     #[cfg(test)]
-    pub(crate) fn taken_up(&self) -> usize {
-        self.taken().taken_up.len()
+    pub(crate) fn pending(&self) -> usize {
+        self.taken().pending.len()
     }
 }
 
 fn full(limit: Limit, detail: String) -> Refusal {
     metrics::limit_reached(limit);
-    Refusal::unavailable("this replica has too many topics", detail, RETRY_SECONDS)
+    Refusal::unavailable("too many topics on this replica", detail, RETRY_SECONDS)
 }
 
 #[cfg(test)]
@@ -159,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_part_and_all_have_the_whole_and_what_is_left_is_free_again() {
+    fn one_address_and_all_readers_have_a_bound_and_permits_are_released() {
         let hub = Hub::new(FanOut::All, Subscriptions::default());
         let all = Arc::<Topics>::default();
         let at = |last: u8| Some(IpNet::from(std::net::IpAddr::from([192, 0, 2, last])));
         let mut readers = Vec::new();
         let take = |network, count| {
-            let mut places = TopicPlaces::new(&all, network);
+            let mut places = TopicPermits::new(&all, network);
             places.take(&hub, &topics(0..count)).map(|()| places).map_err(|refusal| refusal.status().as_u16())
         };
         for last in 0..10 {
@@ -182,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn distinct_topics_have_a_bound_and_one_that_is_read_already_costs_none() {
+    fn distinct_topics_have_a_bound_and_a_topic_with_a_reader_counts_once() {
         let hub = Hub::new(FanOut::All, Subscriptions::default());
-        let mut places = TopicPlaces::new(&Arc::default(), None);
+        let mut places = TopicPermits::new(&Arc::default(), None);
         places.take(&hub, &topics(0..DISTINCT_MAX)).unwrap();
         hub.join(1, topics(0..DISTINCT_MAX).into(), &Arc::default());
         let status = |refused: Result<(), Refusal>| refused.err().map(|refusal| refusal.status().as_u16());
@@ -194,25 +197,21 @@ mod tests {
     }
 
     #[test]
-    fn topics_whose_past_is_still_read_count_as_distinct() {
+    fn pending_topics_count_as_distinct() {
         let hub = Hub::new(FanOut::All, Subscriptions::default());
         let all = Arc::<Topics>::default();
         hub.join(1, topics(0..10).into(), &Arc::default());
-        let mut taken_up: Vec<_> =
-            topics(10..DISTINCT_MAX).into_iter().map(|topic| TakenUp::new(&all, topic)).collect();
+        let mut pending: Vec<_> =
+            topics(10..DISTINCT_MAX).into_iter().map(|topic| PendingTopic::new(&all, topic)).collect();
         let take = |topic| {
-            let taken = TopicPlaces::new(&all, None).take(&hub, &topics(topic..topic + 1));
+            let taken = TopicPermits::new(&all, None).take(&hub, &topics(topic..topic + 1));
             taken.err().map(|refusal| refusal.status().as_u16())
         };
         assert_eq!(take(DISTINCT_MAX), Some(503));
-        assert_eq!(
-            (take(10), take(0)),
-            (None, None),
-            "who reads what others read or take up needs no other topic"
-        );
-        taken_up.push(TakenUp::new(&all, topics(10..11).remove(0)));
-        assert_eq!(all.taken_up(), DISTINCT_MAX - 10);
-        taken_up.truncate(1);
-        assert_eq!((take(DISTINCT_MAX), all.taken_up()), (None, 1));
+        assert_eq!((take(10), take(0)), (None, None), "a topic that others read or wait for is not distinct");
+        pending.push(PendingTopic::new(&all, topics(10..11).remove(0)));
+        assert_eq!(all.pending(), DISTINCT_MAX - 10);
+        pending.truncate(1);
+        assert_eq!((take(DISTINCT_MAX), all.pending()), (None, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /api/sessions`: a session before there is a connection, for who starts a job first.
+//! `POST /api/sessions`: a session before there is a connection, for clients that start a job first.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -11,8 +11,8 @@ use crate::gate::Gate;
 use crate::gate::caller::session_of;
 use crate::refusal::Refusal;
 
-/// The session that the request names, or a new one: 201 with its token, and the id under which an
-/// application may address it.
+/// Opens the session that the request names, or a new one: 201 with its token, and the id by which an application may
+/// address it.
 pub(crate) async fn open(State(gate): State<Gate>, request: Request) -> Result<Response, Refusal> {
     let (parts, _) = request.into_parts();
     gate.allow_origin(&parts)?;

@@ -1,5 +1,5 @@
-//! `POST /api/jobs`, `GET /api/jobs` and `GET /api/jobs/{id}`: work in the background that somebody starts and
-//! whose reports reach them wherever they are by then. Who does the work is in `worker`.
+//! `POST /api/jobs`, `GET /api/jobs` and `GET /api/jobs/{id}`: background jobs, whose reports reach their owner on any
+//! device. `worker` runs them.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::gate::Gate;
-use crate::gate::asker::Right;
 use crate::gate::caller::{Caller, Credentials};
+use crate::gate::principal::Right;
 use crate::metrics;
 use crate::refusal::Refusal;
 use crate::request::{query, require_json};
 use crate::upkeep::memory::Memory;
 
-/// Longest request body, in bytes.
+/// Maximum bytes of a request body.
 const BODY_MAX_BYTES: usize = 4 * 1024;
-/// Steps of a job that names none.
+/// The number of steps of a job that names none.
 const STEPS_DEFAULT: u32 = 10;
 const NAME_DEFAULT: &str = "Background job";
-/// Seconds that an owner with as many jobs as may wait is asked to wait: most jobs of the replicas' own workers take longer
-/// than that, and one of five is likely to have ended.
+/// The `Retry-After` of an owner with the maximum of jobs, in seconds: most jobs of the replicas' own workers take longer,
+/// so one of five has probably ended by then.
 const OWNER_RETRY_S: u64 = 5;
 
-/// What a worker needs to know of a job.
+/// The input of a job, for a worker.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Input {
     pub(crate) steps: u32,
 }
 
-/// `POST /api/jobs`: 202 once the job is in the queue. Saying it again with the same id starts nothing.
+/// `POST /api/jobs`: answers 202 once the job is in the queue. A repeat with the same id starts nothing.
 pub(crate) async fn start(
     State(gate): State<Gate>,
     State(queue): State<Queue>,
@@ -52,14 +52,14 @@ pub(crate) async fn start(
     require_json(&parts, "send a job as application/json")?;
     let too_large = || {
         let detail = format!("a job has at most {BODY_MAX_BYTES} bytes");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
     };
     let body = gate.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
     let request: JobRequest = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
     let new = new_job(request, &caller).map_err(invalid)?;
-    gate.limits.publish_by(caller.user(), caller.network, body.len())?;
+    gate.limits.count_publish_by(caller.user(), caller.network, body.len())?;
     queue.memory.check()?;
-    // What the session started before its user signed in is still theirs.
+    // Jobs that the session started before its user signed in still belong to the user.
     let earlier = match (caller.own_user(), caller.own_session()) {
         (Some(_), Some(session)) => queue.broker.job(&session, &new.id).await?,
         _ => None,
@@ -78,7 +78,7 @@ pub(crate) async fn start(
 fn new_job(request: JobRequest, caller: &Caller) -> Result<NewJob, FieldError> {
     let JobRequest { id, name, steps, notify } = request;
     let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    // The id is a part of a path.
+    // The id is part of a path.
     let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) || !id.bytes().all(is_sign) {
         let detail = format!("1 to {JOB_ID_MAX_BYTES} letters, digits, dashes and underscores");
@@ -109,7 +109,7 @@ fn new_job(request: JobRequest, caller: &Caller) -> Result<NewJob, FieldError> {
 }
 
 fn invalid(fault: FieldError) -> Refusal {
-    Refusal::fields("this is no job", vec![fault])
+    Refusal::fields("invalid job", vec![fault])
 }
 
 /// A job as its owner sees it.
@@ -137,13 +137,13 @@ pub(crate) async fn one(
     match queue.job_of(&caller, &id).await? {
         Some(job) => Ok(Json(state(job))),
         None => {
-            let detail = "jobs are kept for 24 hours after their last change, for whoever started them";
-            Err(Refusal::new(StatusCode::NOT_FOUND, "no such job", detail))
+            let detail = "jobs are kept for 24 hours after their last change, for their owner";
+            Err(Refusal::new(StatusCode::NOT_FOUND, "job not found", detail))
         }
     }
 }
 
-/// `GET /api/jobs`: the caller's, newest first.
+/// `GET /api/jobs`: the caller's jobs, newest first.
 pub(crate) async fn list(
     State(gate): State<Gate>,
     State(queue): State<Queue>,
@@ -160,29 +160,29 @@ pub(crate) async fn list(
     Ok(Json(JobList { jobs }))
 }
 
-/// Where jobs wait. Cheap to clone.
+/// The queue of jobs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Queue {
     pub(crate) broker: Broker,
     /// Notified when a job was added.
     pub(crate) added: Arc<tokio::sync::Notify>,
     pub(crate) memory: Arc<Memory>,
-    /// Whether anybody with a session or a token starts jobs.
+    /// Whether any client with a session or a token may start jobs.
     pub(crate) is_open: bool,
 }
 
 impl Queue {
-    /// Jobs cost the replicas time and Redis room, so not everybody starts them everywhere.
+    /// Refuses clients without the right to start jobs, which cost time of replicas and memory of Redis.
     fn is_open_to(&self, has_key: bool) -> Result<(), Refusal> {
         if self.is_open || has_key {
             return Ok(());
         }
         metrics::job_refused("closed");
         let detail = "start the service with --allow-jobs (ALLOW_JOBS=1), or send one of the keys in API_KEY";
-        Err(Refusal::new(StatusCode::FORBIDDEN, "starting jobs is not open to you", detail))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "jobs not allowed", detail))
     }
 
-    /// A job of the caller's: of the user, or of the session before its user signed in.
+    /// Returns a job of the caller: of the user, or of the session from before the user signed in.
     async fn job_of(&self, caller: &Caller, id: &str) -> Result<Option<Job>, Refusal> {
         if !(1..=JOB_ID_MAX_BYTES).contains(&id.len()) {
             return Ok(None);
@@ -200,8 +200,8 @@ fn has_key(gate: &Gate, parts: &Parts) -> Result<bool, Refusal> {
     Ok(gate.keyed(parts, Right::Publish)?.is_some())
 }
 
-/// Somebody who can be recognized again: a session or a user. An application with a key names the one for whom it
-/// asks: a session, or a user by the token in `?token=`.
+/// Returns the owner of jobs in a request: a session or a user. An application with a key names the owner: a session, or a
+/// user by the token in `?token=`.
 async fn owner(gate: &Gate, parts: &Parts, has_key: bool) -> Result<Caller, Refusal> {
     let mut credentials = Credentials::of(gate, parts);
     if has_key {
@@ -211,32 +211,32 @@ async fn owner(gate: &Gate, parts: &Parts, has_key: bool) -> Result<Caller, Refu
     let caller = gate.identify(parts, credentials).await?;
     if caller.own_user().or_else(|| caller.own_session()).is_none() {
         let detail =
-            "name a session in the header Carillon-Session (POST /api/sessions begins one), or send a token";
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "whose job is it?", detail));
+            "name a session in the header Carillon-Session (POST /api/sessions opens one), or send a token";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail));
     }
     Ok(caller)
 }
 
-/// What a job that was not enqueued is answered with.
+/// Returns the refusal of a job.
 fn not_enqueued(error: EnqueueError) -> Refusal {
     match error {
         EnqueueError::OwnerFull => {
             metrics::job_refused("owner_full");
             let detail =
-                format!("{JOBS_OWNER_MAX} of your jobs wait or run; start another when one has ended");
-            Refusal::too_many("you have jobs enough", detail, OWNER_RETRY_S)
+                format!("{JOBS_OWNER_MAX} of your jobs wait or run; start another one when one has ended");
+            Refusal::too_many("too many jobs", detail, OWNER_RETRY_S)
         }
         EnqueueError::AnonymousFull => {
             metrics::job_refused("anonymous_full");
             let detail = format!(
                 "{JOBS_ANONYMOUS_MAX} jobs of people who are not signed in wait or run; sign in, or try again later"
             );
-            Refusal::unavailable("the queue of jobs is full", detail, OWNER_RETRY_S)
+            Refusal::unavailable("job queue full", detail, OWNER_RETRY_S)
         }
         EnqueueError::Full => {
             metrics::job_refused("full");
             let detail = format!("{JOBS_MAX} jobs wait or run; try again shortly");
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the queue of jobs is full", detail)
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "job queue full", detail)
         }
         EnqueueError::Invalid(detail) => invalid(FieldError::new("", detail)),
         EnqueueError::Broker(error) => error.into(),

@@ -8,31 +8,31 @@ use carillon_protocol::limits::PRESENCE_TOPIC;
 use carillon_protocol::{Audience, Status, format_timestamp};
 
 use crate::gate::Gate;
-use crate::gate::asker::Asker;
+use crate::gate::principal::Principal;
 use crate::people::messages::Messages;
 use crate::refusal::Refusal;
 
-/// What one who asks is shown of a trace.
+/// The parts of a trace that a principal may see.
 struct View {
-    /// Whole ids of connections: who knows one can write to it.
+    /// Whether it shows whole ids of connections, to which a client could publish.
     connections: bool,
-    /// Whether the addressee had any.
+    /// Whether it shows if the addressee had a connection.
     presence: bool,
 }
 
 impl View {
-    fn of(gate: &Gate, asker: &Asker, message: &Message) -> Self {
-        let has_key = matches!(asker, Asker::Application(_));
-        let may_see = match asker {
-            Asker::User(one) => {
+    fn of(gate: &Gate, principal: &Principal, message: &Message) -> Self {
+        let has_key = matches!(principal, Principal::Application(_));
+        let may_see = match principal {
+            Principal::User(one) => {
                 one.user == message.to || gate.may_read(Some(one), &format!("{PRESENCE_TOPIC}{}", message.to))
             }
-            Asker::Application(_) | Asker::Anybody => has_key,
+            Principal::Application(_) | Principal::Anonymous => has_key,
         };
         Self { connections: has_key, presence: may_see }
     }
 
-    /// The id of a connection, or the run of a replica that it begins with.
+    /// Returns the id of a connection, or only the run of a replica with which it begins.
     fn connection(&self, id: &str) -> Option<String> {
         if self.connections {
             return Some(id.to_owned());
@@ -41,7 +41,7 @@ impl View {
     }
 }
 
-/// `GET /api/notifications/{id}`: how far a message has come.
+/// `GET /api/notifications/{id}`: the status of a message.
 pub(crate) async fn status(
     State(gate): State<Gate>,
     State(messages): State<Messages>,
@@ -64,8 +64,8 @@ pub(crate) async fn trace(
     request: Request,
 ) -> Result<Json<MessageTrace>, Refusal> {
     let (parts, _) = request.into_parts();
-    let (asker, message) = messages.find(&gate, &parts, &id).await?;
-    let view = View::of(&gate, &asker, &message);
+    let (principal, message) = messages.find(&gate, &parts, &id).await?;
+    let view = View::of(&gate, &principal, &message);
     let (steps, stopped) = (steps(&message, &view), stopped(&message, &view));
     Ok(Json(MessageTrace { id, status: message.status, steps, stopped }))
 }
@@ -98,7 +98,7 @@ fn steps(message: &Message, view: &View) -> Vec<TraceStep> {
     steps
 }
 
-/// Where a message waits, in words; nothing once it was acknowledged.
+/// Returns where a message waits, as a sentence; `None` once it was acknowledged.
 fn stopped(message: &Message, view: &View) -> Option<String> {
     let to = &message.to;
     if message.status >= Status::Delivered {

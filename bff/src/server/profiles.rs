@@ -77,7 +77,7 @@ pub fn profiles(options: &ProfileOptions) -> Router {
         .route("/debug/pprof/heap", get(async move || heap(heap_is_sampled).await))
         .fallback(async || {
             let detail = "here are /debug/pprof/profile?seconds=30 and /debug/pprof/heap";
-            Refusal::new(StatusCode::NOT_FOUND, "nothing here", detail)
+            Refusal::new(StatusCode::NOT_FOUND, "not found", detail)
         })
         .with_state(Arc::default())
 }
@@ -91,12 +91,12 @@ async fn cpu(State(busy): State<Arc<Mutex<()>>>, request: Request) -> Result<imp
         Some(_) => {
             let detail = format!("a number from 1 to {SECONDS_MAX}");
             let fault = FieldError { limit: Some(SECONDS_MAX), ..FieldError::new("seconds", detail) };
-            return Err(Refusal::fields("no profile of that length", vec![fault]));
+            return Err(Refusal::fields("invalid profile length", vec![fault]));
         }
     };
     let Ok(_one) = busy.try_lock() else {
         let detail = "another one is being taken: there is one clock for all of the process";
-        return Err(Refusal::new(StatusCode::CONFLICT, "one profile at a time", detail));
+        return Err(Refusal::new(StatusCode::CONFLICT, "profile already running", detail));
     };
     // Dropped with the request: a profile that nobody waits for is not taken any longer.
     let guard = watch()?;
@@ -116,7 +116,7 @@ fn watch() -> Result<ProfilerGuard<'static>, Refusal> {
     builder.build().map_err(|error| {
         tracing::warn!(%error, "no profile of the processor");
         let detail = "samples go through a temporary file: start with TMPDIR naming a folder that can be written to, /dev/shm in a container";
-        Refusal::new(StatusCode::NOT_IMPLEMENTED, "the processor cannot be profiled", detail)
+        Refusal::new(StatusCode::NOT_IMPLEMENTED, "CPU profiling unavailable", detail)
     })
 }
 
@@ -124,7 +124,7 @@ fn watch() -> Result<ProfilerGuard<'static>, Refusal> {
 async fn heap(is_sampled: bool) -> Result<impl IntoResponse, Refusal> {
     if !is_sampled {
         let detail = format!("start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "the heap is not sampled", detail));
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "heap profiling disabled", detail));
     }
     let profile = tokio::task::spawn_blocking(pprof_alloc::generate_pprof);
     reply("heap.pb.gz", profile.await.map_err(anyhow::Error::from).flatten())
@@ -134,7 +134,7 @@ fn reply(name: &str, profile: anyhow::Result<Vec<u8>>) -> Result<impl IntoRespon
     let profile = profile.map_err(|error| {
         tracing::error!(%error, "a profile could not be written");
         let detail = "the cause is in the log of the service";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no profile", detail)
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "profile failed", detail)
     })?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),

@@ -221,7 +221,7 @@ pub(crate) async fn in_time(State(limit): State<Duration>, request: Request, nex
         Err(_) => {
             metrics::limit_reached(Limit::RequestTime);
             let detail = format!("a request is to be sent, and can be answered, within {limit:?}");
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "too slow", detail).into_response()
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "request timeout", detail).into_response()
         }
     }
 }

@@ -9,11 +9,11 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::hub::{Direct, Hub, Value, Whom};
+use crate::delivery::hub::{Direct, Hub, Recipients, Value};
 use crate::metrics;
 
-/// Values that are read at the same time. The next are read when these were sent, so that no older value is sent after a
-/// newer one; changes meanwhile become one.
+/// Maximum values that are read at the same time. The next are read after these were sent, so that no older value is sent
+/// after a newer one; changes in the meantime are merged.
 const READS_MAX: usize = 32;
 /// The longest pause after a read that Redis did not answer.
 const RETRY_CAP_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ impl Values {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            () = self.read_when_due() => anyhow::bail!("the values of users are not read any more"),
+            () = self.read_when_due() => anyhow::bail!("the loop that reads values of users ended"),
         }
     }
 
@@ -36,14 +36,14 @@ impl Values {
         loop {
             let due = self.hub.values_due(READS_MAX);
             if due.is_empty() {
-                self.hub.values_wanted().notified().await;
+                self.hub.values_notify().notified().await;
                 continue;
             }
             let (mut states, mut presences) = (Vec::new(), Vec::new());
-            for (value, whom) in due {
+            for (value, recipients) in due {
                 match value {
-                    Value::State(user) => states.push((user, whom)),
-                    Value::Presence(user) => presences.push((user, whom)),
+                    Value::State(user) => states.push((user, recipients)),
+                    Value::Presence(user) => presences.push((user, recipients)),
                 }
             }
             let away = tokio::join!(self.states(&states), self.presences(&presences));
@@ -55,25 +55,25 @@ impl Values {
         }
     }
 
-    /// Returns whether Redis was away: then they are due again.
-    async fn states(&self, due: &[(String, Whom)]) -> bool {
+    /// Returns whether Redis was unreachable: then the states are due again.
+    async fn states(&self, due: &[(String, Recipients)]) -> bool {
         let states = join_all(due.iter().map(|(user, _)| self.broker.state(user))).await;
         let mut away = false;
-        for ((user, whom), state) in due.iter().zip(states) {
+        for ((user, recipients), state) in due.iter().zip(states) {
             let value = Value::State(user.clone());
             match state {
                 Ok(state) => {
                     metrics::values_read("state", 1);
-                    self.hub.send_value(&value, &Direct::State(json!(state).to_string().into()), *whom);
+                    self.hub.send_value(&value, &Direct::State(json!(state).to_string().into()), *recipients);
                 }
-                Err(error) => away |= self.failed("state", value, *whom, &error),
+                Err(error) => away |= self.handle_failure("state", value, *recipients, &error),
             }
         }
         away
     }
 
-    /// All of them with one script.
-    async fn presences(&self, due: &[(String, Whom)]) -> bool {
+    /// Reads all of them with one script.
+    async fn presences(&self, due: &[(String, Recipients)]) -> bool {
         let users: Vec<_> = due.iter().map(|(user, _)| user.clone()).collect();
         if users.is_empty() {
             return false;
@@ -81,36 +81,42 @@ impl Values {
         match self.broker.presence(&users).await {
             Ok(presences) => {
                 metrics::values_read("presence", users.len() as u64);
-                for (presence, (user, whom)) in presences.iter().zip(due) {
+                for (presence, (user, recipients)) in presences.iter().zip(due) {
                     let direct = Direct::Presence {
                         user: user.as_str().into(),
                         fields: fields(user, presence.since_ms).into(),
                     };
-                    self.hub.send_value(&Value::Presence(user.clone()), &direct, *whom);
+                    self.hub.send_value(&Value::Presence(user.clone()), &direct, *recipients);
                 }
                 false
             }
             Err(error) => {
-                let failed = due.iter().map(|(user, whom)| {
-                    self.failed("presence", Value::Presence(user.clone()), *whom, &error)
+                let failed = due.iter().map(|(user, recipients)| {
+                    self.handle_failure("presence", Value::Presence(user.clone()), *recipients, &error)
                 });
                 failed.fold(false, |any, away| any | away)
             }
         }
     }
 
-    fn failed(&self, kind: &'static str, value: Value, whom: Whom, error: &BrokerError) -> bool {
+    fn handle_failure(
+        &self,
+        kind: &'static str,
+        value: Value,
+        recipients: Recipients,
+        error: &BrokerError,
+    ) -> bool {
         if let BrokerError::Away(_) = error {
-            self.hub.value_is_due(value, whom);
+            self.hub.value_is_due(value, recipients);
             return true;
         }
         metrics::value_failed(kind);
-        tracing::warn!(kind, %error, "a value of a user cannot be read, and is not sent");
+        tracing::warn!(kind, %error, "cannot read a value of a user; it is not sent");
         false
     }
 }
 
-/// The fields of the `presence` frame behind its cursor.
+/// Returns the fields of the `presence` frame after its cursor.
 fn fields(user: &str, since_ms: Option<u64>) -> String {
     let user = serde_json::Value::from(user);
     match since_ms {
@@ -128,7 +134,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::delivery::hub::Take;
+    use crate::delivery::hub::Next;
 
     #[tokio::test(start_paused = true)]
     async fn a_value_that_cannot_be_read_is_sent_when_redis_is_back() {
@@ -142,17 +148,17 @@ mod tests {
         let values = Values { broker, hub: Arc::clone(&hub) };
         let coming = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            assert!(matches!(hub.take(1), Take::Wait), "nothing can be read");
+            assert!(matches!(hub.next(1), Next::Wait), "no value can be read");
             faults.come_back();
             let sent = tokio::time::timeout(Duration::from_secs(60), notify.notified()).await;
-            assert!(sent.is_ok(), "it is sent in the end");
+            assert!(sent.is_ok(), "the value is sent");
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
         tokio::select! {
             ended = values.run(CancellationToken::new()) => panic!("{ended:?}"),
             () = coming => {}
         }
-        let Take::Direct(direct, cursor) = hub.take(1) else { panic!("two values") };
+        let Next::Direct(direct, cursor) = hub.next(1) else { panic!("two values") };
         let mut frames: Vec<_> = direct.iter().map(|one| one.frame(&cursor).to_string()).collect();
         frames.sort();
         assert_eq!(
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_presence_is_the_frame_of_the_protocol() {
+    fn a_presence_has_the_frame_of_the_protocol() {
         for (user, since_ms) in [("ann", Some(1_764_201_600_000)), ("a \"b\"", None)] {
             let frame = format!(r#"{{"type":"presence","cursor":"e.1-0",{}}}"#, fields(user, since_ms));
             let ServerMessage::Presence(presence) = ServerMessage::parse(&frame).unwrap() else {

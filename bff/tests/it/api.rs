@@ -82,7 +82,7 @@ async fn a_refusal_names_the_field_and_the_limit() {
 
 #[tokio::test]
 async fn publishing_on_an_exposed_address_needs_a_key_or_a_word() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let exposed =
         |args: &[&str]| Bff::spawn("bff", &redis.url(), &[&["--listen", "0.0.0.0:0"], args].concat());
     // Port 0 is not known to the test, so the address is read from the log.
@@ -131,7 +131,7 @@ async fn publishing_on_an_exposed_address_needs_a_key_or_a_word() {
 
 #[tokio::test]
 async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff-1").await;
     // Its claims fail, so the list fills up.
     world.redis.run(&["SET", "{Notification-List}:sequence", "no hash"]);
@@ -143,7 +143,7 @@ async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
         (answer.status().as_u16(), &answer.headers()[header::RETRY_AFTER]),
         (503, &"1".parse().unwrap())
     );
-    assert!(answer.text().await.unwrap().contains("the list is full"));
+    assert!(answer.text().await.unwrap().contains("list full"));
     world.redis.run(&["LPOP", "Notification-List"]);
     id(post(&bff, JSON, entry("a"))).await;
     world.redis.stop();
@@ -155,7 +155,7 @@ async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
     );
     assert_eq!(reqwest::get(bff.http("/api/notifications")).await.unwrap().status(), 503);
     let stream = reqwest::get(bff.http("/sse")).await.unwrap().text().await.unwrap();
-    assert!(stream.starts_with("retry: ") && stream.contains("Redis is away"), "{stream}");
+    assert!(stream.starts_with("retry: ") && stream.contains("Redis unavailable"), "{stream}");
 }
 
 #[tokio::test]

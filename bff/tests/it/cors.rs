@@ -41,7 +41,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_the_named_origins_may_fetch_and_no_others() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let bff = replica(&redis, &["--allowed-origins", "https://app.example.com, http://localhost:3000"]).await;
     for origin in [OURS, "http://localhost:3000"] {
         for path in ["/api/notifications", "/api/sessions", "/api/nothing"] {
@@ -79,7 +79,7 @@ async fn pages_of_the_named_origins_may_fetch_and_no_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_page_may_fetch_where_the_list_has_a_star_and_none_may_send_cookies() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let any = replica(&redis, &["--allowed-origins", "*"]).await;
     for (_, headers) in
         [preflight(&any, "/api/sessions", FOREIGN).await, get(&any, "/sse?since=x", FOREIGN).await]

@@ -76,7 +76,7 @@ fn each(all: u64, of: u32) -> f64 {
 async fn of_a_message_with_1_4_and_8_replicas() {
     for (release, program) in releases() {
         for replicas in [1, 4, 8] {
-            let world = World::new();
+            let world = World::alone();
             let bffs = fleet(&world, program, replicas, &[]).await;
             let reader = Reader::connect(&bffs[0].ws()).await;
             let before = calls(&world.redis);
@@ -99,7 +99,7 @@ async fn of_a_message_with_1_4_and_8_replicas() {
 #[ignore = "measures: run scripts/measure"]
 async fn of_a_broadcast_that_200_signed_in_readers_acknowledge() {
     for (release, program) in releases() {
-        let world = World::new();
+        let world = World::alone();
         let bff = &fleet(&world, program, 1, &PEOPLE).await[0];
         let open = async |n| Socket::open(&signed_in(bff, &format!("u-{n}")), &DialOptions::default()).await;
         let mut sockets: Vec<_> =
@@ -128,7 +128,7 @@ async fn of_a_broadcast_that_200_signed_in_readers_acknowledge() {
 #[ignore = "measures: run scripts/measure"]
 async fn of_a_cut_subscription_with_4000_readers() {
     for (release, program) in releases() {
-        let world = World::new();
+        let world = World::alone();
         let bff = &fleet(&world, program, 1, &["--readers-per-address-max", "5000"]).await[0];
         let subscriptions = world.redis.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         // Another replica claims what is published while this one is not connected.
@@ -159,7 +159,7 @@ async fn of_a_cut_subscription_with_4000_readers() {
 #[ignore = "measures: run scripts/measure"]
 async fn of_a_page_load_after_a_day_of_one_broadcast_a_second() {
     for (release, program) in releases() {
-        let world = World::new();
+        let world = World::alone();
         let bff = &fleet(&world, program, 1, &PEOPLE).await[0];
         let of_a_second = |n: usize| {
             json!({ "id": n.to_string(), "title": format!("Notification {n}"), "body": "Notification at 2026-11-27T21:10:02.916Z" })

@@ -65,7 +65,7 @@ async fn a_session_that_is_called_back_ends_on_every_replica_and_no_other_does()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_ends_all_sessions_while_replicas_run_and_the_old_one_does_not_come_back() {
-    let world = World::new();
+    let world = World::alone();
     let bffs = people(&world, 2).await;
     let (mut here, token, _) = opened(&bffs[0]).await;
     let mut there = open(&bffs[1], &token).await.unwrap();
@@ -118,7 +118,8 @@ async fn a_key_that_cannot_be_called_back_stays_and_the_reason_is_given() {
     assert_eq!(kept(), before);
     socket.send(r#"{"type":"ping"}"#).await;
     assert!(socket.text().await.contains("heartbeat"), "sessions go on");
-    assert!(open(&bffs[0], &token).await.is_ok());
+    // The script above keeps Redis busy, and a busy Redis may be a 503.
+    eventually("the session still opens", DEADLINE, async || open(&bffs[0], &token).await.is_ok()).await;
     // The old ones go with the next revocation of a replica.
     let revoke = Client::new().post(bffs[0].http("/api/revocations")).bearer_auth(KEY);
     assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use carillon_bff::feed::{Feeds, Reader};
 use carillon_bff::hub::Hub;
-use carillon_bff::now_ms;
 use carillon_bff::refill::Refiller;
+use carillon_bff::{now_ms, random};
 use carillon_broker::{Broker, BrokerEvent, FanOut, Names, Subscriptions};
 use carillon_harness::{RedisServer, eventually};
 use carillon_protocol::received::Delivered;
@@ -29,7 +29,8 @@ impl Replica {
     fn new(broker: &Broker) -> Self {
         let subscriptions = Subscriptions::default();
         let hub = Arc::new(Hub::new(FanOut::All, subscriptions.clone()));
-        let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+        let feeds =
+            Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
         let stop = CancellationToken::new();
         let refiller = Refiller::new(broker.clone(), Arc::clone(&hub));
         TaskTracker::new().spawn(refiller.run(stop.clone()));
@@ -50,7 +51,7 @@ fn take(hub: &Hub, event: BrokerEvent) {
         BrokerEvent::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
         BrokerEvent::Fanout(fanout) => hub.fanout(&fanout),
         BrokerEvent::Echo { tail } => hub.echo(&tail),
-        BrokerEvent::Down => hub.lost(),
+        BrokerEvent::Down => hub.connection_lost(),
         _ => {}
     }
 }
@@ -131,7 +132,7 @@ async fn resumes_without_skipping(broker: Broker) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_two_audiences_resumes_without_skipping_either_on_redis() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     resumes_without_skipping(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
@@ -156,7 +157,7 @@ async fn stands_where_it_was_until_it_is_given_more(broker: Broker) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_stands_where_it_was_until_it_is_given_more_on_redis() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     stands_where_it_was_until_it_is_given_more(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
@@ -187,7 +188,7 @@ async fn catches_up_in_silence(broker: Broker) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_on_redis() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     catches_up_in_silence(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
@@ -206,7 +207,7 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
         now_ms()
     }));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
     let since = Some(broker.tail().await.unwrap());
     let reader = reader([Audience::Everyone], since);
     let (mut feed, _) = feeds.join(reader).await.unwrap();
@@ -228,7 +229,7 @@ async fn readers_that_stand_at_one_place_share_a_read() {
         now_ms()
     }));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
     let since = broker.tail().await.unwrap();
     hub.subscribed(&[(Audience::Everyone, None)], &since);
     let mut readers = vec![];
@@ -253,7 +254,7 @@ async fn readers_that_stand_at_one_place_share_a_read() {
 async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
-    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms));
+    let feeds = Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(now_ms), Arc::new(random));
     let since = Some(broker.tail().await.unwrap());
     let (mut feed, _) = feeds.join(reader([Audience::Everyone], since)).await.unwrap();
     // Whatever makes the reader read, Redis refuses it, and goes on to do so.
@@ -269,7 +270,7 @@ async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audience_is_listened_for_as_long_as_it_has_a_reader() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let replica = Replica::new(&Broker::redis(&server.url(), Names::default()).unwrap());
     let channels = async |count| {
         eventually("the subscriptions", DEADLINE, async || {

@@ -64,7 +64,7 @@ async fn refusals_come_before_the_upgrade_and_say_why() {
 
 #[tokio::test]
 async fn a_quiet_reader_gets_heartbeats_and_pings_also_while_redis_is_away() {
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff-1").await;
     let mut socket = open(&bff.ws()).await;
     world.redis.stop();

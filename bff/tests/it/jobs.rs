@@ -319,7 +319,7 @@ async fn jobs_are_closed_to_all_but_applications_with_a_key_unless_they_are_open
     let session = Owner::session(&http).await;
     for owner in [&session, &Owner::user("ann")] {
         let (status, problem) = owner.post(&http, &json!({"id": "j"})).await;
-        assert_eq!((status, problem["title"].as_str()), (403, Some("starting jobs is not open to you")));
+        assert_eq!((status, problem["title"].as_str()), (403, Some("jobs not allowed")));
         assert!(problem["detail"].as_str().unwrap().contains("--allow-jobs"), "{problem}");
         assert_eq!(owner.get(&http, "/api/jobs").await.1, json!({"jobs": []}));
     }

@@ -43,7 +43,7 @@ async fn the_time_until_a_replica_is_ready() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures: run scripts/measure"]
 async fn the_memory_of_an_idle_reader() {
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff").await;
     let url = bff.ws();
     let open = async || Socket::open(&url, &DialOptions::default()).await.unwrap();

@@ -164,7 +164,7 @@ async fn a_message_is_its_sender_s_and_its_addressee_s_and_nobody_else_s() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_send_that_is_repeated_is_stored_once_also_when_its_answer_was_lost() {
-    let world = World::new();
+    let world = World::alone();
     let network = Proxy::start(world.redis.addr()).await;
     let mut far = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);
     far.until_ready().await;
@@ -213,7 +213,7 @@ async fn a_read_position_reaches_the_other_tab_and_the_next_welcome() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_says_where_a_message_stopped() {
-    let world = World::new();
+    let world = World::alone();
     let bffs = people(&world, 2).await;
     let trace = async |id: &str| {
         let url = bffs[0].http(&format!("/api/notifications/{id}/trace?from=ann"));

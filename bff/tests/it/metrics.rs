@@ -15,7 +15,7 @@ const STILL: [&str; 2] = ["carillon_entries_waiting", "carillon_log_lines_droppe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_in_the_list_moves_and_no_other_exists() {
-    let world = World::new();
+    let world = World::alone();
     let nobody = format!("http://127.0.0.1:{}/keys", free_port());
     let upstream = ["--webhook-secret", WEBHOOK, "--upstream-url", &nobody];
     let allow = ["--allow-jobs", "--allow-anonymous-messages"];

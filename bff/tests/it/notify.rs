@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_bff::identity::IdentityOptions;
+use carillon_auth::identity::IdentityOptions;
 use carillon_bff::now_ms;
 use carillon_broker::limits::RAW_MAX_BYTES;
 use carillon_broker::{Broker, State};
@@ -144,7 +144,7 @@ async fn no_change_of_a_state_is_lost_while_sockets_connect(place: Place) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes() {
-    let world = World::new();
+    let world = World::alone();
     let bff = &people(&world, 1).await[0];
     let connect = async |user: &str| {
         let mut socket = open(&format!("{}?token={}", bff.ws(), token(user))).await;
@@ -188,7 +188,7 @@ async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_arrives_whole_and_in_order() {
-    let world = World::new();
+    let world = World::alone();
     let bff = &people(&world, 1).await[0];
     let mut ann = open(&format!("{}?token={}", bff.ws(), token("ann"))).await;
     assert!(ann.text().await.contains("welcome"));
@@ -202,7 +202,7 @@ async fn a_burst_arrives_whole_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_cut_off_tells_the_state_of_the_meantime_when_it_is_back() {
-    let world = World::new();
+    let world = World::alone();
     let network = Proxy::start(world.redis.addr()).await;
     let bff = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);
     bff.until_ready().await;

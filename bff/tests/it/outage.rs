@@ -5,7 +5,7 @@ use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sockets_stay_up_while_redis_is_away_and_a_restart_without_data_is_a_gap() {
-    let world = World::new();
+    let world = World::alone();
     let mut bff = world.bff("bff-1").await;
     let reader = Reader::connect(&bff.ws()).await;
     world.push([entry("before")]).await;
@@ -45,7 +45,7 @@ async fn a_restart_with_data_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_connections_lose_nothing() {
-    let world = World::new();
+    let world = World::alone();
     let bffs = world.bffs(2).await;
     let reader = Reader::connect(&bffs[0].ws()).await;
     for n in 0..20 {
@@ -64,7 +64,7 @@ async fn killed_connections_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_between_a_replica_and_redis_is_found_out_and_loses_nothing() {
-    let world = World::new();
+    let world = World::alone();
     let proxy = Proxy::start(world.redis.addr()).await;
     let bff = Bff::spawn("bff-1", &format!("redis://{}", proxy.addr()), &[]);
     let other = world.bff("bff-2").await;

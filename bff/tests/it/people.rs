@@ -142,7 +142,7 @@ async fn a_token_whose_key_cannot_be_had_right_now_is_to_be_tried_again() {
     bff.until_ready().await;
     let token = Signer::p256().token(&json!({"user_id": "ann", "exp": now_ms() / 1_000 + 60}));
     let (status, problem) = refused(&format!("{}?token={token}", bff.ws())).await;
-    assert_eq!((status, &problem["title"]), (503, &json!("the token cannot be checked")));
+    assert_eq!((status, &problem["title"]), (503, &json!("token verification unavailable")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -355,7 +355,7 @@ async fn a_revocation_closes_the_sockets_of_a_user_everywhere_and_holds_for_late
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_cut_off_when_a_user_was_revoked_shuts_them_out_when_it_is_back() {
-    let world = World::new();
+    let world = World::alone();
     let network = carillon_harness::Proxy::start(world.redis.addr()).await;
     let far = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);
     far.until_ready().await;

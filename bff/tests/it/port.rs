@@ -95,7 +95,7 @@ async fn who_finds_no_place_is_told_so() {
     };
     let _busy = [ask("/slow").await, ask("/slow").await];
     let answer = all(&mut ask("/").await).await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("this replica is full"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("replica full"), "{answer}");
 }
 
 #[tokio::test]

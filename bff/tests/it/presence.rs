@@ -196,7 +196,7 @@ async fn a_replica_that_stops_gives_up_its_lease_and_who_moves_on_stays_online()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_redis_is_no_leave_and_what_it_lost_is_told_again() {
-    let world = World::new();
+    let world = World::alone();
     let proxy = Proxy::start(world.redis.addr()).await;
     let args = [&PEOPLE[..], &["--presence-lease", "1s", "--presence-grace", "10s"]].concat();
     let bff = Bff::spawn("bff-1", &format!("redis://{}", proxy.addr()), &args);

@@ -24,7 +24,7 @@ fn types(profile: &Profile) -> Vec<&str> {
 
 #[tokio::test]
 async fn both_profiles_have_samples_that_pprof_opens() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let port = free_port();
     let bff = Bff::spawn("bff-1", &redis.url(), &["--pprof-port", &format!(":{port}")]);
     bff.until_ready().await;
@@ -88,7 +88,7 @@ async fn eventually_some<T>(ask: impl AsyncFn() -> Option<T>) -> T {
 
 #[tokio::test]
 async fn without_a_port_the_heap_is_not_sampled_and_port_says_where_readers_connect() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
     let env = [("REDIS_URL", redis.url()), ("ADMIN_LISTEN", admin), ("PORT", format!(":{port}"))];
     let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -94,7 +94,7 @@ async fn five_replicas_race_and_every_reader_sees_every_entry_once_in_the_same_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_replica_and_killed_subscriptions_change_nothing_of_that() {
-    let world = World::new();
+    let world = World::alone();
     let mut bffs = world.bffs(BFFS).await;
     let readers = readers(&bffs).await;
     let (redis, doomed) = (&world.redis, &mut bffs[2]);

@@ -16,7 +16,7 @@ async fn at_sigterm_readers_are_told_and_move_on_and_the_process_ends_well() {
     bffs[0].until_not_ready().await;
     assert!(bffs[0].admin("/ready").await.1.contains("draining"));
     let refused = Socket::open(&urls[0], &DialOptions::default()).await.unwrap_err();
-    assert!(matches!(&refused, Refused::Status(503, body) if body.contains("going away")), "{refused:?}");
+    assert!(matches!(&refused, Refused::Status(503, body) if body.contains("shutting down")), "{refused:?}");
     // A front door that leads readers by its cookie would bring them back here.
     let stream = reqwest::get(bffs[0].http("/sse")).await.unwrap();
     assert_eq!(stream.headers()["set-cookie"], "REALTIMESERVERID=; Max-Age=0; Path=/");
@@ -80,7 +80,7 @@ async fn faults_at_the_start_are_one_readable_line() {
 
 #[tokio::test]
 async fn the_health_check_follows_readiness() {
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff-1").await;
     let check = async || {
         let env = [("ADMIN_LISTEN", bff.admin_addr())];

@@ -1,8 +1,8 @@
 //! What another application signed is taken from it, once, and from nobody else.
 
 use axum::http::Method;
+use carillon_auth::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
 use carillon_bff::now_ms;
-use carillon_bff::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
 use carillon_harness::Reader;
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use reqwest::Client;
@@ -47,7 +47,7 @@ async fn accepted(bff: &Bff, headers: &Headers, body: &str) -> String {
 
 async fn refused(bff: &Bff, headers: &Headers, body: &str, word: &str) {
     let (status, problem) = post(bff, headers, body).await;
-    assert_eq!((status, &problem["title"]), (401, &"the signature is refused".into()), "{word}: {problem}");
+    assert_eq!((status, &problem["title"]), (401, &"invalid signature".into()), "{word}: {problem}");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(word), "{word}: {detail}");
 }

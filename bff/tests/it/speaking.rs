@@ -245,7 +245,7 @@ async fn a_reader_has_so_many_topics_and_may_leave_one_for_another() {
 async fn so_many_bytes_of_pages_are_held_at_a_time_and_whoever_finds_no_room_is_answered() {
     // Of 2 MiB each, in 32 MiB.
     const PAGES_MAX: usize = 16;
-    let world = World::new();
+    let world = World::alone();
     let proxy = Proxy::start(world.redis.addr()).await;
     let bff = Bff::spawn("bff-1", &format!("redis://{}", proxy.addr()), &[]);
     bff.until_ready().await;

@@ -119,7 +119,7 @@ async fn a_cursor_that_cannot_be_read_is_a_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_gets_the_state_and_what_programs_say_here_too() {
-    let world = World::new();
+    let world = World::alone();
     let bff = &people(&world, 1).await[0];
     world.redis.run(&["HSET", "notify:ann:state", "unread", "3"]);
     let mut events = Events::open(&format!("{}?token={}", bff.http("/sse"), token("ann")), None).await;

@@ -44,7 +44,7 @@ async fn welcomed(mut stream: Response) -> Option<String> {
 
 #[tokio::test]
 async fn the_viewer_comes_precompressed_and_its_hashed_files_last_for_ever() {
-    let door = Door::open_with(RedisServer::start(), &["--allow-publish"]).await;
+    let door = Door::open_with(RedisServer::shared(), &["--allow-publish"]).await;
     let page = get(&door, "/", &[("accept-encoding", "gzip, br")]).await;
     assert_eq!(value(&page, header::CACHE_CONTROL), "no-cache");
     assert_eq!(value(&page, header::CONTENT_ENCODING), "br");
@@ -74,7 +74,7 @@ async fn the_viewer_comes_precompressed_and_its_hashed_files_last_for_ever() {
 
 #[tokio::test]
 async fn a_cookie_holds_to_a_replica_until_that_dies_or_goes_away() {
-    let mut door = Door::open(RedisServer::start()).await;
+    let mut door = Door::open(RedisServer::shared()).await;
     let first = get(&door, "/sse", &[]).await;
     let mut held = cookie(&first).unwrap();
     let mut replica = welcome(first).await;

@@ -261,7 +261,7 @@ async fn a_replica_that_is_told_to_stop_ends_what_it_has_begun() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_stored_is_refused_with_its_id_and_a_reason() {
-    let world = World::new();
+    let world = World::alone();
     let away = format!("http://127.0.0.1:{}/", free_port());
     let bff = replica(&world, "bff-1", &away).await;
     let (token, id) = session(&bff).await;
@@ -293,7 +293,7 @@ async fn what_cannot_be_stored_is_refused_with_its_id_and_a_reason() {
     other.send(&said("m")).await;
     refusal(&other, "unavailable").await;
 
-    let world = World::new();
+    let world = World::alone();
     let bff = world.bff("bff-1").await;
     let reader = Reader::connect(&bff.ws()).await;
     reader.send(&said("m")).await;

@@ -19,7 +19,7 @@ async fn hashed_files_last_for_ever_and_come_precompressed_and_the_page_is_asked
     ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let bff = Bff::spawn("bff-1", &redis.url(), &["--static-dir", folder.path().to_str().unwrap()]);
     bff.until_ready().await;
     let get = async |path: &str, encoding: &str| {
@@ -60,7 +60,7 @@ async fn hashed_files_last_for_ever_and_come_precompressed_and_the_page_is_asked
 pub(crate) async fn policy() -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("index.html"), "<!doctype html>").unwrap();
-    let redis = RedisServer::start();
+    let redis = RedisServer::shared();
     let bff = Bff::spawn("bff-1", &redis.url(), &["--static-dir", folder.path().to_str().unwrap()]);
     bff.until_ready().await;
     let answer = reqwest::get(bff.http("/")).await.unwrap();

@@ -3,7 +3,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_bff::identity::{Identities, IdentityOptions};
+use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream,
@@ -33,7 +33,13 @@ pub(crate) struct Bff {
 }
 
 impl World {
+    /// One in a database of the shared server.
     pub(crate) fn new() -> Self {
+        Self::over(RedisServer::shared())
+    }
+
+    /// One with a server of its own: to stop it, to limit its memory, or to publish on it by hand.
+    pub(crate) fn alone() -> Self {
         Self::over(RedisServer::start())
     }
 

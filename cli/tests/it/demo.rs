@@ -133,7 +133,7 @@ async fn readers_at_the_door_are_let_go_before_the_end() {
     // The last of them goes seconds later; until then the door answers, and says what is going on.
     let (status, words) = get(&format!("{}/sse", demo.url)).await;
     assert_eq!(status, 200, "with any other, a browser's EventSource never comes back");
-    assert!(words.starts_with("retry: ") && words.contains("this replica is going away"), "{words}");
+    assert!(words.starts_with("retry: ") && words.contains("replica shutting down"), "{words}");
     for mut socket in sockets {
         let (texts, code) = socket.until_closed().await;
         assert!(texts.last().unwrap().contains(r#""type":"goodbye""#));

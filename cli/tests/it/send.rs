@@ -98,7 +98,7 @@ async fn answering(answers: Vec<Response>) -> (Server, Arc<Mutex<Vec<String>>>) 
 }
 
 fn busy() -> Response {
-    let problem = r#"{"status":503,"title":"Redis is away","detail":"try again shortly"}"#;
+    let problem = r#"{"status":503,"title":"Redis unavailable","detail":"try again shortly"}"#;
     (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], problem).into_response()
 }
 
@@ -107,7 +107,7 @@ async fn tries_again_with_the_same_id() {
     let accepted = (StatusCode::ACCEPTED, r#"{"id":"accepted"}"#).into_response();
     let (server, posted) = answering(vec![busy(), StatusCode::BAD_GATEWAY.into_response(), accepted]).await;
     let mut process = carillon(&["send", "hello", "--url", &server.url()]);
-    process.wait_line("Redis is away: try again shortly; again in ").await;
+    process.wait_line("Redis unavailable: try again shortly; again in ").await;
     process.wait_line("answers 502 Bad Gateway: is that a Carillon?; again in ").await;
     assert_eq!(id(process).await, "accepted");
     let posted = posted.lock().unwrap();
@@ -122,15 +122,15 @@ async fn gives_up_after_some_tries() {
     assert_eq!(process.wait_exit(DEADLINE).await, 1);
     assert_eq!(posted.lock().unwrap().len(), 4);
     let last = process.stderr().pop().unwrap();
-    assert_eq!(last, "carillon: given up after 4 tries: Redis is away: try again shortly");
+    assert_eq!(last, "carillon: given up after 4 tries: Redis unavailable: try again shortly");
 }
 
 #[tokio::test]
 async fn a_refusal_names_each_field() {
-    let problem = r#"{"status":400,"title":"this is no notification","errors":[{"field":"to","detail":"not here"},{"field":"body","detail":"at most 9 characters","limit":9}]}"#;
+    let problem = r#"{"status":400,"title":"invalid notification","errors":[{"field":"to","detail":"not here"},{"field":"body","detail":"at most 9 characters","limit":9}]}"#;
     let (server, _) = answering(vec![(StatusCode::BAD_REQUEST, problem).into_response()]).await;
     let line = one_line(carillon(&["send", "hello", "--url", &server.url()])).await;
-    assert_eq!(line, "this is no notification; to: not here; body: at most 9 characters");
+    assert_eq!(line, "invalid notification; to: not here; body: at most 9 characters");
 
     let (server, _) = answering(vec![(StatusCode::OK, "<html>").into_response()]).await;
     let line = one_line(carillon(&["send", "hello", "--url", &server.url()])).await;
@@ -141,7 +141,7 @@ async fn a_refusal_names_each_field() {
 async fn shows_its_key() {
     let answer = post(async |headers: HeaderMap| match headers.get("authorization") {
         Some(key) if key == "Bearer secret" => (StatusCode::ACCEPTED, r#"{"id":"accepted"}"#),
-        _ => (StatusCode::UNAUTHORIZED, r#"{"status":401,"title":"publishing is not open to you"}"#),
+        _ => (StatusCode::UNAUTHORIZED, r#"{"status":401,"title":"publishing requires a key"}"#),
     });
     let server = Server::start(Router::new().route("/api/notifications", answer)).await;
     let url = server.url();
@@ -149,6 +149,6 @@ async fn shows_its_key() {
         |key| Process::spawn(CARILLON, &["send", "hello"], &[("API_KEY", key), ("CARILLON_URL", &url)]);
     assert_eq!(id(send("secret")).await, "accepted");
     for key in ["wrong", ""] {
-        assert_eq!(one_line(send(key)).await, "publishing is not open to you");
+        assert_eq!(one_line(send(key)).await, "publishing requires a key");
     }
 }

@@ -151,7 +151,7 @@ async fn stops_when_coming_back_is_no_use() {
 async fn a_refused_request_is_one_line() {
     let demo = Demo::start().await;
     let line = one_line(carillon(&["tail", "--url", &demo.url, "--topic", "closed & co"])).await;
-    assert!(line.starts_with(&format!("{} refuses: a topic is not open to you: ", demo.url)), "{line}");
+    assert!(line.starts_with(&format!("{} refuses: topic not allowed: ", demo.url)), "{line}");
 
     let server = Server::start(Router::new()).await;
     let line = one_line(carillon(&["tail", "--url", &server.url()])).await;

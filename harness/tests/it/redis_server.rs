@@ -32,6 +32,20 @@ fn dies_when_it_is_dropped() {
 }
 
 #[test]
+fn databases_of_the_shared_one_share_nothing() {
+    let (first, second) = (RedisServer::shared(), RedisServer::shared());
+    first.run(&["SET", "key", "value"]);
+    assert_eq!(second.cli(&["EXISTS", "key"]), "0");
+    assert_ne!(first.url(), second.url());
+}
+
+#[test]
+#[should_panic(expected = "FLUSHALL: this test needs a server of its own")]
+fn what_concerns_all_databases_is_refused_on_the_shared_one() {
+    RedisServer::shared().run(&["FLUSHALL"]);
+}
+
+#[test]
 #[should_panic(expected = "ERR wrong number of arguments")]
 fn an_error_of_redis_fails_the_test() {
     RedisServer::start().run(&["GET"]);

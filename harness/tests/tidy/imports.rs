@@ -11,20 +11,19 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("replica", &[]),
     ("router", &[]),
     ("command_line", &["config", "upkeep"]),
-    ("config", &["application", "people", "gate", "auth", "upkeep", "server", "limits"]),
+    ("config", &["application", "people", "gate", "upkeep", "server", "limits"]),
     ("contract", &["people", "jobs", "gate"]),
-    ("compat", &["sockets", "user_state", "gate", "auth"]),
+    ("compat", &["sockets", "user_state", "gate"]),
     ("sockets", &["people", "application", "gate", "delivery", "server", "limits"]),
-    ("notifications", &["people", "gate", "delivery", "auth", "limits", "entry_refused"]),
-    ("people", &["gate", "delivery", "auth", "upkeep", "server", "limits", "entry_refused"]),
+    ("notifications", &["people", "gate", "delivery", "limits", "entry_refused"]),
+    ("people", &["gate", "delivery", "upkeep", "server", "limits", "entry_refused"]),
     ("jobs", &["gate", "upkeep"]),
-    ("application", &["gate", "auth", "upkeep", "server", "limits"]),
+    ("application", &["gate", "upkeep", "limits"]),
     ("user_state", &["gate", "delivery"]),
     ("broker_events", &["gate", "delivery"]),
-    ("gate", &["delivery", "auth", "limits"]),
-    ("delivery", &["auth", "limits"]),
-    ("upkeep", &["auth"]),
-    ("auth", &["server", "limits"]),
+    ("gate", &["delivery", "limits"]),
+    ("delivery", &["limits"]),
+    ("upkeep", &[]),
     ("server", &["limits"]),
     ("limits", &[]),
     ("entry_refused", &[]),
@@ -33,9 +32,10 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("refusal", &[]),
     ("metrics", &[]),
     ("clock", &[]),
+    ("random", &[]),
 ];
 /// What every room may import from.
-const FOR_ALL: [&str; 4] = ["metrics", "refusal", "request", "clock"];
+const FOR_ALL: [&str; 5] = ["metrics", "refusal", "request", "clock", "random"];
 /// What wires the rooms imports from all that stand below it.
 const WIRING: [&str; 2] = ["replica", "router"];
 /// The modules that each module of a crate's sources imports from, by name. A module and those within it are one from the
@@ -43,7 +43,7 @@ const WIRING: [&str; 2] = ["replica", "router"];
 fn imports(sources: &[Source], owner: &str) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeMap<String, &Source> = sources
         .iter()
-        .filter(|source| !source.path.ends_with("tests.rs"))
+        .filter(|source| !source.is_for_tests())
         .filter_map(|source| {
             source.module().filter(|(of, _)| of == owner).map(|(_, module)| (module, source))
         })
@@ -150,7 +150,7 @@ fn rooms_import_downward_only() {
     let (edges, mut faults) = (imports(&sources(), "bff"), BTreeSet::new());
     let room = |module: &str| module.split("::").next().unwrap().to_owned();
     let order = |name: &str| ROOMS.iter().position(|(room, _)| *room == name);
-    assert!(edges.len() > 100, "the files are found: {}", edges.len());
+    assert!(edges.len() > 80, "the files are found: {}", edges.len());
     for (module, others) in edges.iter().filter(|(module, _)| !module.is_empty()) {
         let from = room(module);
         let Some(at) = order(&from) else {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod imports;
+mod titles;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,23 +10,31 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// The crates of ours that each crate may depend on: `protocol ← broker ← {producer, bff} ← cli`,
-/// `protocol ← frontend`, `service ← {producer, bff, cli}`. A new edge is a decision: write it down
-/// in docs/decisions/ and then here. Development dependencies are free.
-const EDGES: [(&str, &[&str]); 10] = [
+/// `protocol ← frontend`, `service ← {producer, bff, cli}`, `{protocol, service} ← auth ← {bff, cli}`. A new edge is a
+/// decision: write it down in docs/decisions/ and then here. Development dependencies are free.
+const EDGES: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("broker", &["protocol"]),
     ("service", &[]),
     ("producer", &["protocol", "broker", "service"]),
-    ("bff", &["protocol", "broker", "service"]),
+    ("auth", &["protocol", "service"]),
+    ("bff", &["protocol", "broker", "service", "auth"]),
     ("frontend", &["protocol"]),
     ("client", &["protocol"]),
-    ("cli", &["protocol", "client", "broker", "service", "producer", "bff"]),
+    ("cli", &["protocol", "client", "broker", "service", "auth", "producer", "bff"]),
     ("xtask", &[]),
     ("harness", &["protocol", "client"]),
 ];
 /// Crates from outside, with all whose names go on with a dash, that one crate of ours alone may
 /// depend on.
-const OWNERS: [(&str, &str); 3] = [("redis", "broker"), ("leptos", "frontend"), ("gloo", "frontend")];
+const OWNERS: [(&str, &str); 6] = [
+    ("redis", "broker"),
+    ("leptos", "frontend"),
+    ("gloo", "frontend"),
+    ("jsonwebtoken", "auth"),
+    ("chacha20poly1305", "auth"),
+    ("spki", "auth"),
+];
 /// What `protocol` may depend on: it has to stay small in the browser.
 const PROTOCOL_NEEDS: [&str; 2] = ["serde", "serde_json"];
 /// What `protocol` may depend on where a feature asks for it: `schema` describes the messages in
@@ -35,6 +44,8 @@ const PROTOCOL_MAY_NEED: [&str; 1] = ["schemars"];
 const NO_NAMES: [&str; 4] = ["common", "shared", "utils", "types"];
 /// Lines of a source file, its tests not counted.
 const FILE_MAX_LINES: usize = 400;
+/// Lines of unit tests at the end of the file that they test. Longer ones are in `tests.rs` in the folder of that file.
+const INLINE_TESTS_MAX_LINES: usize = 150;
 
 fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap()
@@ -83,6 +94,11 @@ impl Source {
         let path = path.strip_suffix(".rs")?;
         let path = path.strip_suffix("/mod").unwrap_or(path).replace('/', "::");
         (path != "main").then(|| (owner.to_owned(), if path == "lib" { String::new() } else { path }))
+    }
+
+    /// Whether all of it is compiled for tests alone.
+    fn is_for_tests(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
     /// Each line, tests included, with its number; comments are left out.
@@ -218,7 +234,7 @@ fn crates_are_named_for_a_thing() {
 #[test]
 fn the_hub_is_synchronous() {
     let files = sources().into_iter().filter(|source| source.path.starts_with("bff/src/delivery/hub"));
-    let files: Vec<_> = files.filter(|source| !source.path.ends_with("tests.rs")).collect();
+    let files: Vec<_> = files.filter(|source| !source.is_for_tests()).collect();
     assert!(files.len() > 4, "the hub has several files");
     let mut faults = BTreeSet::new();
     for source in &files {
@@ -231,6 +247,26 @@ fn the_hub_is_synchronous() {
         }
     }
     none(&faults);
+}
+
+#[test]
+fn what_is_genuine_depends_on_no_clock_and_no_redis() {
+    let metadata = metadata();
+    let auth = metadata.packages.iter().find(|package| short(&package.name) == "auth").unwrap();
+    for need in needs(auth) {
+        assert!(
+            !["carillon-broker", "carillon-bff", "metrics"].contains(&need),
+            "auth may not depend on {need}"
+        );
+    }
+    let files: Vec<_> = sources().into_iter().filter(|source| source.path.starts_with("auth/src/")).collect();
+    assert!(files.len() > 10, "auth has several files");
+    for source in &files {
+        for (number, line) in source.code() {
+            let is_clock = line.contains("SystemTime");
+            assert!(!is_clock, "{}:{number}: callers pass the time", source.path);
+        }
+    }
 }
 
 #[test]
@@ -255,6 +291,27 @@ fn no_file_is_too_long_to_read() {
             (lines > FILE_MAX_LINES).then_some(fault)
         })
         .collect();
+    none(&faults);
+}
+
+#[test]
+fn unit_tests_end_their_file_or_are_in_its_folder() {
+    let mut faults = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.path.contains("/src/")) {
+        if source.path.ends_with("_tests.rs") {
+            faults.insert(format!("{}: unit tests of a file x.rs are in it or in x/tests.rs", source.path));
+        }
+        if let Some((number, _)) = source.all().find(|(_, line)| line.contains(concat!("#[", "path"))) {
+            faults.insert(format!("{}:{number}: a module is where its name leads", source.path));
+        }
+        if let Some((_, tests)) = source.text.split_once("#[cfg(test)]\nmod tests {\n") {
+            let lines = tests.lines().count();
+            if lines > INLINE_TESTS_MAX_LINES {
+                let file = source.path.trim_end_matches(".rs");
+                faults.insert(format!("{}: {lines} lines of tests belong into {file}/tests.rs", source.path));
+            }
+        }
+    }
     none(&faults);
 }
 

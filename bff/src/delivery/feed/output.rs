@@ -8,20 +8,20 @@ use crate::delivery::frame::Frame;
 use crate::delivery::hub::Direct;
 use crate::delivery::pages::SharedPage;
 
-/// Frames to write, in order.
+/// Frames to write, in the order of the fields.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Gaps first, as JSON texts.
+    /// Gap frames.
     pub gaps: Vec<Utf8Bytes>,
-    /// What follows.
+    /// Frames of entries.
     pub frames: Vec<Arc<Frame>>,
-    /// What was missed of a topic: these stand before the reader's place, and are framed by it.
+    /// Missed entries of a topic. They are older than the reader's position, so they carry the reader's cursor.
     pub missed: Vec<Utf8Bytes>,
-    /// What is for this connection alone, with the cursor to frame it by.
+    /// Frames outside of the sequence, and the cursor to put into them.
     pub direct: Option<(Vec<Direct>, Cursor)>,
-    /// Close with this code; nothing follows.
+    /// The code to close with; no frames follow.
     pub close: Option<CloseCode>,
-    /// The page that the frames are of, which counts until they are written.
+    /// The page that the frames are from. It counts in the budget until they are written.
     pub(super) page: Option<SharedPage>,
 }
 
@@ -34,12 +34,12 @@ impl Output {
             && self.close.is_none()
     }
 
-    /// Whether a page is held until this is written.
+    /// Whether a page stays in the budget until this output is written.
     pub(crate) fn is_charged(&self) -> bool {
         self.page.is_some()
     }
 
-    /// The page that is held until this is written.
+    /// The page that stays in the budget until this output is written.
     pub(crate) fn page(&self) -> Option<&SharedPage> {
         self.page.as_ref()
     }
@@ -48,22 +48,22 @@ impl Output {
         Self { close: Some(code), ..Self::default() }
     }
 
-    /// The words beside the close code.
+    /// The reason beside the close code.
     pub fn close_reason(&self) -> &'static str {
         match self.close {
-            Some(CloseCode::REFUSED) => "the token was revoked",
-            Some(CloseCode::SLOW) => "too much waited for this connection; resume from your cursor",
-            Some(CloseCode::INTERNAL) => "history cannot be read here; resume from your cursor",
+            Some(CloseCode::REFUSED) => "the token or session was revoked",
+            Some(CloseCode::SLOW) => "too many frames waited for this connection; resume from your cursor",
+            Some(CloseCode::INTERNAL) => "this replica cannot read history; resume from your cursor",
             _ => "",
         }
     }
 
-    /// All frames as texts.
+    /// Returns all frames as texts.
     pub fn texts(&self) -> impl Iterator<Item = Utf8Bytes> {
         (0..).map_while(|at| self.text(at))
     }
 
-    /// The frame at a place among all.
+    /// Returns the frame at an index over all fields.
     pub(crate) fn text(&self, at: usize) -> Option<Utf8Bytes> {
         let missed = self.gaps.len();
         let frames = missed + self.missed.len();
@@ -79,13 +79,13 @@ impl Output {
         }
     }
 
-    /// How many notifications there are.
+    /// The number of notifications.
     pub fn notifications(&self) -> usize {
         let of_frames = self.frames.iter().filter(|frame| frame.kind == EntryKind::Notification).count();
         of_frames + self.missed.len()
     }
 
-    /// Messages of one user to another.
+    /// Messages from one user to another.
     pub fn messages(&self) -> impl Iterator<Item = &Arc<MessageRef>> {
         self.frames.iter().filter_map(|frame| frame.message.as_ref())
     }

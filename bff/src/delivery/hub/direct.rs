@@ -1,47 +1,47 @@
-//! What reaches readers outside of the sequence: latest values, raw payloads, notifications for one connection, and the
-//! order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
+//! Frames that reach readers outside of the sequence: current values, raw payloads, notifications for one connection, and
+//! the order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
 
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 use bytes::Bytes;
+use carillon_auth::seal::{KeyId, SessionId};
 use carillon_broker::Fanout;
 use carillon_protocol::{Audience, CloseCode, Cursor, Entry, notification_frame};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Hub, Reader, ReaderId, State, Take};
-use crate::auth::seal::{KeyId, SessionId};
+use super::{Hub, Next, Reader, ReaderId, State};
 use crate::metrics;
 
-/// Direct frames that wait for one reader at most, beyond which it is closed as slow.
+/// Maximum frames in a mailbox. One more closes its reader as slow.
 pub(super) const DIRECT_MAX_FRAMES: usize = 512;
 /// Maximum bytes in a mailbox. A larger single frame is accepted when the mailbox is empty.
 pub(super) const DIRECT_MAX_BYTES: usize = 512 * 1024;
-/// Maximum bytes in all mailboxes of a replica; what comes then closes its reader as slow.
+/// Maximum bytes in all mailboxes of a replica. A frame above that closes its reader as slow.
 pub(super) const MAILBOXES_MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Something for a reader's connection alone.
+/// A frame for a reader's connection alone.
 #[derive(Clone, Debug)]
 pub enum Direct {
-    /// What a program published for a user: its bytes, and the `raw` frame around them.
+    /// A payload that a program published for a user.
     Raw {
-        /// The payload.
+        /// The bytes as published.
         payload: Bytes,
         /// The frame.
         frame: Utf8Bytes,
     },
-    /// A user's state: the JSON object of its fields.
+    /// A user's state, as the JSON object of its fields.
     State(Utf8Bytes),
-    /// Whether a user is online: the user, and the fields of the frame behind its cursor.
+    /// Whether a user is online.
     Presence {
-        /// Who.
+        /// The user.
         user: Arc<str>,
-        /// The fields, as `"user":…,"online":…`.
+        /// The fields of the frame after its cursor, as `"user":…,"online":…`.
         fields: Utf8Bytes,
     },
     /// A notification for one connection.
     Notification {
-        /// The replica that won the race for it.
+        /// The replica that claimed it.
         claimed_by: Arc<str>,
         /// The entry.
         entry: Arc<Entry>,
@@ -49,9 +49,8 @@ pub enum Direct {
 }
 
 impl Direct {
-    /// The frame on `/ws` and `/sse`, for a reader that stands at `cursor`. It does not move the reader:
-    /// a resume begins after what came in the sequence.
-    #[must_use]
+    /// Returns the frame for `/ws` and `/sse`, with the reader's cursor. It does not move the reader: a resume starts after
+    /// the last entry of the sequence.
     pub fn frame(&self, cursor: &Cursor) -> Utf8Bytes {
         match self {
             Self::Raw { frame, .. } => frame.clone(),
@@ -67,7 +66,7 @@ impl Direct {
 }
 
 impl Direct {
-    /// Whether this is a newer one of the same value.
+    /// Whether this is a newer value of the same kind and user.
     fn replaces(&self, older: &Self) -> bool {
         match (self, older) {
             (Self::State(_), Self::State(_)) => true,
@@ -85,20 +84,20 @@ impl Direct {
     }
 }
 
-/// What a reader was let in with, so that it can be shut out again.
+/// The credential that a reader connected with, by which it can be closed later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credential {
     /// The signed-in user.
     pub user: Option<String>,
     /// The token's own id, where it has one.
     pub token_id: Option<String>,
-    /// When the token was issued, in seconds since 1970; 0 where it does not say.
+    /// When the token was issued, in seconds since 1970; 0 where it has no `iat`.
     pub issued_at_s: u64,
     /// The session, and the key that has sealed its token.
     pub session: Option<(SessionId, KeyId)>,
 }
 
-/// What waits for one reader.
+/// The frames that wait for one reader.
 #[derive(Default)]
 pub(super) struct Mailbox {
     waiting: Vec<Direct>,
@@ -107,11 +106,11 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
-    /// Hands over what waits. A close comes last, and alone.
-    pub(super) fn open(self, cursor: Cursor) -> Take {
+    /// Returns the waiting frames. An order to close comes alone: the frames before it are dropped.
+    pub(super) fn into_next(self, cursor: Cursor) -> Next {
         match self.close {
-            Some(code) => Take::Close(code),
-            None => Take::Direct(self.waiting, cursor),
+            Some(code) => Next::Close(code),
+            None => Next::Direct(self.waiting, cursor),
         }
     }
 
@@ -119,14 +118,14 @@ impl Mailbox {
         self.bytes
     }
 
-    /// Returns whether there was room.
+    /// Adds a frame. Returns `false` when the mailbox is full.
     fn put(&mut self, direct: Direct) -> bool {
-        // A value takes the place of an older one that nobody has seen.
+        // A value replaces an older one that was not written yet.
         let old = self.waiting.iter().position(|waits| direct.replaces(waits));
         self.bytes -= old.map_or(0, |old| self.waiting.remove(old).bytes());
         let bytes = self.bytes + direct.bytes();
-        let is_room = self.waiting.len() < DIRECT_MAX_FRAMES && bytes <= DIRECT_MAX_BYTES;
-        if is_room || self.waiting.is_empty() {
+        let has_room = self.waiting.len() < DIRECT_MAX_FRAMES && bytes <= DIRECT_MAX_BYTES;
+        if has_room || self.waiting.is_empty() {
             self.bytes = bytes;
             self.waiting.push(direct);
             return true;
@@ -136,15 +135,15 @@ impl Mailbox {
 }
 
 impl Reader {
-    /// Puts a frame into the mailbox, of whose bytes `mail_bytes` keeps the sum over all readers.
-    pub(super) fn post(&mut self, direct: Direct, mail_bytes: &mut usize) {
+    /// Adds a frame to the mailbox and updates `mail_bytes`, the sum over all readers.
+    pub(super) fn send_direct(&mut self, direct: Direct, mail_bytes: &mut usize) {
         let before = self.mail_bytes();
-        let is_room = *mail_bytes + direct.bytes() <= MAILBOXES_MAX_BYTES;
-        if is_room && self.mailbox.get_or_insert_default().put(direct) {
+        let has_room = *mail_bytes + direct.bytes() <= MAILBOXES_MAX_BYTES;
+        if has_room && self.mailbox.get_or_insert_default().put(direct) {
             self.notify.notify_one();
         } else {
             metrics::direct_overflowed();
-            self.shut(CloseCode::SLOW);
+            self.close_with(CloseCode::SLOW);
         }
         *mail_bytes = *mail_bytes + self.mail_bytes() - before;
     }
@@ -153,42 +152,42 @@ impl Reader {
         self.mailbox.as_ref().map_or(0, |mailbox| mailbox.bytes())
     }
 
-    fn shut(&mut self, code: CloseCode) {
+    fn close_with(&mut self, code: CloseCode) {
         self.mailbox.get_or_insert_default().close = Some(code);
         self.notify.notify_one();
     }
 }
 
 impl Hub {
-    /// Sends something to every reader that an audience has here, and returns how many those are.
-    pub fn post(&self, audience: &Audience, direct: &Direct) -> usize {
+    /// Sends a frame to every reader of an audience here, and returns their number.
+    pub fn send_direct(&self, audience: &Audience, direct: &Direct) -> usize {
         let mut state = self.state();
         let State { rings, readers, mail_bytes, .. } = &mut *state;
         let Some(ring) = rings.get(audience) else { return 0 };
         for id in ring.readers.keys() {
             if let Some(reader) = readers.get_mut(id) {
-                reader.post(direct.clone(), mail_bytes);
+                reader.send_direct(direct.clone(), mail_bytes);
             }
         }
         ring.readers.len()
     }
 
-    /// Takes in what a reader was let in with.
-    pub fn admit(&self, id: ReaderId, credential: Arc<Credential>) {
+    /// Sets the credential that a reader connected with.
+    pub fn set_credential(&self, id: ReaderId, credential: Arc<Credential>) {
         if let Some(reader) = self.state().readers.get_mut(&id) {
             reader.credential = Some(credential);
         }
     }
 
-    /// Shuts out the readers whose credential fulfils `condition`, and returns how many those are.
-    pub fn shut_out(&self, condition: impl Fn(&Credential) -> bool) -> usize {
+    /// Closes the readers whose credential fulfils `condition`, and returns their number.
+    pub fn close_readers(&self, condition: impl Fn(&Credential) -> bool) -> usize {
         let mut state = self.state();
         let meets = |reader: &&mut Reader| reader.credential.as_deref().is_some_and(&condition);
-        state.readers.values_mut().filter(meets).map(|reader| reader.shut(CloseCode::REFUSED)).count()
+        state.readers.values_mut().filter(meets).map(|reader| reader.close_with(CloseCode::REFUSED)).count()
     }
 
     /// Notified when a user's number of readers here has changed.
-    pub fn user_came_or_went(&self) -> &Notify {
+    pub fn user_change_notify(&self) -> &Notify {
         &self.user_changed
     }
 
@@ -201,7 +200,7 @@ impl Hub {
         }
     }
 
-    /// Users whose number of readers here has changed since the last call, with that number.
+    /// Returns the users whose number of readers here has changed since the last call, with that number.
     pub fn users_changed(&self) -> Vec<(String, usize)> {
         let mut state = self.state();
         let changed = std::mem::take(&mut state.users_changed);
@@ -214,8 +213,7 @@ impl Hub {
             .collect()
     }
 
-    /// All users that have readers here, with their number.
-    #[must_use]
+    /// Returns all users that have readers here, with their number.
     pub fn users(&self) -> Vec<(String, usize)> {
         let state = self.state();
         let readers = state.rings.iter().filter_map(|(audience, ring)| match audience {
@@ -227,9 +225,9 @@ impl Hub {
 }
 
 impl State {
-    /// Entries for connections of this run. Each names its reader in its own `to`.
+    /// Receives entries for connections of this run. Each names its reader in its own `to`.
     pub(super) fn for_connections(&mut self, fanout: &Fanout) {
-        self.heard(fanout);
+        self.advance(fanout);
         let claimed_by: Arc<str> = fanout.claimed_by.as_str().into();
         for stored in &fanout.entries {
             let Ok(entry) = Entry::read(&stored.raw, stored.position) else { continue };
@@ -237,7 +235,7 @@ impl State {
             match reader_of(&entry.audience).and_then(|id| readers.get_mut(&id)) {
                 Some(reader) => {
                     let (claimed_by, entry) = (Arc::clone(&claimed_by), Arc::new(entry));
-                    reader.post(Direct::Notification { claimed_by, entry }, mail_bytes);
+                    reader.send_direct(Direct::Notification { claimed_by, entry }, mail_bytes);
                 }
                 None => metrics::connection_gone(),
             }
@@ -245,14 +243,13 @@ impl State {
     }
 }
 
-/// The reader that a connection's id ends with: see [`connection_id`].
+/// Returns the reader of a connection's id: see [`connection_id`].
 fn reader_of(audience: &Audience) -> Option<ReaderId> {
     ReaderId::from_str_radix(audience.name()?.rsplit_once('-')?.1, 16).ok()
 }
 
-/// The id of a reader's connection. What is in front of its last dash names this run of the replica,
-/// which hears one channel for all its connections.
-#[must_use]
+/// Returns the id of a reader's connection. The part before its last dash names this run of the replica, which subscribes to
+/// one channel for all its connections.
 pub fn connection_id(run: &str, id: ReaderId) -> String {
     format!("{run}-{id:016x}")
 }

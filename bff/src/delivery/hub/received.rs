@@ -1,4 +1,4 @@
-//! How the rings follow what is received: what is published, what was missed, and which data set it is of.
+//! How the rings follow fan-out: published entries, missed entries, and a change of the epoch.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use super::ring::Ring;
 use crate::delivery::frame::Frame;
 use crate::metrics;
 
-/// Frames in one ring at most.
+/// Maximum frames in one ring.
 pub(super) const RING_MAX_FRAMES: usize = 1_024;
-/// Bytes of frames in all rings of a replica at most; the ring that was written to longest ago gives first.
+/// Maximum bytes of frames in all rings of a replica. Above it, the ring with the oldest frame is evicted from first.
 pub(super) const RINGS_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 impl State {
-    /// Nothing is received any more. What the rings have stays: after a short loss of the connection most have missed
-    /// nothing.
-    pub(super) fn lose(&mut self) {
+    /// Records that nothing is received any more. The rings keep their frames: after a short loss of the connection most of
+    /// them have missed nothing.
+    pub(super) fn connection_lost(&mut self) {
         self.refills_due.clear();
         for ring in self.rings.values_mut() {
             ring.kept_floor = ring.floor.take().or(ring.kept_floor);
@@ -27,15 +27,15 @@ impl State {
         metrics::fanout_lost();
     }
 
-    /// Forgets what a ring has, and has its readers go back to before what was missed.
-    pub(super) fn lose_ring(&mut self, audience: &Audience) {
+    /// Clears a ring, and rewinds its readers to the last position that it received.
+    pub(super) fn reset_ring(&mut self, audience: &Audience) {
         let Some(mut ring) = self.rings.remove(audience) else { return };
         let front = ring.front();
-        if let Some(heard) = ring.heard {
-            self.rewind(&ring, heard);
+        if let Some(received) = ring.received {
+            self.rewind(&ring, received);
         }
         self.bytes -= ring.clear();
-        (ring.floor, ring.kept_floor, ring.heard) = (None, None, None);
+        (ring.floor, ring.kept_floor, ring.received) = (None, None, None);
         self.update_front(audience, front, None);
         self.rings.insert(audience.clone(), ring);
         metrics::fanout_hole();
@@ -46,66 +46,66 @@ impl State {
         for (audience, last) in audiences {
             let Some(ring) = self.rings.get_mut(audience) else { continue };
             let last = last.unwrap_or_default();
-            // One that is received already stays as it is: its readers need not go back to history.
+            // A ring that receives already stays as it is: its readers need no history.
             if ring.floor.is_none() {
-                match (ring.kept_floor.take(), ring.heard) {
-                    (Some(floor), Some(heard)) if last <= heard => ring.floor = Some(floor),
-                    (Some(floor), Some(heard)) => {
-                        (ring.floor, ring.heard) = (Some(tail.position), Some(last));
+                match (ring.kept_floor.take(), ring.received) {
+                    (Some(floor), Some(received)) if last <= received => ring.floor = Some(floor),
+                    (Some(floor), Some(received)) => {
+                        (ring.floor, ring.received) = (Some(tail.position), Some(last));
                         ring.refill = Some(floor);
-                        self.refills_due.insert(audience.clone(), heard);
+                        self.refills_due.insert(audience.clone(), received);
                     }
-                    _ => (ring.floor, ring.heard) = (Some(tail.position), Some(last)),
+                    _ => (ring.floor, ring.received) = (Some(tail.position), Some(last)),
                 }
             }
             ring.notify();
         }
     }
 
-    /// Positions of another epoch compare with nothing that is held: all rings start anew. What is
-    /// still heard goes on being heard, so they start from zero, and readers of the old epoch are behind.
+    /// Positions of different epochs cannot be compared, so all rings start anew. Subscriptions continue, so the rings start
+    /// at zero, and readers of the old epoch are behind.
     pub(super) fn enter_epoch(&mut self, epoch: &str) {
         if *self.epoch == *epoch {
             return;
         }
         self.epoch = epoch.into();
-        self.heard = Position::ZERO;
+        self.received = Position::ZERO;
         self.fronts.clear();
         self.refills_due.clear();
         self.bytes = 0;
         for ring in self.rings.values_mut() {
             ring.clear();
             (ring.kept_floor, ring.refill) = (None, None);
-            (ring.floor, ring.heard) = (ring.floor.map(|_| Position::ZERO), None);
+            (ring.floor, ring.received) = (ring.floor.map(|_| Position::ZERO), None);
             ring.notify();
         }
     }
 
-    /// Takes in how far the sequence has come.
-    pub(super) fn heard(&mut self, fanout: &Fanout) {
+    /// Advances the end of the sequence.
+    pub(super) fn advance(&mut self, fanout: &Fanout) {
         self.enter_epoch(&fanout.epoch);
         if let Some(last) = fanout.entries.last() {
-            self.heard = self.heard.max(last.position);
+            self.received = self.received.max(last.position);
         }
     }
 
     pub(super) fn fanout(&mut self, fanout: &Fanout) {
-        self.heard(fanout);
-        // Nothing counts before the confirmation: it may be left over from a subscription that has ended,
-        // with a hole behind it. The tail of the confirmation is no earlier, and history has it.
+        self.advance(fanout);
+        // A message before the confirmation is ignored: it may belong to an earlier subscription, with a hole after it. Its
+        // entries are in history, and the position of the confirmation is not before them.
         if self.rings.get(&fanout.audience).is_none_or(|ring| ring.floor.is_none()) {
             return;
         }
         let Some(mut ring) = self.rings.remove(&fanout.audience) else { return };
         let front = ring.front();
         for stored in &fanout.entries {
-            if ring.heard.is_some_and(|heard| stored.position <= heard) {
+            if ring.received.is_some_and(|received| stored.position <= received) {
                 continue;
             }
-            if let Some(heard) = ring.heard.filter(|heard| stored.prev > *heard) {
-                self.hole(&mut ring, &fanout.audience, heard, stored.prev);
+            if let Some(received) = ring.received.filter(|received| stored.prev > *received) {
+                self.hole(&mut ring, &fanout.audience, received, stored.prev);
             }
-            ring.heard = Some(stored.position);
+            ring.received = Some(stored.position);
             if let Some(frame) = Frame::encode(&fanout.epoch, &fanout.claimed_by, stored) {
                 self.bytes += frame.text.len();
                 ring.frames.push_back(Arc::new(frame));
@@ -117,18 +117,18 @@ impl State {
         self.shrink(&fanout.audience);
     }
 
-    /// Something between `heard` and `prev` was published and not heard. A reader that stands later,
-    /// by what it got from other audiences, goes back: it sees some twice rather than one never.
-    pub(super) fn hole(&mut self, ring: &mut Ring, audience: &Audience, heard: Position, prev: Position) {
-        tracing::warn!(?audience, %heard, %prev, "fan-out skipped something; its readers turn to history");
+    /// Entries between `received` and `prev` were published and not received. Readers with a later position, reached through
+    /// other audiences, go back: receiving some entries twice is better than missing one.
+    pub(super) fn hole(&mut self, ring: &mut Ring, audience: &Audience, received: Position, prev: Position) {
+        tracing::warn!(?audience, %received, %prev, "fan-out skipped entries; the readers of this audience read history");
         metrics::fanout_hole();
         self.bytes -= ring.clear();
         ring.floor = Some(prev);
         ring.refill = None;
-        self.rewind(ring, heard);
+        self.rewind(ring, received);
     }
 
-    /// Has the readers of a ring go back to a position.
+    /// Rewinds the readers of a ring to a position.
     pub(super) fn rewind(&mut self, ring: &Ring, to: Position) {
         for id in ring.readers.keys() {
             if let Some(reader) = self.readers.get_mut(id).filter(|reader| reader.epoch == self.epoch) {
@@ -137,7 +137,7 @@ impl State {
         }
     }
 
-    /// Brings the rings back within their bounds.
+    /// Evicts frames until the rings are within their bounds.
     pub(super) fn shrink(&mut self, written: &Audience) {
         while self.rings.get(written).is_some_and(|ring| ring.frames.len() > RING_MAX_FRAMES) {
             self.evict(written);
@@ -150,17 +150,17 @@ impl State {
         }
     }
 
-    /// Gives up the oldest frame of a ring.
+    /// Evicts the oldest frame of a ring.
     pub(super) fn evict(&mut self, audience: &Audience) {
         let Some(ring) = self.rings.get_mut(audience) else { return };
         let Some(frame) = ring.frames.pop_front() else { return };
-        ring.gave_up(frame.position);
+        ring.evicted(frame.position);
         let front = ring.front();
         self.bytes -= frame.text.len();
         self.update_front(audience, Some(frame.position), front);
     }
 
-    /// Takes in that the oldest frame of a ring is another one.
+    /// Updates the index of oldest frames after a change of a ring.
     pub(super) fn update_front(
         &mut self,
         audience: &Audience,

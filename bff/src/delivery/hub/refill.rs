@@ -1,5 +1,5 @@
-//! What was missed while the connection was lost is read once for each audience and put back into its ring, instead of once
-//! for each reader. Readers that stand before it wait for that moment.
+//! Entries that were missed while the connection was lost are read once for each audience and put back into its ring,
+//! instead of once for each reader. Readers before them wait for that.
 
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -11,26 +11,26 @@ use super::{Hub, State};
 use crate::delivery::frame::Frame;
 use crate::metrics;
 
-/// What is to be read of an audience.
+/// A range of an audience's history that is due to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refill {
     /// The audience.
     pub audience: Audience,
-    /// The epoch in which.
+    /// The epoch of the positions.
     pub epoch: Arc<str>,
-    /// After this position.
+    /// The position after which the range starts.
     pub after: Position,
-    /// Up to this one.
+    /// The last position of the range.
     pub to: Position,
 }
 
 impl Hub {
-    /// Notified when something is to be refilled.
-    pub fn refill_wanted(&self) -> &Notify {
+    /// Notified when a ring is due to be refilled.
+    pub fn refill_notify(&self) -> &Notify {
         &self.refill_due
     }
 
-    /// The next of what is to be refilled.
+    /// Returns the next range to read.
     pub fn next_refill(&self) -> Option<Refill> {
         let mut state = self.state();
         while let Some((audience, after)) = state.refills_due.pop_first() {
@@ -42,14 +42,15 @@ impl Hub {
         None
     }
 
-    /// Puts what was read back into its ring; `None` where it could not be read whole, so that its readers turn to history.
+    /// Puts frames that were read back into their ring. `None` stands for a range that could not be read completely: readers
+    /// read history instead.
     pub fn refilled(&self, refill: &Refill, frames: Option<Vec<Arc<Frame>>>) {
         let mut state = self.state();
         if state.epoch != refill.epoch {
             return;
         }
         let Some(ring) = state.rings.get_mut(&refill.audience) else { return };
-        // Meanwhile the ring may have been emptied, or the connection lost again.
+        // In the meantime the ring may have been cleared, or the connection lost again.
         if ring.floor != Some(refill.to) {
             return;
         }
@@ -66,7 +67,7 @@ impl Hub {
                 metrics::ring_refilled();
             }
             None => {
-                // Only what came after the confirmation is whole.
+                // Only the frames after the confirmation are complete.
                 let place = ring.frames.partition_point(|frame| frame.position <= refill.to);
                 let bytes: usize = ring.frames.drain(..place).map(|frame| frame.text.len()).sum();
                 state.bytes -= bytes;
@@ -86,7 +87,7 @@ impl State {
     }
 }
 
-/// Whether a reader at this position will be served once a ring is refilled.
+/// Whether a reader at this position will be live once a ring is refilled.
 pub(super) fn reaches(rings: &[&Ring], position: Position) -> bool {
     let waits =
         |ring: &&&Ring| ring.refill.is_some_and(|floor| position >= floor) && ring.floor > Some(position);

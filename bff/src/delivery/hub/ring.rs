@@ -7,36 +7,36 @@ use tokio::sync::Notify;
 use super::ReaderId;
 use crate::delivery::frame::Frame;
 
-/// Frames that a reader takes at once at most.
+/// Maximum frames that a reader takes at once.
 pub(super) const TAKE_MAX_FRAMES: usize = 64;
 /// A reader takes no further frame once it has this many bytes.
 pub(super) const TAKE_MAX_BYTES: usize = 64 * 1024;
 
-/// What was received lately of one audience that has a reader here.
+/// The frames that were received lately of one audience that has a reader here.
 #[derive(Default)]
 pub(super) struct Ring {
     pub(super) frames: VecDeque<Arc<Frame>>,
-    /// Everything of this audience after here is in `frames`; `None` while nothing is received of it.
+    /// All entries of this audience after here are in `frames`; `None` while nothing is received.
     pub(super) floor: Option<Position>,
-    /// The floor from before the connection was lost: the frames are kept until it is known what was missed.
+    /// The floor from before the connection was lost. The frames are kept until it is known whether entries were missed.
     pub(super) kept_floor: Option<Position>,
-    /// The floor that the ring will have when what was missed is read again.
+    /// The floor that the ring will have once the missed entries are read.
     pub(super) refill: Option<Position>,
-    /// The last position received of this audience; `None` while that is not known.
-    pub(super) heard: Option<Position>,
-    /// Changes of the latest value that goes with this audience, such as a user's state, are received.
-    pub(super) values_heard: bool,
-    /// Readers that have not had that value yet.
-    pub(super) wanting: BTreeSet<ReaderId>,
+    /// The last position received of this audience; `None` while it is unknown.
+    pub(super) received: Option<Position>,
+    /// Whether changes of this audience's value, such as a user's state, are received.
+    pub(super) receives_values: bool,
+    /// Readers that were not sent that value yet.
+    pub(super) without_value: BTreeSet<ReaderId>,
     pub(super) readers: BTreeMap<ReaderId, Arc<Notify>>,
 }
 
-/// From where on all of these rings can serve; `None` when one receives nothing.
+/// Returns the position after which all of these rings are complete; `None` when one receives nothing.
 pub(super) fn highest_floor(rings: &[&Ring]) -> Option<Position> {
     rings.iter().map(|ring| ring.floor).try_fold(Position::ZERO, |highest, floor| Some(highest.max(floor?)))
 }
 
-/// The frames of several rings after a position, in the order of the sequence, bounded.
+/// Returns the frames of several rings after a position, in the order of the sequence, up to the bounds above.
 pub(super) fn frames_after(rings: &[&Ring], position: Position) -> Vec<Arc<Frame>> {
     let mut next: Vec<usize> =
         rings.iter().map(|ring| ring.frames.partition_point(|frame| frame.position <= position)).collect();
@@ -58,17 +58,17 @@ impl Ring {
         self.frames.front().map(|frame| frame.position)
     }
 
-    /// Takes in that the oldest frame is gone: from where on the ring serves now.
-    pub(super) fn gave_up(&mut self, position: Position) {
+    /// Records that the frame at this position was evicted, and moves the floor there.
+    pub(super) fn evicted(&mut self, position: Position) {
         match self.floor {
             None => self.kept_floor = self.kept_floor.max(Some(position)),
-            // It was from before what was missed, which is still to come.
+            // The frame is older than the missed entries, which are still to be read.
             Some(floor) if position <= floor => self.refill = self.refill.map(|_| position),
             Some(_) => (self.floor, self.refill) = (Some(position), None),
         }
     }
 
-    /// Drops all frames and says how many bytes that were.
+    /// Drops all frames and returns their bytes.
     pub(super) fn clear(&mut self) -> usize {
         self.frames.drain(..).map(|frame| frame.text.len()).sum()
     }

@@ -1,6 +1,6 @@
-//! What readers are sent the latest of: the state that other programs keep for a user, and whether a user is online. A value
-//! is read when it is due: for a reader that joins, once the channel is received on which changes are announced, and for all
-//! readers whenever it may have changed, so that nothing falls between. And raw payloads, which go on at once.
+//! Values of which readers are sent the newest: the state that other programs keep for a user, and whether a user is online.
+//! A value is read when it is due: for a reader that joins, once the channel that announces changes is subscribed, and for
+//! all readers whenever it may have changed, so that no change is missed. Raw payloads are passed on at once.
 
 use bytes::Bytes;
 use carillon_broker::limits::RAW_MAX_BYTES;
@@ -11,26 +11,26 @@ use tokio::sync::Notify;
 use super::{Direct, Hub, ReaderId, State};
 use crate::metrics;
 
-/// What there is a latest of.
+/// A value of which readers are sent the newest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// The state of this user, for the user's own readers.
     State(String),
-    /// Whether this user is online, for readers of the topic.
+    /// Whether this user is online, for readers of the user's presence topic.
     Presence(String),
 }
 
-/// For whom a value is to be read.
+/// The readers that a value is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whom {
-    /// Readers that have not had it yet.
+pub enum Recipients {
+    /// Readers that were not sent the value yet.
     New,
     /// All readers.
     All,
 }
 
 impl Value {
-    /// The value that goes with an audience.
+    /// Returns the value of an audience.
     fn of(audience: &Audience) -> Option<Self> {
         match audience {
             Audience::User(user) => Some(Self::State(user.clone())),
@@ -55,79 +55,79 @@ impl Hub {
         if data.len() > RAW_MAX_BYTES {
             return metrics::raw_dropped();
         }
-        metrics::raw_heard();
-        self.post(&Audience::User(user.to_owned()), &raw(data));
+        metrics::raw_received();
+        self.send_direct(&Audience::User(user.to_owned()), &raw(data));
     }
 
-    /// Takes in that from now on every change of the values of these audiences is received. One from before may have been
+    /// Records that from now on every change of the values of these audiences is received. An earlier change may have been
     /// missed.
     pub fn values_received<'a>(&self, audiences: impl IntoIterator<Item = &'a Audience>) {
         let mut state = self.state();
         for audience in audiences {
             if let (Some(value), Some(ring)) = (Value::of(audience), state.rings.get_mut(audience)) {
-                ring.values_heard = true;
-                self.due(&mut state, value, Whom::All);
+                ring.receives_values = true;
+                self.due(&mut state, value, Recipients::All);
             }
         }
     }
 
-    /// Takes in that changes of values are not received any more.
+    /// Records that changes of values are not received any more.
     pub fn values_lost(&self) {
         for ring in self.state().rings.values_mut() {
-            ring.values_heard = false;
+            ring.receives_values = false;
         }
     }
 
-    /// Takes in that a value is to be read, while it has a reader here.
-    pub fn value_is_due(&self, value: Value, whom: Whom) {
-        self.due(&mut self.state(), value, whom);
+    /// Marks a value as due to be read, if it has a reader here.
+    pub fn value_is_due(&self, value: Value, recipients: Recipients) {
+        self.due(&mut self.state(), value, recipients);
     }
 
-    /// Notified when a value is to be read.
-    pub fn values_wanted(&self) -> &Notify {
+    /// Notified when a value is due to be read.
+    pub fn values_notify(&self) -> &Notify {
         &self.value_due
     }
 
-    /// The values that are to be read now, at most so many. They count as read.
-    pub fn values_due(&self, max: usize) -> Vec<(Value, Whom)> {
+    /// Returns at most `max` values that are due to be read. They are not due any more.
+    pub fn values_due(&self, max: usize) -> Vec<(Value, Recipients)> {
         let due = &mut self.state().values_due;
         (0..max).map_while(|_| due.pop_first()).collect()
     }
 
-    /// Sends a value to those for whom it was read.
-    pub fn send_value(&self, value: &Value, direct: &Direct, whom: Whom) {
+    /// Sends a value to the readers that it was read for.
+    pub fn send_value(&self, value: &Value, direct: &Direct, recipients: Recipients) {
         let mut state = self.state();
         let State { rings, readers, mail_bytes, .. } = &mut *state;
         let Some(ring) = rings.get_mut(&value.audience()) else { return };
-        let new = std::mem::take(&mut ring.wanting);
-        for id in ring.readers.keys().filter(|id| whom == Whom::All || new.contains(id)) {
+        let new = std::mem::take(&mut ring.without_value);
+        for id in ring.readers.keys().filter(|id| recipients == Recipients::All || new.contains(id)) {
             if let Some(reader) = readers.get_mut(id) {
-                reader.post(direct.clone(), mail_bytes);
+                reader.send_direct(direct.clone(), mail_bytes);
             }
         }
     }
 
-    /// A reader that joins where changes are received already gets the value by itself; else it gets it with all others
-    /// when they are.
-    pub(super) fn want_value(&self, state: &mut State, audience: &Audience, id: ReaderId) {
+    /// Marks the value as due for a reader that joins, if changes are received already. Otherwise the reader gets it with
+    /// all others once they are.
+    pub(super) fn request_value(&self, state: &mut State, audience: &Audience, id: ReaderId) {
         let Some(value) = Value::of(audience) else { return };
         let Some(ring) = state.rings.get_mut(audience) else { return };
-        ring.wanting.insert(id);
-        if ring.values_heard {
-            self.due(state, value, Whom::New);
+        ring.without_value.insert(id);
+        if ring.receives_values {
+            self.due(state, value, Recipients::New);
         }
     }
 
-    fn due(&self, state: &mut State, value: Value, whom: Whom) {
+    fn due(&self, state: &mut State, value: Value, recipients: Recipients) {
         if state.rings.contains_key(&value.audience()) {
-            let due = state.values_due.entry(value).or_insert(whom);
-            *due = whom.max(*due);
+            let due = state.values_due.entry(value).or_insert(recipients);
+            *due = recipients.max(*due);
             self.value_due.notify_one();
         }
     }
 }
 
-/// A payload as it is, and in a frame: JSON that all programs read alike as JSON, anything else as a text.
+/// Returns a payload with its frame: JSON that all programs parse alike is embedded as JSON, anything else as a string.
 fn raw(data: &[u8]) -> Direct {
     let json = std::str::from_utf8(data).ok().map(without_bom).filter(|text| check_json(text).is_ok());
     let frame = match json {
@@ -141,176 +141,4 @@ fn raw(data: &[u8]) -> Direct {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::slice::from_ref;
-    use std::sync::Arc;
-
-    use carillon_broker::{FanOut, Subscriptions};
-    use carillon_protocol::CloseCode;
-
-    use super::*;
-    use crate::delivery::hub::direct::DIRECT_MAX_BYTES;
-    use crate::delivery::hub::{ReaderId, Take};
-
-    fn ann() -> Audience {
-        Audience::User("ann".into())
-    }
-
-    fn received(hub: &Hub) {
-        hub.values_received(&[ann()]);
-    }
-
-    fn publish(hub: &Hub, user: &str, data: &[u8]) {
-        hub.raw(user, data);
-    }
-
-    fn due(hub: &Hub) -> Vec<Whom> {
-        hub.values_due(9).into_iter().map(|(_, whom)| whom).collect()
-    }
-
-    fn state_of_ann() -> Value {
-        Value::State("ann".into())
-    }
-
-    fn send_state(hub: &Hub, json: &str, whom: Whom) {
-        hub.send_value(&state_of_ann(), &Direct::State(json.into()), whom);
-    }
-
-    fn take(hub: &Hub, id: ReaderId) -> Vec<String> {
-        match hub.take(id) {
-            Take::Direct(direct, cursor) => direct.iter().map(|one| one.frame(&cursor).to_string()).collect(),
-            Take::Close(code) => vec![code.0.to_string()],
-            _ => vec![],
-        }
-    }
-
-    fn hub_with(readers: &[ReaderId]) -> Hub {
-        let hub = Hub::new(FanOut::All, Subscriptions::default());
-        for id in readers {
-            hub.join(*id, from_ref(&ann()).into(), &Arc::default());
-        }
-        hub
-    }
-
-    #[test]
-    fn a_state_is_due_when_changes_are_heard_and_then_for_whom_it_concerns() {
-        let hub = hub_with(&[1]);
-        assert_eq!(due(&hub), [], "a change could be missed still");
-        received(&hub);
-        assert_eq!(due(&hub), [Whom::All]);
-        send_state(&hub, r#"{"n":"1"}"#, Whom::All);
-        hub.join(2, from_ref(&ann()).into(), &Arc::default());
-        assert_eq!(due(&hub), [Whom::New]);
-        send_state(&hub, r#"{"n":"1"}"#, Whom::New);
-        for id in [1, 2] {
-            assert_eq!(take(&hub, id), [r#"{"type":"state","state":{"n":"1"}}"#], "once each");
-        }
-        hub.join(3, from_ref(&ann()).into(), &Arc::default());
-        hub.value_is_due(state_of_ann(), Whom::All);
-        hub.value_is_due(Value::State("ben".into()), Whom::All);
-        assert_eq!(due(&hub), [Whom::All], "whoever wants it for all wants it for a new one");
-        hub.values_lost();
-        hub.join(4, from_ref(&ann()).into(), &Arc::default());
-        assert_eq!(due(&hub), [], "nothing is heard");
-    }
-
-    #[test]
-    fn of_several_states_that_nobody_saw_the_last_one_is_written() {
-        let hub = hub_with(&[1]);
-        send_state(&hub, r#"{"n":"1"}"#, Whom::All);
-        publish(&hub, "ann", b"between");
-        send_state(&hub, r#"{"n":"2"}"#, Whom::All);
-        assert_eq!(
-            take(&hub, 1),
-            [r#"{"type":"raw","data":"between"}"#, r#"{"type":"state","state":{"n":"2"}}"#]
-        );
-    }
-
-    #[test]
-    fn a_payload_is_passed_on_as_json_or_as_a_text() {
-        let hub = hub_with(&[1]);
-        for (data, framed) in [
-            (&br#" {"a": 1.10, "b":[]} "#[..], r#"{"a": 1.10, "b":[]}"#),
-            (b"9007199254740993", "9007199254740993"),
-            (b"plain \"text\"\n", r#""plain \"text\"\n""#),
-            (b"{\"cut", r#""{\"cut""#),
-            (b"", r#""""#),
-            (b"\xff", "\"\u{fffd}\""),
-        ] {
-            publish(&hub, "ann", data);
-            publish(&hub, "ben", data);
-            assert_eq!(take(&hub, 1), [format!(r#"{{"type":"raw","data":{framed}}}"#)]);
-        }
-        publish(&hub, "ann", &[b'x'; RAW_MAX_BYTES + 1]);
-        assert_eq!(take(&hub, 1), [""; 0]);
-        publish(&hub, "ann", &[0; RAW_MAX_BYTES]);
-        assert_eq!(take(&hub, 1)[0].len(), RAW_MAX_BYTES * 6 + r#"{"type":"raw","data":""}"#.len());
-    }
-
-    #[test]
-    fn payloads_that_nobody_takes_have_a_bound_in_bytes() {
-        let hub = hub_with(&[1]);
-        let payloads = DIRECT_MAX_BYTES / (2 * RAW_MAX_BYTES);
-        for _ in 0..payloads {
-            publish(&hub, "ann", &[b'x'; RAW_MAX_BYTES - 100]);
-        }
-        assert_eq!(take(&hub, 1).len(), payloads);
-        for _ in 0..=payloads {
-            publish(&hub, "ann", &[b'x'; RAW_MAX_BYTES - 100]);
-        }
-        assert_eq!(take(&hub, 1), [CloseCode::SLOW.0.to_string()]);
-    }
-
-    #[test]
-    fn a_reader_of_a_presence_gets_the_last_word_of_each_user() {
-        let topic = |user: &str| Audience::Topic(format!("presence:{user}"));
-        let presence = |user: &str, online: bool| Direct::Presence {
-            user: user.into(),
-            fields: format!(r#""user":"{user}","online":{online}"#).into(),
-        };
-        let hub = Hub::new(FanOut::All, Subscriptions::default());
-        hub.join(1, [topic("ann"), topic("ben"), Audience::Topic("news".into())].into(), &Arc::default());
-        assert_eq!(due(&hub), [], "a change could be missed still");
-        hub.values_received(&[topic("ann"), topic("ben"), Audience::Topic("news".into())]);
-        assert_eq!(due(&hub), [Whom::All, Whom::All]);
-        for (user, online) in [("ann", false), ("ben", true), ("ann", true)] {
-            hub.send_value(&Value::Presence(user.into()), &presence(user, online), Whom::All);
-        }
-        let frame =
-            |user: &str| format!(r#"{{"type":"presence","cursor":".0-0","user":"{user}","online":true}}"#);
-        assert_eq!(take(&hub, 1), [frame("ben"), frame("ann")]);
-        hub.subscribe(1, &topic("cem"));
-        assert_eq!(due(&hub), [], "his channel is not received yet");
-        hub.join(2, [topic("ann")].into(), &Arc::default());
-        assert_eq!(due(&hub), [Whom::New]);
-        hub.send_value(&Value::Presence("ann".into()), &presence("ann", true), Whom::New);
-        assert_eq!((take(&hub, 1).len(), take(&hub, 2).len()), (0, 1));
-    }
-
-    #[test]
-    fn mailboxes_have_a_bound_in_sum() {
-        let users: Vec<_> = (0..200).map(|n| n.to_string()).collect();
-        let hub = Hub::new(FanOut::All, Subscriptions::default());
-        for (id, user) in (0..).zip(&users) {
-            hub.join(id, [Audience::User(user.clone())].into(), &Arc::default());
-        }
-        let mut closed = 0;
-        for (id, user) in (0..).zip(&users) {
-            for _ in 0..3 {
-                publish(&hub, user, &[b'x'; RAW_MAX_BYTES - 100]);
-            }
-            closed += usize::from(take(&hub, id) == [CloseCode::SLOW.0.to_string()]);
-            if closed == 0 {
-                // What was taken makes room; here nobody takes.
-                for _ in 0..3 {
-                    publish(&hub, user, &[b'x'; RAW_MAX_BYTES - 100]);
-                }
-            }
-        }
-        assert!(closed > 0, "200 users × 384 KiB are more than 32 MiB");
-        (0..200).for_each(|id| hub.leave(id));
-        hub.join(1, [Audience::User("0".into())].into(), &Arc::default());
-        publish(&hub, "0", b"x");
-        assert_eq!(take(&hub, 1).len(), 1, "those who left have left their room");
-    }
-}
+mod tests;

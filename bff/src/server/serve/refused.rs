@@ -54,7 +54,7 @@ fn answer(why: NoPlace) -> String {
         NoPlace::Full => (
             503,
             "Service Unavailable",
-            "this replica is full",
+            "replica full",
             "it has no place for another connection: try again shortly, or another replica",
         ),
         NoPlace::Address => (

@@ -79,7 +79,7 @@ async fn anything_is_said_to_a_user_with_a_key_within_a_bound() {
         assert_eq!(say(&auth, "text/plain", b"not this".to_vec()).await.0, 401, "{auth}");
     }
     let (status, problem) = say(KEY, "text/plain", vec![b'x'; RAW_MAX_BYTES + 1]).await;
-    assert_eq!((status, problem["title"].as_str()), (413, Some("too large")));
+    assert_eq!((status, problem["title"].as_str()), (413, Some("payload too large")));
     assert!(problem["detail"].as_str().unwrap().contains("65536 bytes"), "{problem}");
     assert_eq!(say(KEY, "text/plain", vec![b'x'; RAW_MAX_BYTES]).await.0, 204);
     assert_eq!(json_text(&mut ann).await["data"].as_str().unwrap().len(), RAW_MAX_BYTES);

@@ -88,7 +88,7 @@ async fn the_methods_answer_in_protobuf_and_in_json() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_refused_is_an_error_of_twirp() {
-    let world = World::new();
+    let world = World::alone();
     let bff = &people(&world, 1).await[0];
     let (ann, large) = (token("ann"), "x".repeat(RAW_MAX_BYTES + 1));
     let larger = json!({"userID": "ann", "later": "x".repeat(8 * RAW_MAX_BYTES)}).to_string();

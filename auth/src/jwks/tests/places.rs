@@ -1,0 +1,62 @@
+//! Who waits for a key, and for which: what some make up keeps nobody else from theirs.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn names_that_one_address_makes_up_keep_nobody_else_from_a_fresh_key() {
+    let jwks = paused();
+    let (evil, good) = ("192.0.2.1/32".parse().ok(), "192.0.2.2/32".parse().ok());
+    let mut forged = JoinSet::new();
+    for n in 0..WAITING_MAX {
+        let jwks = Arc::clone(&jwks);
+        forged
+            .spawn(async move { jwks.fetched_after_now(Some(&format!("forged-{n}")), evil).await.is_some() });
+    }
+    for _ in 0..WAITING_MAX - WAITING_PER_ADDRESS_MAX {
+        assert!(!forged.join_next().await.unwrap().unwrap(), "those that find no place are told so at once");
+    }
+    let key = Key::jwk(&Signer::ed25519().named("fresh").jwk()).unwrap();
+    let mut tasks = JoinSet::new();
+    let times = fetching(&jwks, Ok(vec![key]), &mut tasks);
+    assert!(jwks.fetched_after_now(Some("fresh"), good).await.is_some());
+    while let Some(came) = forged.join_next().await {
+        assert!(came.unwrap());
+    }
+    assert!(jwks.waiting_from.lock().unwrap().is_empty());
+    // A name that was made up is not asked for again within the interval.
+    let (asked, begun) = (seconds(&times).len(), Instant::now());
+    assert!(jwks.fetched_after_now(Some("forged-0"), evil).await.is_some());
+    assert_eq!((begun.elapsed(), seconds(&times).len()), (Duration::ZERO, asked));
+    tokio::time::sleep(FETCH_INTERVAL_MIN).await;
+    assert!(jwks.fetched_after_now(Some("forged-0"), evil).await.is_some());
+    assert!(seconds(&times).len() > asked, "and then it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_too_long_is_neither_fetched_nor_remembered() {
+    let (jwks, mut tasks) = (paused(), JoinSet::new());
+    let key = Key::jwk(&Signer::ed25519().named("known").jwk()).unwrap();
+    let times = fetching(&jwks, Ok(vec![key]), &mut tasks);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let begun = Instant::now();
+    assert!(jwks.fetched_after_now(Some(&"k".repeat(KEY_NAME_MAX_BYTES + 1)), None).await.is_some());
+    assert_eq!((begun.elapsed(), seconds(&times).len()), (Duration::ZERO, 1));
+    assert!(jwks.missed.lock().unwrap().is_empty());
+    assert!(jwks.fetched_after_now(Some(&"k".repeat(KEY_NAME_MAX_BYTES)), None).await.is_some());
+    assert_eq!((seconds(&times).len(), jwks.missed.lock().unwrap().len()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_whose_address_is_not_known_have_half_of_all_places() {
+    let jwks = paused();
+    let unknown = "0.0.0.0/0".parse().ok();
+    let mut forged = JoinSet::new();
+    for n in 0..=WAITING_MAX / 2 {
+        let jwks = Arc::clone(&jwks);
+        forged.spawn(
+            async move { jwks.fetched_after_now(Some(&format!("forged-{n}")), unknown).await.is_some() },
+        );
+    }
+    assert!(!forged.join_next().await.unwrap().unwrap(), "one more than half finds no place");
+    assert_eq!(jwks.waiting.available_permits(), WAITING_MAX / 2);
+}

@@ -1,6 +1,7 @@
 //! The `bff` program: one replica.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use carillon_auth::identity::Identities;
 use carillon_bff::command_line::{Command, CommandLine};
@@ -10,8 +11,8 @@ use carillon_bff::profiles::profiles;
 use carillon_bff::rotate::rotate_session_key;
 use carillon_bff::signed::Signing;
 use carillon_bff::{
-    Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, raise_open_files,
-    serve,
+    Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, now_ms,
+    raise_open_files, random, serve,
 };
 use carillon_broker::Broker;
 use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, options, run, stop_on_signals};
@@ -61,6 +62,8 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         limits: config.limits,
         patience: config.patience,
         presence: config.presence,
+        clock: Arc::new(now_ms),
+        random: Arc::new(random),
     };
     settings.publishing.warn();
     settings.demo.iter().for_each(DemoKey::warn);

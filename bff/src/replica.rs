@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::application::upstream::{Outbox, Upstream};
 use crate::broker_events::BrokerEvents;
-use crate::clock::{Clock, now_ms};
+use crate::clock::Clock;
 use crate::config::AllowOptions;
 use crate::delivery::dispatch::Dispatch;
 use crate::delivery::feed::Feeds;
@@ -38,7 +38,7 @@ use crate::metrics;
 use crate::notifications::History;
 use crate::people::messages::{Messages, TraceSender};
 use crate::people::presence::{PresenceOptions, PresenceReporter};
-use crate::random::{Random, random};
+use crate::random::Random;
 use crate::router::{Handlers, router};
 use crate::server::serve::{Patience, PlaceOptions, serve};
 use crate::sockets::readers::{Readers, Shared};
@@ -58,7 +58,7 @@ const LATCH_LASTS: Duration = Duration::from_secs(10);
 const ROOM_LASTS: Duration = Duration::from_secs(5);
 
 /// The settings of one replica.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The name of the replica: see [`Config::replica_name`].
     pub replica: String,
@@ -86,6 +86,10 @@ pub struct Settings {
     pub patience: Patience,
     /// How long presence lasts without a connection or a replica.
     pub presence: PresenceOptions,
+    /// The time, for what has an end: tokens, revocations, presence.
+    pub clock: Clock,
+    /// Spreads retries.
+    pub random: Random,
 }
 
 /// A running replica.
@@ -123,13 +127,13 @@ impl Replica {
             limits,
             patience,
             presence,
+            clock,
+            random,
         } = settings;
         let room = readiness.latch_for("connections", ROOM_LASTS);
         let places = PlaceOptions { room: Some(room), ..places(&limits) };
         // Steps that may fail come before the loops, which would be left running.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
-        let clock: Clock = Arc::new(now_ms);
-        let random: Random = Arc::new(random);
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();

@@ -1,13 +1,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use carillon_auth::identity::IdentityOptions;
+use carillon_auth::token::Tokens;
 use carillon_broker::FanOut;
+use carillon_service::{Secret, filled};
 use clap::{Args, ValueEnum};
 
 use crate::application::upstream::UpstreamOptions;
-use crate::auth::options::IdentityOptions;
-use crate::auth::secret::{Secret, filled};
-use crate::auth::token::Tokens;
 use crate::gate::demo::DemoKey;
 use crate::gate::keys::ApiKeys;
 use crate::gate::publishing::{Open, Publishing};

@@ -16,6 +16,7 @@ pub mod signed;
 
 use std::sync::Arc;
 
+use carillon_auth::identity::Identities;
 use carillon_broker::Broker;
 
 use publishing::Publishing;
@@ -23,7 +24,6 @@ use revocations::Revocations;
 use session_key::SessionKey;
 use signed::Signing;
 
-use crate::auth::identity::Identities;
 use crate::clock::Clock;
 use crate::limits::budget::Budget;
 use crate::limits::clients::Limits;

@@ -2,7 +2,6 @@
 //! claimed, and delivers them to the browsers connected to it. `replica` wires the rooms, and `router` has every route.
 
 mod application;
-mod auth;
 mod broker_events;
 mod clock;
 pub mod command_line;
@@ -29,7 +28,6 @@ mod user_state;
 mod viewer;
 
 pub use application::upstream::{Upstream, UpstreamOptions};
-pub use auth::{identity, jwks, origin, seal, signature, token};
 pub use clock::{Clock, now_ms};
 pub use compat::twirp;
 pub use config::{AllowOptions, Config, FanOutOption};

@@ -3,4 +3,3 @@
 
 pub(crate) mod budget;
 pub(crate) mod clients;
-pub(crate) mod counts;

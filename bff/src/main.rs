@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use carillon_auth::identity::Identities;
 use carillon_bff::command_line::{Command, CommandLine};
 use carillon_bff::dead::dead;
 use carillon_bff::demo::DemoKey;
-use carillon_bff::identity::Identities;
 use carillon_bff::profiles::profiles;
 use carillon_bff::rotate::rotate_session_key;
 use carillon_bff::signed::Signing;

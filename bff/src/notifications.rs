@@ -9,6 +9,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use carillon_auth::seal::SessionId;
+use carillon_auth::signature::Verified;
 use carillon_broker::limits::READ_MAX_BYTES;
 use carillon_broker::{Broker, EntryKind, Recalled, Revocation, Stored};
 use carillon_protocol::limits::{
@@ -18,8 +20,6 @@ use carillon_protocol::{Audience, Cursor, Entry, FieldError, Page, PageItem, Pos
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::auth::seal::SessionId;
-use crate::auth::signature::Verified;
 use crate::delivery::feed::Feeds;
 use crate::entry_refused::{invalid, list_full, too_large};
 use crate::gate::Gate;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use carillon_auth::identity::Identities;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
 use carillon_service::{Readiness, Tasks};
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::application::upstream::{Outbox, Upstream};
-use crate::auth::identity::Identities;
 use crate::broker_events::BrokerEvents;
 use crate::clock::{Clock, now_ms};
 use crate::config::AllowOptions;
@@ -34,6 +34,7 @@ use crate::jobs::http::Queue;
 use crate::jobs::worker;
 use crate::limits::budget::Budget;
 use crate::limits::clients::{LimitOptions, Limits};
+use crate::metrics;
 use crate::notifications::History;
 use crate::people::messages::{Messages, TraceSender};
 use crate::people::presence::{PresenceOptions, PresenceReporter};
@@ -138,7 +139,8 @@ impl Replica {
         let lasting = |name| readiness.latch_for(name, LATCH_LASTS);
         let (received, writes) = (lasting("the fan-out"), lasting("writes"));
         let revocations = Arc::new(Revocations::kept_for(identities.tokens.revocations_keep_s()));
-        tasks.spawn("keys of tokens", identities.tokens.clone().run(tasks.stop().clone()));
+        let keys = identities.tokens.clone().run(tasks.stop().clone(), metrics::key_fetch_failed);
+        tasks.spawn("keys of tokens", keys);
 
         let session_key = SessionKey::new(broker.clone(), Arc::clone(&revocations));
         tasks.spawn("session key", Arc::clone(&session_key).run(tasks.stop().clone()));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use axum::http::StatusCode;
+use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::demo::DemoKey;
-use carillon_bff::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, Patience, PlaceOptions, PresenceOptions, Publishing, Replica,

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../bff/tests/it/corpus/parsers.rs"]
+#[path = "../../auth/tests/corpus/parsers.rs"]
 #[allow(dead_code, reason = "each target needs one of them")]
 mod parsers;
 

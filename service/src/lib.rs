@@ -1,15 +1,18 @@
-//! What any process of Carillon needs before its own work: logs, signals, probes, background loops
-//! that are missed when they die, and errors that read as one line. It knows nothing of
+//! What any process of Carillon needs before its own work: options, logs, signals, probes, requests to other servers,
+//! background loops that are missed when they die, and errors that read as one line. It knows nothing of
 //! notifications, and it is the only crate that reads the environment by itself.
 
 mod admin;
 mod bind;
 mod check;
+pub mod counts;
 mod duration;
 mod logs;
 mod options;
+pub mod outbound;
 mod readiness;
 mod run;
+mod secret;
 mod signals;
 mod stderr;
 mod tasks;
@@ -22,6 +25,7 @@ pub use logs::{init_logs, init_logs_at};
 pub use options::options;
 pub use readiness::{Latch, Readiness};
 pub use run::run;
+pub use secret::{Secret, filled, words};
 pub use signals::stop_on_signals;
 pub use stderr::{log_lines_dropped, report};
 pub use tasks::Tasks;

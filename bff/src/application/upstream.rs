@@ -13,21 +13,20 @@ use carillon_broker::limits::{OUTBOX_ANONYMOUS_MAX, OUTBOX_LINE_MAX, OUTBOX_MAX,
 use carillon_broker::{Broker, OutboxError, Speaker};
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::{Audience, check_json, format_timestamp};
-use carillon_service::Tasks;
+use carillon_service::outbound::address;
+use carillon_service::{Tasks, filled};
 use clap::Args;
 use ring::digest;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
-use crate::auth::secret::filled;
 use crate::clock::Clock;
 use crate::gate::caller::Caller;
 use crate::gate::signed::Signing;
 use crate::limits::clients::Limits;
 use crate::metrics;
 use crate::refusal::Refusal;
-use crate::server::outbound::address;
 use crate::upkeep::memory::Memory;
 use sender::Sender;
 

@@ -5,11 +5,11 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use carillon_auth::identity::Identities;
 use carillon_protocol::Audience;
+use carillon_service::filled;
 use serde_json::json;
 
-use crate::auth::identity::Identities;
-use crate::auth::secret::filled;
 use crate::gate::Gate;
 use crate::gate::caller::{Caller, reader_of};
 use crate::refusal::Refusal;

@@ -8,16 +8,16 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use carillon_auth::identity::cookie;
 use carillon_broker::Broker;
 use carillon_broker::limits::RAW_MAX_BYTES;
+use carillon_service::filled;
 
 pub use wire::{
     AuthRequest, AuthResponse, Encoding, PublishRequest, PublishResponse, StateRequest, StateResponse,
     TwirpError,
 };
 
-use crate::auth::identity::cookie;
-use crate::auth::secret::filled;
 use crate::compat::notify::unprefixed;
 use crate::gate::Gate;
 use crate::gate::principal::{Principal, Right, authentication_required};

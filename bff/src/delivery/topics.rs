@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_protocol::Audience;
+use carillon_service::counts::release;
 use ipnet::IpNet;
 
 use crate::delivery::hub::Hub;
-use crate::limits::counts::release;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 

@@ -3,14 +3,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use carillon_auth::seal::{KeyId, SealError, Session, SessionId};
+use carillon_auth::token::{Identity, TopicPattern};
 use carillon_broker::BrokerError;
 use carillon_protocol::limits::TOPICS_MAX;
 use carillon_protocol::{Audience, Cursor, FieldError, is_topic};
+use carillon_service::filled;
 use ipnet::IpNet;
 
-use crate::auth::seal::{KeyId, SealError, Session, SessionId};
-use crate::auth::secret::filled;
-use crate::auth::token::{Identity, TopicPattern};
 use crate::delivery::feed::Reader;
 use crate::delivery::hub::Credential;
 use crate::gate::Gate;
@@ -166,6 +166,7 @@ impl Gate {
     pub(crate) async fn identity(&self, token: &str, from: Option<IpNet>) -> Result<Identity, Refusal> {
         let now_ms = (self.clock)();
         let identity = self.identities.tokens.verify(token, now_ms, from).await.map_err(|error| {
+            metrics::token_refused(error.reason());
             if error.is_temporary() {
                 let title = "token verification unavailable";
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string());
@@ -234,7 +235,7 @@ fn revocations_unknown() -> Refusal {
 pub(crate) const TOPIC_REFUSED: &str =
     "a topic may be read with a token that names it in `topics`, and without one if PUBLIC_TOPICS has it";
 
-pub(crate) fn no_random(error: crate::auth::seal::RandomError) -> Refusal {
+pub(crate) fn no_random(error: carillon_auth::seal::RandomError) -> Refusal {
     tracing::error!(%error, "the operating system returned no random bytes");
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "the cause is in the log")
 }

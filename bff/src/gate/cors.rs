@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use axum::http::{HeaderName, Method, header};
+use carillon_auth::origin::{Origin, Origins};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-
-use crate::auth::origin::{Origin, Origins};
 
 /// How long a browser may cache the answer to a preflight request.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);

@@ -11,10 +11,10 @@ use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use carillon_protocol::{Audience, FieldError, format_timestamp};
+use carillon_service::Secret;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::auth::secret::Secret;
 use crate::gate::local::is_local;
 use crate::refusal::Refusal;
 
@@ -41,7 +41,7 @@ impl DemoKey {
         Ok(Self::of(STANDARD.encode(bytes).parse().unwrap_or_else(|never| match never {}), false))
     }
 
-    /// The secret, for [`crate::auth::identity::IdentityOptions::jwt_secret`].
+    /// The secret, for [`carillon_auth::identity::IdentityOptions::jwt_secret`].
     pub fn secret(&self) -> Secret {
         self.secret.clone()
     }

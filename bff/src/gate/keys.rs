@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use carillon_service::{Secret, filled};
 use subtle::ConstantTimeEq;
-
-use crate::auth::secret::{Secret, filled};
 
 /// Minimum bytes of a secret; a shorter one can be guessed.
 const SECRET_MIN_BYTES: usize = 16;

@@ -2,9 +2,9 @@
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use carillon_auth::identity::bearer;
+use carillon_auth::token::{Identity, header};
 
-use crate::auth::identity::bearer;
-use crate::auth::token::{Identity, header};
 use crate::gate::Gate;
 use crate::gate::keys::{ApiKey, Scope};
 use crate::gate::local::is_local;

@@ -2,6 +2,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use carillon_auth::seal::KeyId;
+use carillon_auth::token::REVOCATIONS_KEEP_MIN_S;
 use carillon_broker::limits::REVOCATIONS_KEEP_S;
 use carillon_broker::{Broker, BrokerError, Revocation};
 use carillon_protocol::Backoff;
@@ -9,7 +11,6 @@ use carillon_service::Latch;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::seal::KeyId;
 use crate::clock::Clock;
 use crate::delivery::hub::{Credential, Hub};
 use crate::metrics;
@@ -19,6 +20,8 @@ use crate::metrics;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The longest pause after a failed read.
 const RETRY_CAP_MS: u64 = 1_000;
+// Redis keeps a revocation for at least as long as the token that it is of.
+const _: () = assert!(REVOCATIONS_KEEP_MIN_S == REVOCATIONS_KEEP_S);
 
 /// The revocations that this replica knows. All are read whenever the connection to Redis is established, and later ones
 /// arrive over fan-out. Each join checks them here, since a query to Redis would cost a round trip.

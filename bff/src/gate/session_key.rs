@@ -3,11 +3,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use carillon_auth::seal::{KEY_BYTES, KeyId, Sealer};
 use carillon_broker::Broker;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::seal::{KEY_BYTES, KeyId, Sealer};
 use crate::gate::caller::no_random;
 use crate::gate::revocations::Revocations;
 use crate::refusal::Refusal;
@@ -117,8 +117,8 @@ mod tests {
     use carillon_broker::{FanOut, Revocation, Subscriptions};
 
     use super::*;
-    use crate::auth::seal::Session;
     use crate::delivery::hub::Hub;
+    use carillon_auth::seal::Session;
 
     fn broker() -> Broker {
         Broker::memory(Arc::new(|| 0)).0

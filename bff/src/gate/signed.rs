@@ -3,10 +3,10 @@
 use anyhow::bail;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use carillon_auth::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
+use carillon_service::{Secret, filled};
 use clap::Args;
 
-use crate::auth::secret::{Secret, filled};
-use crate::auth::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
 use crate::gate::Gate;
 use crate::metrics;
 use crate::refusal::Refusal;

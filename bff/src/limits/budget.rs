@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use carillon_service::counts::release;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -127,7 +128,7 @@ impl Permit {
         let mut used = self.budget.used();
         used.bytes -= bytes;
         if let Some(network) = self.network {
-            crate::limits::counts::release(&mut used.networks, network, bytes);
+            release(&mut used.networks, network, bytes);
         }
         drop(used);
         self.budget.freed.notify_waiters();

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use carillon_service::counts::{count, release};
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::time::Instant;
 
-use crate::limits::counts::{count, release};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 pub(crate) use address::network;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use carillon_auth::token::{Identity, MaySend};
 use carillon_broker::{Accepted, Broker, Message, MessageRef, NewMessage};
 use carillon_protocol::limits::{NAME_MAX_BYTES, SEND_MAX_BYTES};
 use carillon_protocol::{Audience, Cursor, FieldError, Status, sent_by};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::token::{Identity, MaySend};
 use crate::entry_refused::{invalid, list_full};
 use crate::gate::Gate;
 use crate::gate::caller::Caller;

@@ -1,11 +1,11 @@
 //! `bff rotate-session-key`: replaces the key of sessions, which ends all sessions of the old key.
 
 use anyhow::{Context, anyhow};
+use carillon_auth::seal::{KeyId, Sealer};
+use carillon_auth::token::KEEP_ALL_S;
 use carillon_broker::{Broker, Names, Revocation};
 use clap::Args;
 
-use crate::auth::seal::{KeyId, Sealer};
-use crate::auth::token::KEEP_ALL_S;
 use crate::clock::now_ms;
 
 const NO_KEY: &str = "Redis has no key of sessions, so none was replaced: no session was opened yet, or --namespace is another one. \

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carillon_bff::identity::IdentityOptions;
+use carillon_auth::identity::IdentityOptions;
 use carillon_bff::{ApiKeys, Publishing, Settings, now_ms};
 use carillon_broker::Broker;
 use carillon_harness::{Reader, eventually};

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use carillon_bff::identity::IdentityOptions;
+use carillon_auth::identity::IdentityOptions;
 use carillon_bff::signed::{Signing, SigningOptions};
 use carillon_bff::{Settings, Upstream, UpstreamOptions, now_ms};
 use carillon_broker::{Broker, DeadList};

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_bff::identity::IdentityOptions;
+use carillon_auth::identity::IdentityOptions;
 use carillon_bff::now_ms;
 use carillon_broker::limits::RAW_MAX_BYTES;
 use carillon_broker::{Broker, State};
@@ -188,7 +188,7 @@ async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_arrives_whole_and_in_order() {
-    let world = World::new();
+    let world = World::alone();
     let bff = &people(&world, 1).await[0];
     let mut ann = open(&format!("{}?token={}", bff.ws(), token("ann"))).await;
     assert!(ann.text().await.contains("welcome"));

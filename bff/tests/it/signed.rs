@@ -1,8 +1,8 @@
 //! What another application signed is taken from it, once, and from nobody else.
 
 use axum::http::Method;
+use carillon_auth::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
 use carillon_bff::now_ms;
-use carillon_bff::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
 use carillon_harness::Reader;
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use reqwest::Client;

@@ -3,7 +3,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_bff::identity::{Identities, IdentityOptions};
+use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream,

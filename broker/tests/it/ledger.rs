@@ -258,7 +258,7 @@ async fn what_cannot_be_delivered_is_in_the_dead_list_and_the_trace_tells(bench:
 /// The script writes dates by itself.
 #[tokio::test]
 async fn the_script_writes_times_as_the_rest_does() {
-    let server = carillon_harness::RedisServer::start();
+    let server = carillon_harness::RedisServer::shared();
     let functions = include_str!("../../src/history/timestamp.lua");
     let script = format!(
         "{functions}\nlocal all = {{}} for i = 1, #ARGV do all[i] = timestamp(tonumber(ARGV[i])) end return table.concat(all, ' ')"

@@ -41,7 +41,7 @@ async fn a_key_has_a_bound(bench: Bench) {
 
 #[tokio::test]
 async fn no_key_is_kept_for_ever() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     assert!(broker.first_use("a", Duration::MAX).await.unwrap());
     let kept_ms: u64 = server.cli(&["PTTL", "{Notification-List}:used:a"]).parse().unwrap();

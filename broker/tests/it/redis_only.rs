@@ -57,7 +57,7 @@ fn server_slot(server: &RedisServer, key: &str) -> u16 {
 
 #[tokio::test]
 async fn ids_are_dropped_through_one_turn_of_the_sets_and_forgotten_after_two() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let push = async || {
         broker.push(&[br#"{"id":"a","body":"b"}"#.to_vec()]).await.unwrap();
@@ -76,7 +76,7 @@ async fn ids_are_dropped_through_one_turn_of_the_sets_and_forgotten_after_two() 
 
 #[tokio::test]
 async fn at_their_ceiling_the_sets_of_ids_take_turns_early() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     broker.claim("bff", FanOut::All).await.unwrap();
     let fill = "for n = 1, tonumber(ARGV[1]) do redis.call('SADD', KEYS[1], n) end";
@@ -135,7 +135,7 @@ async fn a_promoted_replica_is_a_new_epoch_and_what_it_has_is_given() {
 
 #[tokio::test]
 async fn positions_rise_when_the_sequence_is_lost_and_history_was_kept() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let future = "99999999999999-5";
     server.run(&[
@@ -260,7 +260,7 @@ async fn a_refusal_by_redis_is_told_from_its_absence() {
 
 #[tokio::test]
 async fn a_command_that_is_not_polled_holds_up_no_other() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     // The first begins to connect and the second waits for that; then nobody polls them, as in a select! whose other arm
     // runs.

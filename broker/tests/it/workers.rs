@@ -9,7 +9,7 @@ use redis::Script;
 
 #[tokio::test]
 async fn the_shell_worker_of_the_manual_does_a_job() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let manual = std::fs::read_to_string(format!("{root}/docs/protocol/jobs.md")).unwrap();
@@ -42,7 +42,7 @@ async fn the_shell_worker_of_the_manual_does_a_job() {
 
 #[tokio::test]
 async fn what_the_queues_keep_has_its_names_and_expires() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let owner = Audience::User("ann".into());
     let job = NewJob {
@@ -152,7 +152,7 @@ async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_worker_s_words_are_taken_where_all_programs_read_them_alike_and_the_job_stays_with_it_where_not() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();

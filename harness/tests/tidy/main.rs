@@ -10,23 +10,31 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// The crates of ours that each crate may depend on: `protocol ← broker ← {producer, bff} ← cli`,
-/// `protocol ← frontend`, `service ← {producer, bff, cli}`. A new edge is a decision: write it down
-/// in docs/decisions/ and then here. Development dependencies are free.
-const EDGES: [(&str, &[&str]); 10] = [
+/// `protocol ← frontend`, `service ← {producer, bff, cli}`, `{protocol, service} ← auth ← {bff, cli}`. A new edge is a
+/// decision: write it down in docs/decisions/ and then here. Development dependencies are free.
+const EDGES: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("broker", &["protocol"]),
     ("service", &[]),
     ("producer", &["protocol", "broker", "service"]),
-    ("bff", &["protocol", "broker", "service"]),
+    ("auth", &["protocol", "service"]),
+    ("bff", &["protocol", "broker", "service", "auth"]),
     ("frontend", &["protocol"]),
     ("client", &["protocol"]),
-    ("cli", &["protocol", "client", "broker", "service", "producer", "bff"]),
+    ("cli", &["protocol", "client", "broker", "service", "auth", "producer", "bff"]),
     ("xtask", &[]),
     ("harness", &["protocol", "client"]),
 ];
 /// Crates from outside, with all whose names go on with a dash, that one crate of ours alone may
 /// depend on.
-const OWNERS: [(&str, &str); 3] = [("redis", "broker"), ("leptos", "frontend"), ("gloo", "frontend")];
+const OWNERS: [(&str, &str); 6] = [
+    ("redis", "broker"),
+    ("leptos", "frontend"),
+    ("gloo", "frontend"),
+    ("jsonwebtoken", "auth"),
+    ("chacha20poly1305", "auth"),
+    ("spki", "auth"),
+];
 /// What `protocol` may depend on: it has to stay small in the browser.
 const PROTOCOL_NEEDS: [&str; 2] = ["serde", "serde_json"];
 /// What `protocol` may depend on where a feature asks for it: `schema` describes the messages in
@@ -239,6 +247,26 @@ fn the_hub_is_synchronous() {
         }
     }
     none(&faults);
+}
+
+#[test]
+fn what_is_genuine_depends_on_no_clock_and_no_redis() {
+    let metadata = metadata();
+    let auth = metadata.packages.iter().find(|package| short(&package.name) == "auth").unwrap();
+    for need in needs(auth) {
+        assert!(
+            !["carillon-broker", "carillon-bff", "metrics"].contains(&need),
+            "auth may not depend on {need}"
+        );
+    }
+    let files: Vec<_> = sources().into_iter().filter(|source| source.path.starts_with("auth/src/")).collect();
+    assert!(files.len() > 10, "auth has several files");
+    for source in &files {
+        for (number, line) in source.code() {
+            let is_clock = line.contains("SystemTime");
+            assert!(!is_clock, "{}:{number}: callers pass the time", source.path);
+        }
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ async fn a_count_is_kept_exactly_and_each_push_wakes_the_replicas() {
 
 #[tokio::test]
 async fn a_signal_ends_it_with_success() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let mut producer = producer(&server.url(), &["--interval", "1ms"]);
     producer.wait_line("number=3 ").await;
     producer.sigterm();

@@ -9,7 +9,7 @@ fn with_env(env: &[(&str, &str)]) -> Process {
 
 #[tokio::test]
 async fn every_option_is_a_variable_too() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let url = server.url();
     let env = [("REDIS_URL", url.as_str()), ("INTERVAL", "2ms"), ("COUNT", "2"), ("TO", "topic:news")];
     assert_eq!(with_env(&env).wait_exit(DEADLINE).await, 0);

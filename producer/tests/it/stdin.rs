@@ -30,7 +30,7 @@ async fn all_lines_arrive_once_each_and_in_order_over_restarts() {
 
 #[tokio::test]
 async fn bad_lines_are_named_and_the_others_pushed() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let mut producer = producer(&server.url(), &["--stdin", "--to", "topic:news"]);
     producer.write("plain\n{\"title\":\"json\",\"to\":{\"user\":\"7\"}}\n\n{broken\n{\"body\":7}\nlast");
     producer.close_stdin();
@@ -51,7 +51,7 @@ async fn bad_lines_are_named_and_the_others_pushed() {
 
 #[tokio::test]
 async fn a_signal_ends_it_and_it_says_how_far_it_came() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let mut producer = producer(&server.url(), &["--stdin"]);
     producer.write("one\ntwo\n");
     carillon_harness::eventually("both are pushed", DEADLINE, async || {
@@ -98,7 +98,7 @@ async fn the_line_in_hand_is_still_pushed_for_a_while_after_the_stop() {
 
 #[tokio::test]
 async fn a_line_that_programs_read_differently_is_a_bad_line_and_never_goes_to_everyone() {
-    let server = RedisServer::start();
+    let server = RedisServer::shared();
     let mut producer = producer(&server.url(), &["--stdin", "--to", "user:ann"]);
     // A line ends where a value has an end of line.
     let all: Vec<_> = hostile().into_iter().filter(|one| !one.json.contains(&b'\n')).collect();

@@ -7,9 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use carillon_auth::signature::{Digest, SignatureError, Unsigned};
 use carillon_broker::limits::OUTBOX_PAUSE_MAX_MS;
 use carillon_broker::{Broker, BrokerError, GivenUp, Lease, Outgoing};
 use carillon_protocol::{Audience, Backoff};
+use carillon_service::outbound::Outbound;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
@@ -18,10 +20,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Upstream;
-use crate::auth::signature::{Digest, SignatureError, Unsigned};
 use crate::clock::now_ms;
 use crate::metrics::{self, Attempt};
-use crate::server::outbound::Outbound;
 
 /// Maximum messages that one replica sends at the same time, each of another line.
 const SENDING_MAX: usize = 16;
@@ -73,7 +73,14 @@ enum Outcome {
 
 impl Sender {
     pub(super) fn new(upstream: Upstream, broker: Broker, replica: Arc<str>, wake: Arc<Notify>) -> Self {
-        Self { upstream, broker, replica, client: Outbound::new(), wake, warned: Warned::default() }
+        Self {
+            upstream,
+            broker,
+            replica,
+            client: Outbound::with_default_roots(),
+            wake,
+            warned: Warned::default(),
+        }
     }
 
     /// Takes due messages while it has free slots, and sends them.

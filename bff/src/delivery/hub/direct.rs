@@ -2,15 +2,15 @@
 //! the order to close. These frames are not stored. A reader whose mailbox is full is closed with 4001 (slow).
 
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 use bytes::Bytes;
+use carillon_auth::seal::{KeyId, SessionId};
 use carillon_broker::Fanout;
 use carillon_protocol::{Audience, CloseCode, Cursor, Entry, notification_frame};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Hub, Next, Reader, ReaderId, State};
-use crate::auth::seal::{KeyId, SessionId};
 use crate::metrics;
 
 /// Maximum frames in a mailbox. One more closes its reader as slow.

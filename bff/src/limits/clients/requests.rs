@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use carillon_service::counts::{count, release};
 use ipnet::IpNet;
 
 use super::Limits;
 use super::address::Client;
-use crate::limits::counts::{count, release};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use carillon_service::Latch;
+use carillon_service::counts::release;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pace::{ANSWER_PACE, Pace, READER_PACE, Taking};
 use crate::limits::clients::{CONNECTIONS_PER_ADDRESS_MAX, network};
-use crate::limits::counts::release;
 use crate::metrics::{self, Limit};
 
 /// Connections that are open beside those of readers: requests, and what waits for the next one.
@@ -328,5 +328,4 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
-#[path = "places_tests.rs"]
 mod tests;

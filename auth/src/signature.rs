@@ -7,7 +7,7 @@ mod webhook;
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use http::HeaderMap;
 use ring::hmac;
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;

@@ -12,21 +12,20 @@ mod topics;
 use std::sync::Arc;
 
 use anyhow::bail;
+use carillon_service::{filled, words};
 use ipnet::IpNet;
 use jsonwebtoken::{AlgorithmFamily, Header};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{TOKEN_MAX_BYTES, TokenError};
 pub use key::Key;
-pub(crate) use key::header;
-pub use lifetime::{EXPIRY_MAX_S, KEEP_ALL_S, TokenLifetime};
+pub use key::header;
+pub use lifetime::{EXPIRY_MAX_S, KEEP_ALL_S, REVOCATIONS_KEEP_MIN_S, TokenLifetime};
 pub use send::{MaySend, SendPattern};
 pub use topics::TopicPattern;
 
-use crate::auth::jwks::Jwks;
-use crate::auth::options::{IdentityOptions, USER_CLAIM};
-use crate::auth::secret::{filled, words};
-use crate::metrics;
+use crate::jwks::Jwks;
+use crate::options::{IdentityOptions, USER_CLAIM};
 use claims::Checks;
 
 /// Clocks may differ by this many seconds: so long a token is good after its `exp` and before its `nbf`.
@@ -123,13 +122,14 @@ impl Tokens {
         Self(Arc::new(inner))
     }
 
-    /// Keeps the keys of JWKS_URL fresh until `stop`; without one, only waits for it.
+    /// Keeps the keys of JWKS_URL fresh until `stop`; without one, only waits for it. Calls `fetch_failed` for each fetch that
+    /// fails, and fetches again.
     ///
     /// # Errors
-    /// None: an endpoint that is away is counted and asked again.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// None: it is a task of the service as others are.
+    pub async fn run(self, stop: CancellationToken, fetch_failed: impl Fn()) -> anyhow::Result<()> {
         match &self.0.jwks {
-            Some(jwks) => jwks.run(stop).await,
+            Some(jwks) => jwks.run(stop, &fetch_failed).await,
             None => stop.cancelled().await,
         }
         Ok(())
@@ -157,21 +157,12 @@ impl Tokens {
     }
 
     /// Whom a token from this address speaks for at `now_ms`. Where the keys come from JWKS_URL and none of them is the
-    /// token's, waits for one fetch of them, at most [`crate::auth::jwks::WAIT_MAX`].
+    /// token's, waits for one fetch of them, at most [`crate::jwks::WAIT_MAX`]. `None` and the network of all addresses stand for
+    /// clients that are not told apart.
     ///
     /// # Errors
     /// When it is not good, or its key cannot be had.
     pub async fn verify(
-        &self,
-        token: &str,
-        now_ms: u64,
-        from: Option<IpNet>,
-    ) -> Result<Identity, TokenError> {
-        let checked = self.verify_or_wait(token, now_ms, from).await;
-        checked.inspect_err(|refusal| metrics::token_refused(refusal.reason()))
-    }
-
-    async fn verify_or_wait(
         &self,
         token: &str,
         now_ms: u64,

@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::header::ACCEPT;
-use axum::http::{HeaderValue, Request, StatusCode, Uri};
+use bytes::Bytes;
+use carillon_service::counts::release;
+use carillon_service::outbound::{Outbound, address};
+use http::header::ACCEPT;
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -18,11 +20,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::token::key::Key;
-use crate::limits::clients::is_told_apart;
-use crate::limits::counts::release;
-use crate::metrics;
-use crate::server::outbound::{Outbound, address};
+use crate::token::key::Key;
 
 /// The keys are fetched this often.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(300);
@@ -117,7 +115,7 @@ impl Jwks {
     fn paced(url: Uri, pace: Pace) -> Self {
         Self {
             url,
-            client: Outbound::new(),
+            client: Outbound::with_default_roots(),
             pace,
             state: watch::Sender::default(),
             wanted: Notify::new(),
@@ -173,9 +171,10 @@ impl Jwks {
         }
     }
 
-    /// Fetches until `stop`.
-    pub(crate) async fn run(&self, stop: CancellationToken) {
-        self.run_with(stop, || self.fetch()).await;
+    /// Fetches until `stop`, and reports each fetch that fails.
+    pub(crate) async fn run(&self, stop: CancellationToken, failed: &impl Fn()) {
+        let fetch = || async { self.fetch().await.inspect_err(|_| failed()) };
+        self.run_with(stop, fetch).await;
     }
 
     async fn run_with<F>(&self, stop: CancellationToken, fetch: impl Fn() -> F)
@@ -211,7 +210,6 @@ impl Jwks {
             Ok(keys) if was_away => tracing::info!(keys = keys.len(), "the keys of JWKS_URL are back"),
             Ok(_) => {}
             Err(error) => {
-                metrics::key_fetch_failed();
                 if !was_away {
                     tracing::warn!(
                         error,
@@ -260,7 +258,7 @@ struct Share<'a> {
 impl<'a> Share<'a> {
     fn take(jwks: &'a Jwks, from: Option<IpNet>) -> Option<Self> {
         let max =
-            if is_told_apart(from) { WAITING_PER_ADDRESS_MAX } else { jwks.pace.waiting_max.div_ceil(2) };
+            if is_one_client(from) { WAITING_PER_ADDRESS_MAX } else { jwks.pace.waiting_max.div_ceil(2) };
         let mut all = lock(&jwks.waiting_from);
         let waiting = all.entry(from).or_default();
         if *waiting >= max {
@@ -275,6 +273,11 @@ impl Drop for Share<'_> {
     fn drop(&mut self) {
         release(&mut lock(&self.jwks.waiting_from), self.from, 1);
     }
+}
+
+/// Whether what a token's sender is counted by is one client, and not many that are not told apart.
+fn is_one_client(from: Option<IpNet>) -> bool {
+    from.is_some_and(|network| network.prefix_len() > 0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -299,5 +302,4 @@ pub fn keys_of(json: &[u8]) -> Result<Vec<Key>, String> {
 }
 
 #[cfg(test)]
-#[path = "jwks_tests.rs"]
 mod tests;

@@ -1,6 +1,5 @@
 use std::str::FromStr;
 
-use carillon_broker::limits::REVOCATIONS_KEEP_S;
 use carillon_service::parse_duration;
 
 /// A token is good for at most this many seconds, unless an option says otherwise.
@@ -8,6 +7,8 @@ pub const EXPIRY_MAX_S: u64 = 30 * 86_400;
 
 /// A day: that much longer than tokens revocations are kept.
 const MORE_S: u64 = 86_400;
+/// Revocations are kept at least this many seconds, also where all tokens are shorter.
+pub const REVOCATIONS_KEEP_MIN_S: u64 = EXPIRY_MAX_S + MORE_S;
 /// Revocations are kept so long where tokens last for ever: a hundred years.
 pub const KEEP_ALL_S: u64 = 100 * 365 * 86_400;
 /// What a token without an end has for one: the last second of the year 9999.
@@ -47,7 +48,7 @@ impl TokenLifetime {
     #[must_use]
     pub fn revocations_keep_s(self) -> u64 {
         match self {
-            Self::AtMost(max) => max.saturating_add(MORE_S).clamp(REVOCATIONS_KEEP_S, KEEP_ALL_S),
+            Self::AtMost(max) => max.saturating_add(MORE_S).clamp(REVOCATIONS_KEEP_MIN_S, KEEP_ALL_S),
             Self::Any => KEEP_ALL_S,
         }
     }
@@ -71,9 +72,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::auth::options::IdentityOptions;
-    use crate::auth::token::TokenError;
-    use crate::auth::token::tests::{NOW_S, SECRET, secret, verify};
+    use crate::options::IdentityOptions;
+    use crate::token::TokenError;
+    use crate::token::tests::{NOW_S, SECRET, secret, verify};
 
     #[test]
     fn an_operator_says_how_long_a_token_may_be_good() {

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A text without the blanks around it; an empty one is none.
-pub(crate) fn filled(text: &str) -> Option<&str> {
+pub fn filled(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 
 /// The entries of a list that say something.
-pub(crate) fn words(list: &[String]) -> impl Iterator<Item = &str> {
+pub fn words(list: &[String]) -> impl Iterator<Item = &str> {
     list.iter().filter_map(|word| filled(word))
 }
 

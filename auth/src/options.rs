@@ -1,7 +1,7 @@
+use carillon_service::Secret;
 use clap::Args;
 
-use crate::auth::secret::Secret;
-use crate::auth::token::lifetime::TokenLifetime;
+use crate::token::lifetime::TokenLifetime;
 
 /// The options by which a replica knows who somebody is. An empty one is as good as none.
 #[derive(Args, Clone, Debug)]

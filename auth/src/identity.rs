@@ -1,13 +1,12 @@
 use anyhow::bail;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use carillon_service::{filled, words};
+use http::request::Parts;
+use http::{HeaderMap, header};
 
-use crate::auth::origin::Origins;
-use crate::auth::secret::{filled, words};
-use crate::auth::token::{Tokens, TopicPattern};
+use crate::origin::Origins;
+use crate::token::{Tokens, TopicPattern};
 
-pub use super::options::IdentityOptions;
-pub use super::secret::Secret;
+pub use crate::options::IdentityOptions;
 
 /// What the options come to.
 #[derive(Clone, Debug)]
@@ -62,12 +61,13 @@ impl Identities {
     }
 
     /// The token that a request states itself, which no browser adds.
-    pub(crate) fn stated(parts: &Parts) -> Option<&str> {
+    pub fn stated(parts: &Parts) -> Option<&str> {
         bearer(&parts.headers).or_else(|| query_token(parts))
     }
 }
 
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The token in `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") { filled(token) } else { None }
@@ -79,7 +79,8 @@ fn query_token(parts: &Parts) -> Option<&str> {
     pairs.filter(|(name, _)| *name == "token").find_map(|(_, token)| filled(token))
 }
 
-pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The value of a cookie.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(given, _)| *given == name).find_map(|(_, token)| filled(token.trim_matches('"')))
@@ -87,7 +88,7 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Request;
+    use http::Request;
 
     use super::*;
 

@@ -225,7 +225,7 @@ impl Key {
 }
 
 /// The header of a token, whose algorithm is one that is known here.
-pub(crate) fn header(token: &str) -> Option<Header> {
+pub fn header(token: &str) -> Option<Header> {
     decode_header(token).ok().or_else(|| renamed(token))
 }
 
@@ -258,8 +258,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::options::IdentityOptions;
-    use crate::auth::token::tests::{NOW_S, secret, verify};
+    use crate::options::IdentityOptions;
+    use crate::token::tests::{NOW_S, secret, verify};
 
     #[test]
     fn eddsa_is_called_ed25519_as_well() {

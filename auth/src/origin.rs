@@ -5,11 +5,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
+use carillon_service::words;
+use http::uri::Authority;
+use http::{HeaderMap, header};
 use thiserror::Error;
-
-use crate::auth::secret::words;
 
 /// Most origins in ALLOWED_ORIGINS.
 pub const ORIGINS_MAX: usize = 64;
@@ -154,7 +153,7 @@ impl fmt::Display for Origin {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use http::HeaderValue;
 
     use super::*;
 

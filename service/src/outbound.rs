@@ -26,19 +26,19 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client for HTTP and HTTPS. It follows no redirect and no proxy: it asks whom it was told to ask.
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Outbound(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct Outbound(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 /// What was answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
 }
 
 impl Outbound {
     /// Trusts the authorities of this machine, or of the file in `SSL_CERT_FILE`; where there are none, as
     /// in a small container, those that browsers trust.
-    pub(crate) fn new() -> Self {
+    pub fn with_default_roots() -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
@@ -68,7 +68,7 @@ impl Outbound {
     ///
     /// # Errors
     /// Says what went wrong, for the log: it may name hosts.
-    pub(crate) async fn ask(
+    pub async fn ask(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
@@ -91,7 +91,7 @@ impl Outbound {
     ///
     /// # Errors
     /// Says what went wrong, for the log: it may name hosts.
-    pub(crate) async fn tell(
+    pub async fn tell(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
@@ -111,7 +111,7 @@ impl Outbound {
 ///
 /// # Errors
 /// Says what an address is like.
-pub(crate) fn address(text: &str) -> Result<Uri, String> {
+pub fn address(text: &str) -> Result<Uri, String> {
     let unclear = || "it is a URL that begins with http:// or https:// and names a host".to_owned();
     let uri: Uri = text.parse().map_err(|_| unclear())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
@@ -176,7 +176,7 @@ mod tests {
         let answers =
             async || get(&trusting, "localhost").await.is_ok_and(|answer| answer.status == StatusCode::OK);
         eventually("an answer of one who is vouched for", DEADLINE, answers).await;
-        for (client, host) in [(&Outbound::new(), "localhost"), (&trusting, "127.0.0.1")] {
+        for (client, host) in [(&Outbound::with_default_roots(), "localhost"), (&trusting, "127.0.0.1")] {
             let error = get(client, host).await.unwrap_err();
             assert!(error.contains("certificate"), "{error}");
         }

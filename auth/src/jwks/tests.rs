@@ -12,10 +12,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::auth::options::IdentityOptions;
-use crate::auth::token::{Identity, TokenError, Tokens};
+use crate::options::IdentityOptions;
+use crate::token::{Identity, TokenError, Tokens};
 
-#[path = "jwks_places_tests.rs"]
 mod places;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -94,7 +93,7 @@ fn tokens(address: SocketAddr, pace: Pace, tasks: &mut JoinSet<()>) -> Tokens {
     let jwks = Jwks::paced(format!("http://{address}/keys").parse().unwrap(), pace);
     let tokens = Tokens::with_jwks(&IdentityOptions::default(), jwks);
     let looping = tokens.clone();
-    tasks.spawn(async move { looping.run(CancellationToken::new()).await.unwrap() });
+    tasks.spawn(async move { looping.run(CancellationToken::new(), || ()).await.unwrap() });
     tokens
 }
 

@@ -1,5 +1,5 @@
-//! Reads what came before the page was there, from its newest end: what a reader sees first is there first, however much
-//! lies before it.
+//! Fetches the notifications from before the page was opened, from the newest end: those that a reader sees first are
+//! fetched first, however many there are.
 
 use carillon_protocol::Delivery;
 
@@ -8,7 +8,7 @@ use crate::fields::Fields;
 use crate::http::{Fault, get};
 use crate::inbox::{LIST_MAX_ROWS, Past};
 
-/// As much as the list shows of what came after `since`, or, where nothing is named, of all.
+/// Fetches as many notifications after `since`, or of all, as the list shows.
 pub async fn read(access: &Access, since: Option<String>) -> Result<Past, Fault> {
     let page = get(&path(since.as_deref()), access).await?;
     Ok(past(&page, since))
@@ -22,7 +22,7 @@ fn path(since: Option<&str>) -> String {
     }
 }
 
-/// Where there is more before the page, it begins after its oldest item, which is left out.
+/// If there are earlier ones, the page begins after its oldest item, which is left out.
 fn past(page: &Fields, since: Option<String>) -> Past {
     let mut items: Vec<_> = page.objects("items").iter().filter_map(delivery).collect();
     let previous = page.text("previous");
@@ -39,7 +39,7 @@ fn past(page: &Fields, since: Option<String>) -> Past {
     }
 }
 
-/// What cannot be read is not shown: it is of a version to come.
+/// An unreadable item is not shown: it is of a newer version.
 fn delivery(item: &Fields) -> Option<Delivery> {
     let notification = serde_json::from_str(item.raw("notification")?).ok()?;
     Some(Delivery { notification, claimed_by: item.text("claimed_by")?, cursor: item.text("cursor")? })
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_of_a_page_is_read_and_one_that_lacks_something_is_not() {
+    fn an_item_is_read_and_an_incomplete_one_is_not() {
         let json = r#"{"cursor":"a.1-0","claimed_by":"bff-2","notification":{"id":"n","body":"b"}}"#;
         let read = delivery(&Fields::read(json).unwrap()).unwrap();
         assert_eq!(

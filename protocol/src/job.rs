@@ -1,13 +1,13 @@
 use serde::Serialize;
 
-/// How far a background job is.
+/// The status of a background job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum JobStatus {
     /// It waits for a worker, for the first time or again.
     Queued,
-    /// A worker does it.
+    /// A worker runs it.
     Running,
     /// It is done.
     Done,
@@ -16,7 +16,7 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
-    /// The word on the wire, in Redis and in style sheets.
+    /// Returns the status as a word, on the wire, in Redis and in style sheets.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl JobStatus {
         }
     }
 
-    /// Whether nothing more is to come.
+    /// Whether the job has ended.
     #[must_use]
     pub fn finished(self) -> bool {
         matches!(self, Self::Done | Self::Failed)
@@ -39,6 +39,8 @@ impl std::str::FromStr for JobStatus {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let all = [Self::Queued, Self::Running, Self::Done, Self::Failed];
-        all.into_iter().find(|status| status.as_str() == text).ok_or_else(|| format!("'{text}' is no status"))
+        all.into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| format!("'{text}' is not a status"))
     }
 }

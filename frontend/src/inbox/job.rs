@@ -2,23 +2,22 @@ use carillon_protocol::{JobStatus, Severity};
 
 use crate::fields::Fields;
 
-/// What the collapse key of a job's reports begins with.
+/// The prefix of the collapse key of a job's reports.
 pub(super) const JOB_KEY: &str = "job:";
 
-/// What a notification says about a job.
+/// The report of a job in a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Which.
+    /// The id.
     pub id: String,
-    /// Where it stands.
+    /// The status.
     pub status: JobStatus,
-    /// Of its work, in percent.
+    /// The progress, in percent.
     pub progress: u8,
 }
 
 impl Job {
     /// Reads one; `None` when something is missing.
-    #[must_use]
     pub fn read(fields: &Fields) -> Option<Self> {
         let status = fields.text("status")?.parse().ok()?;
         let progress = u8::try_from(fields.number("progress").unwrap_or_default()).unwrap_or(100);
@@ -26,12 +25,11 @@ impl Job {
     }
 
     /// The key that all reports of a job collapse by.
-    #[must_use]
     pub fn collapse_key(id: &str) -> String {
         format!("{JOB_KEY}{id}")
     }
 
-    /// What people read of it.
+    /// Returns the status for people.
     pub(super) fn words(&self) -> String {
         match self.status {
             JobStatus::Queued => "Waits for a worker".to_owned(),
@@ -41,45 +39,43 @@ impl Job {
         }
     }
 
-    /// Whether `later` says less than this: reports are shown as they rise, in whatever order they come.
+    /// Whether `later` is an earlier state: reports are shown only as they rise, in whatever order they arrive.
     pub(super) fn is_ahead_of(&self, later: &Self) -> bool {
         let rank = |job: &Self| (job.status.finished(), job.progress, job.status);
         rank(self) > rank(later)
     }
 }
 
-/// A job as `GET /api/jobs` tells it.
+/// A job of `GET /api/jobs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobState {
-    /// Which.
+    /// The id.
     pub id: String,
-    /// Where it stands.
+    /// The status.
     pub status: JobStatus,
-    /// Of its work, in percent.
+    /// The progress, in percent.
     pub progress: u8,
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// When it was asked for, RFC 3339.
+    /// When it was created, RFC 3339.
     pub created_at: String,
 }
 
 impl JobState {
-    /// One that was just asked for.
-    #[must_use]
+    /// Creates the state of a job that was just requested.
     pub fn new(id: String, name: &str) -> Self {
         let (name, created_at) = (name.to_owned(), String::new());
         Self { id, status: JobStatus::Queued, progress: 0, name, created_at }
     }
 
     /// Reads one; `None` when something is missing.
-    #[must_use]
     pub fn read(fields: &Fields) -> Option<Self> {
         let Job { id, status, progress } = Job::read(fields)?;
         let [name, created_at] = ["name", "created_at"].map(|name| fields.text(name).unwrap_or_default());
         Some(Self { id, status, progress, name, created_at })
     }
 
-    /// What a notification would say.
+    /// Returns the report of this state.
     pub(super) fn job(&self) -> Job {
         Job { id: self.id.clone(), status: self.status, progress: self.progress }
     }
@@ -98,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_from_what_the_server_says() {
+    fn is_read_from_a_response() {
         let json = r#"{"id":"j","name":"Import","status":"running","progress":40,"result":null,"created_at":"2026-11-21T07:45:00Z","updated_at":"2026-11-21T07:45:01Z"}"#;
         let state = JobState::read(&Fields::read(json).unwrap()).unwrap();
         assert_eq!(

@@ -1,6 +1,6 @@
-//! What any process of Carillon needs before its own work: options, logs, signals, probes, requests to other servers,
-//! background loops that are missed when they die, and errors that read as one line. It knows nothing of
-//! notifications, and it is the only crate that reads the environment by itself.
+//! What a process of Carillon needs before its own work: options, logs, signals, probes, requests to other servers,
+//! background tasks whose failure ends the process, and errors as one line. It does not know notifications, and it is the
+//! only crate that reads the environment by itself.
 
 mod admin;
 mod bind;

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use carillon_broker::Broker;
+use carillon_service::Patience;
 
 use crate::gate::Gate;
 use crate::gate::demo::DemoKey;
@@ -15,11 +16,8 @@ use crate::jobs::http::Queue;
 use crate::notifications::History;
 use crate::people::messages::Messages;
 use crate::refusal::Refusal;
-use crate::server::serve::Patience;
 use crate::sockets::readers::Readers;
-use crate::{
-    compat, contract, gate, jobs, limits, notifications, people, refusal, server, sockets, user_state,
-};
+use crate::{compat, contract, gate, jobs, limits, notifications, people, refusal, sockets, user_state};
 
 /// What handlers take as their state, each no more than it needs.
 macro_rules! handlers {
@@ -73,7 +71,7 @@ pub(crate) fn router(
         .route_service("/twirp/{*path}", any(compat::twirp::call).with_state(handlers.clone()))
         .merge(gate::demo::router(demo))
         // All above is answered in time. What follows lasts.
-        .layer(from_fn_with_state(patience.request_timeout, server::serve::in_time))
+        .layer(from_fn_with_state(patience.request_timeout, limits::request_time::in_time))
         .layer(from_fn_with_state(limits, limits::clients::in_bounds))
         .route("/api", any(nothing_here))
         .route("/api/{*path}", any(nothing_here))

@@ -16,13 +16,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_service::counts::{count, release};
+use carillon_service::{CONNECTIONS_PER_ADDRESS_MAX, network};
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::time::Instant;
 
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
-pub(crate) use address::network;
 use address::{Client, client};
 use rate::{Buckets, Rate};
 use requests::Requests;
@@ -35,9 +35,6 @@ const READER_RETRY_SECONDS: u64 = 5;
 const BYTES_PER_PUBLISH: usize = 4_096;
 
 /// How much one replica takes. Each is an option and an environment variable.
-/// Connections of one address that are no reader's.
-pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
-
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits of each replica")]
 pub struct LimitOptions {
@@ -287,14 +284,6 @@ impl Drop for Place {
         if let Some(network) = self.network {
             release(&mut readers.networks, network, 1);
         }
-    }
-}
-
-/// Lets this process open as many files as the system allows, since each reader is one.
-pub fn raise_open_files() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "files that this process may open"),
-        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
 }
 

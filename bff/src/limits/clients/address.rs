@@ -7,9 +7,6 @@ use ipnet::IpNet;
 
 use crate::request::is_forwarded;
 
-/// What one subscriber of a network provider gets of IPv6, and can take addresses from at will.
-const IPV6_PREFIX_BITS: u8 = 64;
-
 /// A network as options are written: `10.0.0.0/8`, or one address.
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
@@ -63,16 +60,6 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
         // An address out of a header is nobody's proof of being here.
         true if client.is_loopback() && !is_forwarded(&parts.headers) => Client::Local,
         true => Client::At(client),
-    }
-}
-
-/// What an address is counted by.
-pub(crate) fn network(address: IpAddr) -> IpNet {
-    match address {
-        IpAddr::V4(_) => IpNet::from(address),
-        IpAddr::V6(_) => {
-            IpNet::new(address, IPV6_PREFIX_BITS).map_or(IpNet::from(address), |net| net.trunc())
-        }
     }
 }
 
@@ -165,14 +152,6 @@ mod tests {
         ] {
             assert_eq!(client_of(peer, lines, "", Some(hops)), client, "{peer} {lines:?} {hops}");
         }
-    }
-
-    #[test]
-    fn an_ipv6_subscriber_is_one_client() {
-        let network = |text: &str| network(text.parse().unwrap());
-        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
-        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 
     #[test]

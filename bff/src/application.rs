@@ -1,3 +1,3 @@
-//! What readers send to the application behind the service: stored first, then posted to it, signed.
+//! Messages of readers to the application behind the service: stored first, then posted to it, signed.
 
 pub(crate) mod upstream;

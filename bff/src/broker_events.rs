@@ -8,25 +8,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::hub::{Hub, Recipients, Value};
 use crate::gate::revocations::Revocations;
-use crate::gate::session_key::Sealing;
+use crate::gate::session_key::SessionKey;
 
-/// Hands what the broker reports to the hub, wakes the dispatcher, and keeps readiness up to date: a
-/// replica that does not receive the fan-out must not be given readers.
-pub(crate) struct Relay {
+/// Passes the broker's events to the hub, the revocations and the session key, wakes the dispatcher, and keeps readiness up
+/// to date: a replica that does not receive fan-out must not get readers.
+pub(crate) struct BrokerEvents {
     pub(crate) broker: Broker,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) hub: Arc<Hub>,
     pub(crate) wake: Arc<Notify>,
-    /// Set while what is written to Redis comes back on the fan-out connection.
+    /// Set while the echo of the replica arrives on the fan-out connection.
     pub(crate) received: Latch,
-    /// Set while Redis takes writes.
+    /// Set while Redis accepts writes.
     pub(crate) writes: Latch,
     pub(crate) fan_out: FanOut,
     pub(crate) revocations: Arc<Revocations>,
-    pub(crate) sealing: Arc<Sealing>,
+    pub(crate) session_key: Arc<SessionKey>,
 }
 
-impl Relay {
+impl BrokerEvents {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let (broker, subscriptions, fan_out) =
             (self.broker.clone(), self.subscriptions.clone(), self.fan_out);
@@ -37,7 +37,7 @@ impl Relay {
                 other = Some(mode.clone());
                 conflict.notify_one();
             }
-            self.take(event, &mut refused);
+            self.handle(event, &mut refused);
         });
         tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -45,25 +45,25 @@ impl Relay {
             () = conflict.notified() => {
                 let (other, own) = (other.unwrap_or_default(), fan_out.as_str());
                 bail!(
-                    "replicas with FANOUT={other} run on this Redis, and this one has FANOUT={own}: give all the same, and stop the others first"
+                    "replicas with FANOUT={other} run on this Redis, and this one has FANOUT={own}: give all of them the same value, and stop the others first"
                 )
             }
         }
     }
 
-    /// `refused` is why Redis takes no writes, as it was last logged.
-    fn take(&self, event: BrokerEvent, refused: &mut Option<String>) {
-        let Self { hub, received, writes, revocations, sealing, wake, .. } = self;
+    /// `refused` is the last logged reason why Redis refuses writes.
+    fn handle(&self, event: BrokerEvent, refused: &mut Option<String>) {
+        let Self { hub, received, writes, revocations, session_key, wake, .. } = self;
         match event {
             BrokerEvent::Up => {
-                sealing.outdated.notify_one();
-                revocations.outdated();
+                session_key.reload.notify_one();
+                revocations.reload();
                 wake.notify_one();
             }
             BrokerEvent::Down => {
                 received.set(false);
                 hub.values_lost();
-                // Readers of their own replica hear the dispatcher alone, and need no connection to stay live.
+                // With FANOUT=own, readers get entries from the dispatcher alone and need no connection to stay live.
                 if self.fan_out == FanOut::All {
                     hub.connection_lost();
                 }
@@ -87,7 +87,7 @@ impl Relay {
             BrokerEvent::Writes(Err(reason)) => {
                 writes.set(false);
                 if refused.is_none() {
-                    tracing::warn!(reason, "Redis takes no writes");
+                    tracing::warn!(reason, "Redis refuses writes");
                     *refused = Some(reason);
                 }
             }
@@ -100,12 +100,12 @@ impl Relay {
                 }
             }
             BrokerEvent::Revoked(revocation) => {
-                revocations.revoked(&revocation, hub);
+                revocations.add(&revocation, hub);
                 if matches!(revocation, Revocation::SessionKey { .. }) {
-                    sealing.outdated.notify_one();
+                    session_key.reload.notify_one();
                 }
             }
-            BrokerEvent::RevocationsRestored => revocations.outdated(),
+            BrokerEvent::RevocationsRestored => revocations.reload(),
             BrokerEvent::PresenceChanged { user } => hub.value_is_due(Value::Presence(user), Recipients::All),
             BrokerEvent::StateChanged { user } => hub.value_is_due(Value::State(user), Recipients::All),
             BrokerEvent::Raw { user, data } => hub.raw(&user, &data),

@@ -1,4 +1,4 @@
-//! What the program `bff` takes: the options of a replica, and its subcommands.
+//! The command line of the program `bff`: the options of a replica, and its subcommands.
 
 use clap::{Parser, Subcommand};
 
@@ -6,11 +6,11 @@ use crate::config::Config;
 use crate::upkeep::dead::DeadOptions;
 use crate::upkeep::rotate::RotateOptions;
 
-/// Races for notifications and brings them to WebSocket and SSE readers.
+/// Claims notifications and delivers them to WebSocket and SSE readers.
 #[derive(Parser)]
 #[command(name = "bff", version)]
 pub struct CommandLine {
-    /// What to do instead of running a replica.
+    /// The subcommand, instead of running a replica.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The options of the replica.
@@ -18,7 +18,7 @@ pub struct CommandLine {
     pub config: Config,
 }
 
-/// What the program does instead of running a replica.
+/// The subcommands of the program.
 #[derive(Subcommand)]
 pub enum Command {
     /// Checks that the replica on --admin-listen is ready, for container health checks

@@ -1,4 +1,4 @@
-//! The dialects of the systems that this one takes the place of: notify's socket and its Twirp service.
+//! The dialects of the system notify, which this service replaces: its socket and its Twirp service.
 
 pub(crate) mod notify;
 pub mod twirp;

@@ -17,11 +17,11 @@ use crate::limits::clients::LimitOptions;
 use crate::people::presence::PresenceOptions;
 use crate::upkeep::storage::StorageOptions;
 
-/// What `--help` and docs/configuration.md call the options of rights, and those of demonstrations.
+/// The headings of the options of rights and of demonstrations in `--help` and docs/configuration.md.
 const MAY: &str = "Who may publish, send and start jobs";
 const DEMO: &str = "Demonstrations";
 
-/// The address of readers when neither LISTEN nor PORT is set.
+/// The default address of readers, without LISTEN and PORT.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
 /// The options of a replica; each is also an environment variable, its name in capitals.

@@ -1,6 +1,5 @@
-//! What this service answers and says, described for programs (`/openapi.json`, `/asyncapi.json`) and shown
-//! to people (`/docs`). The two documents are made from the types by the tests of this folder, which hold
-//! the committed ones to them.
+//! The API of this service, described for programs (`/openapi.json`, `/asyncapi.json`) and shown to people (`/docs`). The
+//! tests of this folder generate the two documents from the types, and compare the committed ones with them.
 
 #[cfg(test)]
 mod asyncapi;
@@ -30,12 +29,12 @@ const JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json"
 const HTML: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
 const SCRIPT: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/javascript")];
 
-/// Nothing from elsewhere: the page works without a network. Its icons are `data:` images.
+/// No other origin is allowed: the page works without a network. Its icons are `data:` images.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The documents, and Swagger UI with a page of our own: the one that comes with it has a script inside,
-/// which the policy forbids.
+/// Returns the routes of the documents, and of Swagger UI with a page of our own: the page of Swagger UI has an inline
+/// script, which the policy forbids.
 pub(crate) fn router() -> Router {
     let swagger = swagger_ui_dist::generate_routes(ApiDefinition {
         uri_prefix: "/docs",

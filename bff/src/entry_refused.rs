@@ -1,4 +1,4 @@
-//! How notifications are refused, by whichever way they come in.
+//! The refusals of notifications, whatever way they arrive.
 
 use axum::http::StatusCode;
 use carillon_protocol::FieldError;
@@ -7,7 +7,7 @@ use carillon_protocol::limits::{ENTRY_MAX_BYTES, WAITING_MAX_ENTRIES};
 use crate::refusal::Refusal;
 
 pub(crate) fn list_full() -> Refusal {
-    let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be taken; try again shortly");
+    let detail = format!("{WAITING_MAX_ENTRIES} notifications wait to be claimed; try again shortly");
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "list full", detail)
 }
 

@@ -1,4 +1,4 @@
-//! Work in the background: who starts it and reads it, and the worker that does the demo's.
+//! Background jobs: the API to start and read them, and the worker of the demo's jobs.
 
 pub(crate) mod http;
 pub(crate) mod worker;

@@ -1,5 +1,5 @@
-//! One replica of the backend for frontends: it races for entries, receives what all replicas won, and delivers it to the
-//! browsers that are connected to it. `replica` wires the rooms, and `router` has every route.
+//! One replica of the backend for frontends: it claims entries from the list, receives the entries that all replicas
+//! claimed, and delivers them to the browsers connected to it. `replica` wires the rooms, and `router` has every route.
 
 mod application;
 mod broker_events;

@@ -1,5 +1,5 @@
-//! How much one client and all of them may have: readers, requests, rates, topics and bytes. Knows no user, no hub and no
-//! route: others pass it what to count by.
+//! Bounds for one client and for all together: readers, requests, rates, topics and bytes. This room does not know users,
+//! the hub or routes: callers pass it what to count by.
 
 pub(crate) mod budget;
 pub(crate) mod clients;

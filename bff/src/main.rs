@@ -1,6 +1,7 @@
 //! The `bff` program: one replica.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use carillon_auth::identity::Identities;
 use carillon_bff::command_line::{Command, CommandLine};
@@ -8,7 +9,7 @@ use carillon_bff::dead::dead;
 use carillon_bff::demo::DemoKey;
 use carillon_bff::rotate::rotate_session_key;
 use carillon_bff::signed::Signing;
-use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, Upstream, metrics};
+use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, Upstream, metrics, now_ms, random};
 use carillon_broker::Broker;
 use carillon_service::profiles::profiles;
 use carillon_service::{
@@ -18,7 +19,7 @@ use carillon_service::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
 
-/// The system's allocator, which samples the heap where profiles are wanted.
+/// The system's allocator, which samples the heap if profiles are enabled.
 #[global_allocator]
 static ALLOCATOR: PprofAlloc = PprofAlloc::new().with_pprof_sample_rate_from_env(0);
 
@@ -61,6 +62,8 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         limits: config.limits,
         patience: config.patience,
         presence: config.presence,
+        clock: Arc::new(now_ms),
+        random: Arc::new(random),
     };
     settings.publishing.warn();
     settings.demo.iter().for_each(DemoKey::warn);
@@ -71,7 +74,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         metrics::observe(&observed);
         recorder.render()
     });
-    // The probes answer until the last reader is let go.
+    // The probes answer until the last reader is closed.
     let (patience, stop) = (Patience::default(), tasks.stop());
     let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
     let probes = serve(admin_listener, probes, patience, places.clone(), stop.clone(), replica.readers());

@@ -1,5 +1,5 @@
-//! Every metric of a replica: its name, what it counts, and the one function that moves it. A test
-//! reads [`ALL`] and fails for a name that nothing ever moved.
+//! Every metric of a replica: its name, its meaning, and the one function that updates it. A test reads [`ALL`] and fails
+//! for a metric that is never updated.
 
 mod limit;
 
@@ -10,94 +10,88 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 pub(crate) use limit::Limit;
 
-/// Name and meaning of each.
+/// The name and the meaning of each metric.
 pub const ALL: &[(&str, &str)] = &[
     ("carillon_entries_claimed_total", "entries taken from the list, in history and published"),
-    ("carillon_entries_repeated_total", "entries dropped, since their id came before"),
+    ("carillon_entries_repeated_total", "entries dropped as repeats of an earlier id"),
     ("carillon_entries_refused_total", "entries written to the dead list, by reason"),
     ("carillon_claims_failed_total", "claims that Redis did not answer or refused"),
     (
         "carillon_claim_faults_total",
-        "commands that Redis refused after it had put entries into history, such as to publish them",
+        "commands that Redis refused after entries were in history, such as their publication",
     ),
-    ("carillon_claims_total", "claims, one script each, also those that found nothing"),
+    ("carillon_claims_total", "claims, one script each, including those of an empty list"),
     (WAITING, "entries that waited in the list at the last claim"),
     ("carillon_fanout_lost_total", "times that the fan-out connection was lost"),
     (
         "carillon_rings_refilled_total",
         "audiences whose missed entries were read once for all their readers after a lost connection",
     ),
-    ("carillon_fanout_holes_total", "times that fan-out skipped something while the connection stayed up"),
+    ("carillon_fanout_holes_total", "holes in fan-out while the connection stayed up"),
     ("carillon_readers_joined_total", "readers that joined, by transport"),
-    ("carillon_readers_left_total", "readers that left, by transport; joined less left are here"),
+    ("carillon_readers_left_total", "readers that left, by transport; joined minus left are connected"),
     ("carillon_readers_closed_total", "WebSockets that this side closed, by close code"),
     ("carillon_readers_refused_total", "readers refused before the upgrade, by status"),
     ("carillon_notifications_sent_total", "notifications written to readers, by transport"),
-    ("carillon_notifications_expired_total", "notifications not sent, since they had expired"),
+    ("carillon_notifications_expired_total", "notifications not sent because they had expired"),
     ("carillon_history_reads_total", "pages of history read"),
-    (
-        "carillon_history_reads_failed_total",
-        "pages of history that Redis refused to give, for another reason than being away",
-    ),
-    ("carillon_history_unreadable_total", "entries of history that cannot be read, and were stepped over"),
+    ("carillon_history_reads_failed_total", "pages of history that Redis refused while it was reachable"),
+    ("carillon_history_unreadable_total", "unreadable entries of history, which were skipped"),
     (
         "carillon_history_trimmed_total",
-        "entries of history that were removed early, since Redis was almost full",
+        "entries of history that were removed early because Redis was almost full",
     ),
-    ("carillon_gaps_total", "readers told that history does not reach back, by reason"),
+    ("carillon_gaps_total", "gaps sent to readers, by reason"),
     ("carillon_notifications_accepted_total", "notifications accepted over HTTP"),
-    ("carillon_messages_heard_total", "messages of readers, by type"),
+    ("carillon_messages_heard_total", "messages received from readers, by type"),
     ("carillon_messages_refused_total", "messages of readers that were refused, by code"),
-    ("carillon_readers_revoked_total", "readers shut out, since their token was called back"),
-    (
-        "carillon_revocations_restored_total",
-        "revocations that Redis had lost, and that this replica wrote again",
-    ),
-    ("carillon_key_fetches_failed_total", "times that the keys of JWKS_URL could not be had"),
-    ("carillon_tokens_refused_total", "tokens that were not good, by reason"),
-    ("carillon_keys_refused_total", "wrong keys, and keys that may not do what was asked, by reason"),
+    ("carillon_readers_revoked_total", "readers closed because their token or session was revoked"),
+    ("carillon_revocations_restored_total", "revocations that Redis had lost and this replica wrote again"),
+    ("carillon_key_fetches_failed_total", "failed fetches of the keys of JWKS_URL"),
+    ("carillon_tokens_refused_total", "tokens that were refused, by reason"),
+    ("carillon_keys_refused_total", "wrong API keys, and API keys without the needed scope, by reason"),
     ("carillon_signatures_refused_total", "signed requests that were refused, by reason"),
-    ("carillon_people_messages_accepted_total", "messages between people that were stored; repeats apart"),
+    ("carillon_people_messages_accepted_total", "messages between people that were stored, without repeats"),
     ("carillon_people_messages_repeated_total", "messages between people that were stored before"),
-    ("carillon_people_messages_advanced_total", "messages between people that came further, by status"),
-    ("carillon_acknowledgements_total", "ids of notifications that readers said they show"),
+    ("carillon_people_messages_advanced_total", "messages between people whose status rose, by status"),
+    ("carillon_acknowledgements_total", "ids of notifications that readers acknowledged"),
     ("carillon_jobs_accepted_total", "jobs put into the queue, repeats included"),
     ("carillon_jobs_refused_total", "jobs that were not put into the queue, by reason"),
-    ("carillon_jobs_taken_total", "attempts at jobs that this replica began"),
+    ("carillon_jobs_taken_total", "attempts at jobs that this replica started"),
     (
         "carillon_jobs_ended_total",
-        "attempts at jobs that ended here: done, failed, lost to another worker, or unsaid, since Redis was away",
+        "attempts at jobs that ended on this replica: done, failed, released, lost to another worker, or unsaid because Redis did not answer",
     ),
-    ("carillon_jobs_given_up_total", "jobs whose last worker fell silent"),
+    ("carillon_jobs_given_up_total", "jobs that were given up because their last worker fell silent"),
     ("carillon_upstream_accepted_total", "messages stored for the application, repeats included"),
     (
         "carillon_upstream_attempts_total",
-        "attempts to send a message to the application: arrived, failed, refused, or lost: nobody knows what came of it",
+        "attempts to send a message to the application: arrived, failed, refused, or lost without a recorded result",
     ),
     ("carillon_upstream_undeliverable_total", "messages to the application that went to the dead list"),
-    ("carillon_traces_dropped_total", "writings of messages that are missing from their trace"),
-    ("carillon_direct_overflows_total", "readers closed, since too much waited for their connection alone"),
-    ("carillon_values_read_total", "states and presences of users that were read for their readers, by kind"),
+    ("carillon_traces_dropped_total", "writes of messages to connections that are missing from their trace"),
+    ("carillon_direct_overflows_total", "readers closed because their mailbox was full"),
+    ("carillon_values_read_total", "states and presences of users that were read for readers, by kind"),
     (
         "carillon_values_failed_total",
         "states and presences of users that could not be read and were not sent, by kind",
     ),
-    ("carillon_raw_heard_total", "payloads for users that other programs published"),
-    ("carillon_raw_dropped_total", "payloads for users that were too large, and not passed on"),
-    ("carillon_connections_gone_total", "notifications for a connection that was gone when they came"),
-    ("carillon_beats_failed_total", "times that Redis could not be told who is online"),
+    ("carillon_raw_heard_total", "raw payloads for users that were received"),
+    ("carillon_raw_dropped_total", "raw payloads for users that were dropped because they were too large"),
+    ("carillon_connections_gone_total", "notifications for a connection that had ended"),
+    ("carillon_beats_failed_total", "failed reports of presence to Redis"),
     ("carillon_limits_reached_total", "clients that reached a limit, by limit"),
     (
         "carillon_addresses_unknown_total",
-        "requests behind a proxy that is not known here, or that does not say for whom it asks",
+        "requests through a proxy that is not trusted or does not name its client",
     ),
-    ("carillon_log_lines_dropped_total", "lines of the log that were dropped, since stderr took none"),
-    (READY, "1 while a condition of being ready holds, else 0, by latch"),
+    ("carillon_log_lines_dropped_total", "lines of the log that were dropped because stderr was blocked"),
+    (READY, "1 while a condition of readiness holds, else 0, by latch"),
 ];
 
 const WAITING: &str = "carillon_entries_waiting";
 const READY: &str = "carillon_ready";
-/// What can go down as well as up.
+/// Metrics that can go down as well as up.
 const GAUGES: [&str; 2] = [WAITING, READY];
 
 /// How a reader is connected.
@@ -121,7 +115,7 @@ impl Transport {
     }
 }
 
-/// Gives the recorder its help texts.
+/// Registers the help texts of all metrics.
 pub fn describe() {
     for &(name, meaning) in ALL {
         if GAUGES.contains(&name) {
@@ -132,7 +126,7 @@ pub fn describe() {
     }
 }
 
-/// Looks at what the process itself knows. It is called before all metrics are shown.
+/// Updates the metrics that are read from the process. It is called before the metrics are rendered.
 pub fn observe(readiness: &Readiness) {
     counter!("carillon_log_lines_dropped_total").absolute(log_lines_dropped());
     for (latch, holds) in readiness.conditions() {
@@ -202,7 +196,7 @@ pub(crate) fn history_read() {
     counter!("carillon_history_reads_total").increment(1);
 }
 
-/// Counts a page that Redis refused for a cause that will not pass by itself.
+/// Counts a read that Redis refused for a reason that does not pass by itself.
 pub(crate) fn history_failed() {
     counter!("carillon_history_reads_failed_total").increment(1);
 }
@@ -274,7 +268,7 @@ pub(crate) fn signature_refused(reason: &'static str) {
     counter!("carillon_signatures_refused_total", "reason" => reason).increment(1);
 }
 
-pub(crate) fn heard(kind: &'static str) {
+pub(crate) fn message_received(kind: &'static str) {
     counter!("carillon_messages_heard_total", "type" => kind).increment(1);
 }
 
@@ -349,7 +343,7 @@ pub(crate) fn jobs_given_up(jobs: u64) {
     }
 }
 
-/// What came of an attempt to send a message to the application.
+/// The result of an attempt to send a message to the application.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attempt {
     Arrived,

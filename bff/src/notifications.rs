@@ -13,18 +13,18 @@ use carillon_auth::seal::SessionId;
 use carillon_auth::signature::Verified;
 use carillon_broker::limits::READ_MAX_BYTES;
 use carillon_broker::{Broker, EntryKind, Recalled, Revocation, Stored};
+use carillon_protocol::http::{Page, PageItem, Published, RevocationRequest};
 use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
-use carillon_protocol::{Audience, Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
-use serde_json::json;
+use carillon_protocol::{Audience, Cursor, Entry, FieldError, Position, ready_to_push};
 use serde_json::value::RawValue;
 
 use crate::delivery::feed::Feeds;
 use crate::entry_refused::{invalid, list_full, too_large};
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right};
 use crate::gate::caller::{Caller, cursor, since};
+use crate::gate::principal::{Principal, Right};
 use crate::gate::signed::is_signed;
 use crate::limits::budget::{Budget, Permit};
 use crate::limits::clients::Publisher;
@@ -33,22 +33,22 @@ use crate::people::messages::Messages;
 use crate::refusal::Refusal;
 use crate::request::{query, require_json};
 
-/// Reads of history for one page at most; a full page of small notifications takes half of them. Where history
-/// holds much else, the page ends with what it has.
+/// Maximum reads of history for one page; a full page of small notifications takes half of them. Where history holds many
+/// other entries, the page ends early.
 const PAGE_MAX_READS: usize = 16;
-/// Bytes of pages that are read, or wait to be written, at most.
+/// Maximum bytes of pages that are being read or written.
 const PAGES_MAX_BYTES: usize = 32 * 1024 * 1024;
-/// What a page is expected to take while it is read: its notifications, and its JSON.
+/// The bytes that a page is expected to take while it is read: its notifications and its JSON.
 const PAGE_HELD_BYTES: usize = 2 * PAGE_MAX_BYTES;
-/// A request waits this long for its turn to read a page.
+/// How long a request waits for its turn to read a page.
 const PAGE_TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds after which a client that was refused a page is asked to come back.
+/// The `Retry-After` of a refused page, in seconds.
 const PAGE_RETRY_SECONDS: u64 = 5;
 /// The `before` of the newest page.
 const NOW: &str = "now";
 
-/// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With
-/// `before`, the page is the last one before a cursor or `now`, and begins no earlier than after `since`.
+/// `GET /api/notifications?since=&before=&limit=`: history, oldest first; without `since` from its beginning. With `before`,
+/// it is the last page before a cursor or `now`, and begins no earlier than after `since`.
 pub(crate) async fn list(
     State(gate): State<Gate>,
     State(history): State<History>,
@@ -59,7 +59,7 @@ pub(crate) async fn list(
     let limit = limit(&parts)?;
     let since = since(&parts);
     let caller = gate.caller(&parts).await?;
-    gate.limits.page(caller.network)?;
+    gate.limits.count_page(caller.network)?;
     let mut permit = history.permit(&caller).await?;
     let audiences = caller.audiences();
     let page = match query(&parts, "before") {
@@ -69,22 +69,22 @@ pub(crate) async fn list(
     let page = Page { read: messages.read_position(&caller).await?, ..page };
     let json = serde_json::to_vec(&page).unwrap_or_default();
     permit.shrink(json.len());
-    let body = Bytes::from_owner(HeldPage { json, _permit: permit });
+    let body = Bytes::from_owner(ChargedPage { json, _permit: permit });
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// Where a page that is read back begins; `None` is the newest entry.
+/// Parses `before`; `None` is the newest entry.
 fn before_cursor(text: &str) -> Option<Cursor> {
     if text == NOW { None } else { Some(cursor(text)) }
 }
 
-/// A page that counts until it is written.
-struct HeldPage {
+/// A page that is charged to the budget until it is written.
+struct ChargedPage {
     json: Vec<u8>,
     _permit: Permit,
 }
 
-impl AsRef<[u8]> for HeldPage {
+impl AsRef<[u8]> for ChargedPage {
     fn as_ref(&self) -> &[u8] {
         &self.json
     }
@@ -107,12 +107,12 @@ impl History {
         let permit = self.budget.take(PAGE_HELD_BYTES, caller.network, PAGE_TURN_TIMEOUT).await;
         permit.ok_or_else(|| {
             metrics::limit_reached(Limit::PageBytes);
-            let detail = "too many pages of history are read at this moment; try again shortly";
+            let detail = "too many pages of history are being read; try again shortly";
             Refusal::unavailable("history busy", detail, PAGE_RETRY_SECONDS)
         })
     }
 
-    /// The page after a cursor, or from the beginning.
+    /// Returns the page after a cursor.
     async fn after(
         &self,
         audiences: &[Audience],
@@ -141,7 +141,7 @@ impl History {
         Ok(Page { items: items.all, next: at.to_string(), previous: None, gap, read: None })
     }
 
-    /// The page before a cursor, or the newest; no further back than a cursor, where one is named.
+    /// Returns the page before a cursor, or the newest one; it begins no earlier than after `since`.
     async fn before(
         &self,
         audiences: &[Audience],
@@ -196,8 +196,8 @@ impl Items {
         Self { all: Vec::new(), bytes: 0, limit }
     }
 
-    /// Adds notifications while there is room, and moves `at` to the last entry that was taken. Returns whether there
-    /// is room for more.
+    /// Adds notifications while the page has room, and moves `at` to the last entry that was read. Returns whether the page
+    /// has room for more.
     fn add(&mut self, entries: impl IntoIterator<Item = Recalled>, epoch: &str, at: &mut Cursor) -> bool {
         for Recalled { claimed_by, stored, .. } in entries {
             let cursor = Cursor { epoch: epoch.to_owned(), position: stored.position };
@@ -237,23 +237,16 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
     }
 }
 
-/// `POST /api/revocations`: from now on, tokens of a `user` that were issued until now, or the one `token`
-/// with this `jti`, or the `session` with this id, are refused, and their readers closed.
+/// `POST /api/revocations`: refuses the tokens of a `user` that were issued until now, or the `token` with this `jti`, or
+/// the `session` with this id, and closes their readers.
 pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result<StatusCode, Refusal> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        user: Option<String>,
-        token: Option<String>,
-        session: Option<String>,
-    }
     let (parts, body) = request.into_parts();
     gate.allow_origin(&parts)?;
     let application = gate.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
     let body = gate.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     let fault = |detail: String| Refusal::fields("invalid revocation", vec![FieldError::new("", detail)]);
-    let Body { user, token, session } = serde_json::from_slice(&body)
+    let RevocationRequest { user, token, session } = serde_json::from_slice(&body)
         .map_err(|error| fault(format!("{error}; send user, token or session")))?;
     let until_s = (gate.clock)() / 1_000;
     let is_name = |name: &String| (1..=NAME_MAX_BYTES).contains(&name.len());
@@ -270,12 +263,12 @@ pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result
         }
     };
     gate.broker.revoke_for(&revocation, gate.identities.tokens.revocations_keep_s()).await?;
-    tracing::info!(key = gate.name_of(application), "a revocation was taken");
+    tracing::info!(key = gate.name_of(application), "a revocation was stored");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/notifications`: a notification as JSON; 202 with its id once it is in the list. A signature
-/// counts as a key.
+/// `POST /api/notifications`: accepts a notification as JSON, and answers 202 with its id once it is in the list. A
+/// signature counts as a key.
 pub(crate) async fn publish(
     State(gate): State<Gate>,
     State(messages): State<Messages>,
@@ -288,10 +281,10 @@ pub(crate) async fn publish(
     let (sender, application) = match (is_signed, keyed) {
         (true, _) => (None, None),
         (false, Some(application)) => (None, Some(application)),
-        (false, None) => match gate.asker(&parts, Right::Publish).await? {
-            Asker::User(sender) => (Some(sender), None),
-            Asker::Application(one) => (None, Some(one)),
-            Asker::Anybody => return Err(gate.no_key(Right::Publish)),
+        (false, None) => match gate.principal(&parts, Right::Publish).await? {
+            Principal::User(sender) => (Some(sender), None),
+            Principal::Application(one) => (None, Some(one)),
+            Principal::Anonymous => return Err(gate.key_required(Right::Publish)),
         },
     };
     let guess = is_signed.then(|| gate.guess(&parts));
@@ -307,7 +300,7 @@ pub(crate) async fn publish(
         Some(guess) => {
             let verified = gate.verify(&parts, &body)?;
             guess.withdraw();
-            gate.limits.publish(&Publisher::Signers, body.len())?;
+            gate.limits.count_publish(&Publisher::Signers, body.len())?;
             Some(verified)
         }
         None => None,
@@ -316,9 +309,9 @@ pub(crate) async fn publish(
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
         let (id, status) = messages.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
-        return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(Published { id, status: Some(status) })).into_response());
     }
-    // A webhook's repeated attempts are one notification.
+    // Repeated attempts of a webhook are one notification.
     let webhook_id = signature.as_ref().and_then(Verified::webhook_id);
     let id = || webhook_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
     let (entry, notification) = ready_to_push(text, id).map_err(invalid)?;
@@ -333,5 +326,5 @@ pub(crate) async fn publish(
     }
     gate.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Published { id: notification.id, status: None })).into_response())
 }

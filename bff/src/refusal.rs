@@ -10,10 +10,10 @@ use carillon_service::ProblemResponse;
 
 use crate::metrics;
 
-/// Seconds that a client is asked to wait while Redis is away or the list is full.
+/// The `Retry-After` of a 503 that names no other, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-const TOKEN_REFUSED: &str = "invalid token";
+const INVALID_TOKEN: &str = "invalid token";
 
 /// A refusal over HTTP: `application/problem+json`.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ pub(crate) struct Refusal {
     detail: String,
     errors: Vec<FieldError>,
     retry_after_s: Option<u64>,
-    /// Whether another replica would do it.
+    /// Whether another replica can serve the request.
     elsewhere: bool,
 }
 
-/// The cookie by which a front door leads a client to the replica that it had.
+/// Removes the cookie by which a front door routes a client to its replica.
 const FORGET_REPLICA: &str = "REALTIMESERVERID=; Max-Age=0; Path=/";
 
 impl Refusal {
@@ -42,18 +42,18 @@ impl Refusal {
         }
     }
 
-    /// A 400 that names each field that is wrong.
+    /// A 400 that names each invalid field.
     pub(crate) fn fields(title: &'static str, errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, title, "") }
     }
 
-    /// A 401 for a token that is not good.
+    /// A 401 for an invalid token.
     pub(crate) fn token(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, TOKEN_REFUSED, detail)
+        Self::new(StatusCode::UNAUTHORIZED, INVALID_TOKEN, detail)
     }
 
-    /// What is wrong, in one line.
-    pub(crate) fn words(&self) -> String {
+    /// Returns the problem in one line.
+    pub(crate) fn to_line(&self) -> String {
         let errors: Vec<_> = self.errors.iter().map(ToString::to_string).collect();
         [self.title, &self.detail, &errors.join("; ")]
             .into_iter()
@@ -62,25 +62,25 @@ impl Refusal {
             .join(": ")
     }
 
-    /// A 503 for what will be there again after so many seconds.
+    /// A 503 that asks the client to retry after `retry_after_s`.
     pub(crate) fn unavailable(title: &'static str, detail: impl Into<String>, retry_after_s: u64) -> Self {
         let retry_after_s = Some(retry_after_s);
         Self { retry_after_s, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail) }
     }
 
-    /// A 429 for a client that has had what it may have for now.
+    /// A 429 for a client that has reached a limit.
     pub(crate) fn too_many(title: &'static str, detail: impl Into<String>, retry_after_s: u64) -> Self {
         let retry_after_s = Some(retry_after_s);
         Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, title, detail) }
     }
 
-    /// A 503 of a replica that goes away. The client is to forget it: a front door that leads clients by a cookie would
-    /// bring this one back here.
+    /// A 503 of a replica that shuts down. It removes the client's cookie, with which a front door would route the client
+    /// back to this replica.
     pub(crate) fn elsewhere(title: &'static str, detail: impl Into<String>) -> Self {
         Self { elsewhere: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, title, detail) }
     }
 
-    /// How long the client is asked to wait, where it is.
+    /// Returns the `Retry-After`, if the refusal has one.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS);
         self.retry_after_s.or(away).map(Duration::from_secs)
@@ -90,23 +90,23 @@ impl Refusal {
         self.status
     }
 
-    /// The answer to a reader who is not let in, counted.
-    pub(crate) fn turn_away(self) -> Response {
+    /// Counts the refusal of a reader, and returns its response.
+    pub(crate) fn into_response_counted(self) -> Response {
         metrics::reader_refused(self.status.as_u16());
         self.into_response()
     }
 }
 
-/// Marks answers that are for whoever asked alone: most are, and no cache can tell which. A rejection of the framework,
-/// which is a text, becomes a refusal as others are.
+/// Marks responses as private: most are for one client alone, and no cache can tell which. A rejection of the framework,
+/// which has a text body, becomes a refusal like all others.
 pub(crate) async fn private(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_text = kind.is_some_and(|kind| kind.starts_with(b"text/plain"));
     let mut response = match response.status() {
         status if is_text && (status.is_client_error() || status.is_server_error()) => {
-            let words = status.canonical_reason().unwrap_or("refused");
-            Refusal::new(status, words, "the request cannot be read: see /docs").into_response()
+            let title = status.canonical_reason().unwrap_or("refused");
+            Refusal::new(status, title, "the request cannot be read: see /docs").into_response()
         }
         _ => response,
     };
@@ -117,7 +117,7 @@ pub(crate) async fn private(request: Request, next: Next) -> Response {
 }
 
 impl From<BrokerError> for Refusal {
-    /// What Redis said stays in the log: it may name hosts.
+    /// The error of Redis stays in the log, since it may name hosts.
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::Away(_) => Self::new(
@@ -151,8 +151,8 @@ impl IntoResponse for Refusal {
             headers.append(header::SET_COOKIE, HeaderValue::from_static(FORGET_REPLICA));
         }
         if status == StatusCode::UNAUTHORIZED {
-            // RFC 6750, section 3: a token that was sent and is not good is told apart from none.
-            let challenge = if title == TOKEN_REFUSED { r#"Bearer error="invalid_token""# } else { "Bearer" };
+            // RFC 6750, section 3: `error` distinguishes an invalid token from a missing one.
+            let challenge = if title == INVALID_TOKEN { r#"Bearer error="invalid_token""# } else { "Bearer" };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response

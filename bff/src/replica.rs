@@ -1,4 +1,4 @@
-//! Wires the rooms of one replica: what each is given, and which loops run.
+//! Wires the rooms of one replica, and starts its loops.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::application::upstream::{Outbox, Upstream};
-use crate::broker_events::Relay;
-use crate::clock::{Clock, now_ms};
+use crate::broker_events::BrokerEvents;
+use crate::clock::Clock;
 use crate::config::AllowOptions;
 use crate::delivery::dispatch::Dispatch;
 use crate::delivery::feed::Feeds;
@@ -27,18 +27,18 @@ use crate::gate::body::BODIES_MAX_BYTES;
 use crate::gate::demo::DemoKey;
 use crate::gate::publishing::Publishing;
 use crate::gate::revocations::Revocations;
-use crate::gate::session_key::Sealing;
+use crate::gate::session_key::SessionKey;
 use crate::gate::signed::Signing;
-use crate::gate::{Doors, Gate};
+use crate::gate::{Gate, GateState};
 use crate::jobs::http::Queue;
 use crate::jobs::worker;
 use crate::limits::budget::Budget;
 use crate::limits::clients::{LimitOptions, Limits};
 use crate::metrics;
 use crate::notifications::History;
-use crate::people::messages::{Messages, Written};
-use crate::people::presence::{PresenceOptions, Roll};
-use crate::random::{Random, random};
+use crate::people::messages::{Messages, TraceSender};
+use crate::people::presence::{PresenceOptions, PresenceReporter};
+use crate::random::Random;
 use crate::router::{Handlers, router};
 use crate::sockets::readers::{Readers, Shared};
 use crate::sockets::ws::UNFINISHED_MAX_BYTES;
@@ -46,45 +46,49 @@ use crate::upkeep::memory::Memory;
 use crate::user_state::values::Values;
 use crate::viewer::viewer;
 
-/// A process that stops is gone after this.
+/// The longest time from the stop to the end of the process.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a replica has to show again and again to be ready, it has to show this often: a loop that is stuck or dead
-/// cannot say that it is.
+/// A latch that a loop has to set again and again falls after this time without it: a loop that is stuck or dead cannot
+/// report that.
 const LATCH_LASTS: Duration = Duration::from_secs(10);
 
-/// A replica that has had no place for a connection for so long is not ready.
+/// A replica without a free place for a connection for this time is not ready.
 const ROOM_LASTS: Duration = Duration::from_secs(5);
 
-/// What makes one replica different from another.
-#[derive(Clone, Debug)]
+/// The settings of one replica.
+#[derive(Clone)]
 pub struct Settings {
-    /// Its name: see [`Config::replica_name`].
+    /// The name of the replica: see [`Config::replica_name`].
     pub replica: String,
-    /// Who sees what it claims.
+    /// The readers of an entry that it claims.
     pub fan_out: FanOut,
     /// Who may publish over HTTP.
     pub publishing: Publishing,
-    /// How people prove who they are.
+    /// How users are authenticated.
     pub identities: Identities,
-    /// How applications prove who they are.
+    /// How applications are authenticated.
     pub signing: Signing,
-    /// The application to which readers speak.
+    /// The application that readers send messages to.
     pub upstream: Option<Upstream>,
-    /// Lets anybody sign in as anybody.
+    /// Lets clients sign in under any name.
     pub demo: Option<DemoKey>,
-    /// What is open to more than applications with a key.
+    /// Rights of clients without a key.
     pub allow: AllowOptions,
-    /// Whether it does jobs itself.
+    /// Whether it runs workers for jobs.
     pub does_jobs: bool,
-    /// Where the built viewer is.
+    /// The folder with the built viewer.
     pub static_dir: Option<PathBuf>,
-    /// How much one client may have.
+    /// The limits of one client.
     pub limits: LimitOptions,
-    /// How long a peer is waited for.
+    /// The timeouts for a slow peer.
     pub patience: Patience,
-    /// How long presence outlives what it is known by.
+    /// How long presence lasts without a connection or a replica.
     pub presence: PresenceOptions,
+    /// The time, for what has an end: tokens, revocations, presence.
+    pub clock: Clock,
+    /// Spreads retries.
+    pub random: Random,
 }
 
 /// A running replica.
@@ -97,11 +101,11 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts the loops of a replica. It serves nobody until [`Replica::serve`] or a front door of the
-    /// same process hands it requests.
+    /// Starts the loops of a replica. It serves no requests before [`Replica::serve`] or a front door of the same process
+    /// passes them on.
     ///
     /// # Errors
-    /// When there is no viewer in the folder that should hold it.
+    /// When the folder of the viewer has none.
     pub fn start(
         settings: Settings,
         broker: &Broker,
@@ -122,13 +126,13 @@ impl Replica {
             limits,
             patience,
             presence,
+            clock,
+            random,
         } = settings;
         let room = readiness.latch_for("connections", ROOM_LASTS);
         let places = PlaceOptions { room: Some(room), ..places(&limits) };
-        // What may fail comes before the loops, which would be missed.
+        // Steps that may fail come before the loops, which would be left running.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
-        let clock: Clock = Arc::new(now_ms);
-        let random: Random = Arc::new(random);
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -141,9 +145,9 @@ impl Replica {
         let keys = identities.tokens.clone().run(tasks.stop().clone(), metrics::key_fetch_failed);
         tasks.spawn("keys of tokens", keys);
 
-        let sealing = Sealing::new(broker.clone(), Arc::clone(&revocations));
-        tasks.spawn("session key", Arc::clone(&sealing).run(tasks.stop().clone()));
-        let relay = Relay {
+        let session_key = SessionKey::new(broker.clone(), Arc::clone(&revocations));
+        tasks.spawn("session key", Arc::clone(&session_key).run(tasks.stop().clone()));
+        let broker_events = BrokerEvents {
             broker: broker.clone(),
             subscriptions,
             hub: Arc::clone(&hub),
@@ -152,7 +156,7 @@ impl Replica {
             writes,
             fan_out,
             revocations: Arc::clone(&revocations),
-            sealing: Arc::clone(&sealing),
+            session_key: Arc::clone(&session_key),
         };
         let known = readiness.latch("revocations");
         let watch = Arc::clone(&revocations).run(
@@ -169,7 +173,7 @@ impl Replica {
         tasks.spawn("refill", refiller.run(tasks.stop().clone()));
         let memory = Arc::<Memory>::default();
         tasks.spawn("memory", Arc::clone(&memory).run(broker.clone(), tasks.stop().clone()));
-        tasks.spawn("relay", relay.run(tasks.stop().clone()));
+        tasks.spawn("broker events", broker_events.run(tasks.stop().clone()));
         let dispatch = Dispatch {
             broker: broker.clone(),
             hub: Arc::clone(&hub),
@@ -181,8 +185,8 @@ impl Replica {
         };
         tasks.spawn("dispatch", dispatch.run(tasks.stop().clone()));
 
-        let (written, recorder) = Written::new(broker.clone(), Arc::clone(&replica));
-        tasks.spawn("traces", recorder.run(tasks.stop().clone()));
+        let (traces, trace_writer) = TraceSender::new(broker.clone(), Arc::clone(&replica));
+        tasks.spawn("traces", trace_writer.run(tasks.stop().clone()));
 
         let jobs = Arc::<Notify>::default();
         if does_jobs {
@@ -191,14 +195,14 @@ impl Replica {
 
         let upstream = upstream.map(|upstream| upstream.start(tasks, broker, &replica));
         let readers = TaskTracker::new();
-        let roll = Roll {
+        let presence_reporter = PresenceReporter {
             broker: broker.clone(),
             hub: Arc::clone(&hub),
             run: run.clone(),
             options: presence,
             readers: readers.clone(),
         };
-        tasks.spawn("presence", roll.run(tasks.stop().clone()));
+        tasks.spawn("presence", presence_reporter.run(tasks.stop().clone()));
         let limits = Limits::new(limits);
         let feeds = Feeds::new(hub, broker.clone(), fan_out, Arc::clone(&clock), random);
         let messages = Messages {
@@ -213,17 +217,17 @@ impl Replica {
             stored: upstream,
             limits: Arc::clone(&limits),
             memory: Arc::clone(&memory),
-            takes_anonymous: allow.anonymous_messages,
+            allow_anonymous: allow.anonymous_messages,
             clock: Arc::clone(&clock),
         };
-        let gate = Gate::new(Doors {
+        let gate = Gate::new(GateState {
             broker: broker.clone(),
             publishing,
             limits,
             identities,
             signing,
             revocations,
-            sealing,
+            session_key,
             bodies: Budget::new(BODIES_MAX_BYTES),
             clock,
         });
@@ -234,7 +238,7 @@ impl Replica {
             replica,
             run,
             feeds: Arc::clone(&feeds),
-            written,
+            traces,
             unfinished: Budget::new(UNFINISHED_MAX_BYTES),
             stop: tasks.stop().clone(),
             open: readers.clone(),
@@ -251,19 +255,18 @@ impl Replica {
         Ok(Self { router, patience, places, stop: tasks.stop().clone(), readers })
     }
 
-    /// The routes of this replica, for a front door in the same process.
+    /// Returns the routes of this replica, for a front door in the same process.
     pub fn router(&self) -> Router {
         self.router.clone()
     }
 
-    /// The readers that are connected, to serve the probes until the last of them is gone.
-    #[must_use]
+    /// Returns the connected readers: the probes have to answer until the last of them is closed.
     pub fn readers(&self) -> TaskTracker {
         self.readers.clone()
     }
 
-    /// Serves readers until the stop, lets them go one by one, and ends. New connections are still
-    /// taken, and refused readably, until the last reader is gone.
+    /// Serves readers until the stop, closes them one by one, and ends. Until the last reader is closed, new connections are
+    /// accepted and get a readable refusal.
     ///
     /// # Errors
     /// When the listener fails.
@@ -272,13 +275,13 @@ impl Replica {
     }
 }
 
-/// The connections that the port of a replica holds.
+/// Returns the bounds of connections on the port of a replica.
 fn places(limits: &LimitOptions) -> PlaceOptions {
     let mut options = PlaceOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
     options.plain_per_address_max = limits.connections_per_address_max;
     options.shared.extend(&limits.trusted_proxies);
     if limits.trusted_proxy_hops.is_some() {
-        // Every peer is a proxy: its clients are told apart by request.
+        // Every peer is a proxy, whose clients are counted for each request.
         options.shared.extend([IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]);
     }
     options

@@ -1,4 +1,4 @@
-//! Every route on one screen: who answers it, and within which bounds.
+//! Every route on one screen: its handler and its limits.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::sockets::readers::Readers;
 use crate::{compat, contract, gate, jobs, limits, notifications, people, refusal, sockets, user_state};
 
-/// What handlers take as their state, each no more than it needs.
+/// The state of handlers, each of which takes the parts that it needs.
 macro_rules! handlers {
     ($($name:ident: $part:ty,)*) => {
         #[derive(Clone)]
@@ -70,21 +70,21 @@ pub(crate) fn router(
         .route("/twirp/notify.NotifyService/State", any(compat::twirp::call))
         .route_service("/twirp/{*path}", any(compat::twirp::call).with_state(handlers.clone()))
         .merge(gate::demo::router(demo))
-        // All above is answered in time. What follows lasts.
+        // All routes above have a timeout. The routes below last.
         .layer(from_fn_with_state(patience.request_timeout, limits::request_time::in_time))
-        .layer(from_fn_with_state(limits, limits::clients::in_bounds))
-        .route("/api", any(nothing_here))
-        .route("/api/{*path}", any(nothing_here))
+        .layer(from_fn_with_state(limits, limits::clients::limit_requests))
+        .route("/api", any(not_found))
+        .route("/api/{*path}", any(not_found))
         .layer(from_fn(refusal::private))
         .route("/ws", get(sockets::ws::upgrade))
         .route("/sse", get(sockets::sse::stream))
         .route("/notify/ws", get(compat::notify::upgrade))
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(handlers)
         .merge(contract::router());
     let routes = match viewer {
         Some(viewer) => routes.fallback_service(viewer),
-        None => routes.fallback(nothing_here),
+        None => routes.fallback(not_found),
     };
     match cors {
         Some(cors) => routes.layer(cors),
@@ -92,13 +92,12 @@ pub(crate) fn router(
     }
 }
 
-async fn nothing_here() -> Refusal {
-    let detail =
-        "this replica serves /ws, /sse and what /docs shows, and the viewer where it is given --static-dir";
+async fn not_found() -> Refusal {
+    let detail = "this replica serves /ws, /sse, the routes in /docs, and with --static-dir the viewer";
     Refusal::new(StatusCode::NOT_FOUND, "not found", detail)
 }
 
-async fn wrong_method() -> Refusal {
-    let detail = "Allow names the methods that are known here, and /docs what they do";
+async fn method_not_allowed() -> Refusal {
+    let detail = "the header Allow names the methods of this path, and /docs describes them";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", detail)
 }

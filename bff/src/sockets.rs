@@ -1,4 +1,4 @@
-//! The connections of readers: one visit, and its framing as WebSocket or as server-sent events. Knows no Redis.
+//! The connections of readers: one visit, framed as WebSocket or as server-sent events. This room does not know Redis.
 
 pub(crate) mod readers;
 pub(crate) mod sse;

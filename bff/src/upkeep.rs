@@ -1,4 +1,4 @@
-//! What an operator keeps in order in Redis: how much is kept, how full it is, the dead lists, and the key of sessions.
+//! What an operator maintains in Redis: retention, memory, the dead lists, and the key of sessions.
 
 pub mod dead;
 pub(crate) mod memory;

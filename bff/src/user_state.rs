@@ -1,4 +1,4 @@
-//! What other programs keep for a user and publish to a user.
+//! The state that other programs keep for a user, and the payloads that they publish to a user.
 
 pub(crate) mod http;
 pub(crate) mod values;

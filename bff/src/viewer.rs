@@ -7,11 +7,11 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tower_http::services::ServeDir;
 
-/// Serves the built viewer from a folder, precompressed where the browser takes it. What is under
-/// `/assets/` has a hash of its content in its name and never changes; the rest is asked for anew.
+/// Serves the built viewer from a folder, precompressed where the browser accepts it. A file under `/assets/` has a hash of
+/// its content in its name and never changes; the browser revalidates all others.
 ///
 /// # Errors
-/// When the folder holds no viewer.
+/// When the folder has no viewer.
 pub fn viewer(folder: &Path) -> anyhow::Result<Router> {
     if !folder.join("index.html").is_file() {
         anyhow::bail!("no viewer in {}: build it with `cargo xtask viewer`", folder.display());
@@ -36,7 +36,7 @@ async fn headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Nothing from elsewhere, and only what the viewer needs. The same stands in frontend/Caddyfile.
+/// The same policy is in frontend/Caddyfile.
 const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
     img-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";

@@ -11,7 +11,7 @@ use carillon_bff::demo::DemoKey;
 use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings, metrics,
-    now_ms, viewer,
+    now_ms, random, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{
@@ -85,6 +85,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             limits: LimitOptions::default(),
             patience: Patience::default(),
             presence: PresenceOptions::default(),
+            clock: Arc::new(now_ms),
+            random: Arc::new(random),
         };
         let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
         behind.push(Behind::new(&name, replica.router())?);

@@ -1,49 +1,18 @@
 //! Who the page is to the server: nobody, a browser's session, a signed-in user.
 
-use carillon_protocol::parse_timestamp;
+use carillon_protocol::http::SignedIn;
+use carillon_protocol::{Fields, to_json};
 
-use crate::fields::{Fields, object};
 use crate::storage::Kept;
 
 const PASS_KEY: &str = "carillon-pass";
 const SESSION_KEY: &str = "carillon-session";
 
-/// A signed-in user's token, as `POST /api/demo/token` gives it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Pass {
-    /// The token.
-    pub token: String,
-    /// Whose it is.
-    pub user: String,
-    /// Until when, RFC 3339.
-    pub expires_at: String,
-}
-
-impl Pass {
-    /// Reads one; `None` when something is missing.
-    #[must_use]
-    pub fn read(fields: &Fields) -> Option<Self> {
-        let text = |name| fields.text(name);
-        Some(Self { token: text("token")?, user: text("user")?, expires_at: text("expires_at")? })
-    }
-
-    fn to_json(&self) -> String {
-        let Self { token, user, expires_at } = self;
-        object(&[("token", Some(token)), ("user", Some(user)), ("expires_at", Some(expires_at))])
-    }
-
-    /// Milliseconds since 1970 at which it ends; one that does not say has ended.
-    #[must_use]
-    pub fn ends_ms(&self) -> u64 {
-        parse_timestamp(&self.expires_at).unwrap_or_default()
-    }
-}
-
 /// What the page shows the server with everything that it asks.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// Of the signed-in user: for this tab, so that two tabs may be two people.
-    pub pass: Option<Pass>,
+    pub pass: Option<SignedIn>,
     /// Of the browser: for all its tabs, once it has started a job.
     pub session: Option<String>,
 }
@@ -52,13 +21,13 @@ impl Access {
     /// What the browser has kept.
     #[must_use]
     pub fn kept() -> Self {
-        let pass = Kept::InTab.read(PASS_KEY).and_then(|json| Pass::read(&Fields::read(&json)?));
+        let pass = Kept::InTab.read(PASS_KEY).and_then(|json| SignedIn::read(&Fields::read(&json)?));
         Self { pass, session: Kept::OnDevice.read(SESSION_KEY) }
     }
 
     /// Keeps it for the next time that the page is loaded.
     pub fn keep(&self) {
-        Kept::InTab.write(PASS_KEY, self.pass.as_ref().map(Pass::to_json).as_deref());
+        Kept::InTab.write(PASS_KEY, self.pass.as_ref().map(to_json).as_deref());
         Kept::OnDevice.write(SESSION_KEY, self.session.as_deref());
     }
 
@@ -99,9 +68,9 @@ mod tests {
 
     #[test]
     fn is_shown_to_the_server_by_subprotocols_and_headers() {
-        let pass = Pass { token: "t".into(), user: "anna".into(), expires_at: "2026-11-21T07:45:00Z".into() };
-        assert_eq!(pass.ends_ms(), 1_795_247_100_000);
-        assert!(Pass::read(&Fields::read(&pass.to_json()).unwrap()) == Some(pass.clone()));
+        let pass =
+            SignedIn { token: "t".into(), user: "anna".into(), expires_at: "2026-11-21T07:45:00Z".into() };
+        assert_eq!(SignedIn::read(&Fields::read(&to_json(&pass)).unwrap()), Some(pass.clone()));
         let mut access = Access::default();
         assert_eq!((access.is_known(), access.subprotocols()), (false, vec![]));
         access.session = Some("s".into());

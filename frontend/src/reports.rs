@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon_protocol::http::MessageProgress;
 use carillon_protocol::received::{ReadPosition, StatusChange};
 use carillon_protocol::{CloseCode, Heard, Phase, Resume, ServerMessage, Status, Welcome};
 use leptos::prelude::*;
@@ -100,8 +101,8 @@ async fn ask(viewer: Viewer, messages: Vec<Message>) {
     let access = viewer.access();
     for Message { id, .. } in messages {
         let path = format!("/api/notifications/{id}");
-        let told = get(&path, &access).await.ok().and_then(|fields| fields.text("status"));
-        if let Some(status) = told.and_then(|status| status.parse().ok()) {
+        let progress = get(&path, &access).await.ok();
+        if let Some(status) = progress.and_then(|fields| MessageProgress::read_status(&fields)) {
             viewer.act(Event::Status { id, status });
         }
     }

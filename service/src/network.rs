@@ -2,10 +2,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// What one subscriber of a network provider gets of IPv6, and can take addresses from at will.
+/// A provider gives one subscriber a network of this size, within which it can use any address.
 const IPV6_PREFIX_BITS: u8 = 64;
 
-/// What an address is counted by.
+/// Returns the network that an address counts against.
 pub fn network(address: IpAddr) -> IpNet {
     match address {
         IpAddr::V4(_) => IpNet::from(address),

@@ -1,7 +1,7 @@
-/// Lets this process open as many files as the system allows, since each reader is one.
+/// Raises the limit of open files as far as the system allows, since each reader needs one.
 pub fn raise_open_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "files that this process may open"),
-        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+        Ok(files) => tracing::debug!(files, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
 }

@@ -1,5 +1,5 @@
-//! What readers say to the application behind the service: stored first, and then posted to it by whichever
-//! replica has a hand free.
+//! Messages of readers to the application behind the service: stored first, and then posted to it by any replica with a free
+//! slot.
 
 mod sender;
 
@@ -11,13 +11,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carillon_broker::limits::{OUTBOX_ANONYMOUS_MAX, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_USER_MAX};
 use carillon_broker::{Broker, OutboxError, Speaker};
+use carillon_protocol::http::ApplicationMessage;
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::{Audience, check_json, format_timestamp};
 use carillon_service::outbound::address;
 use carillon_service::{Tasks, filled};
 use clap::Args;
 use ring::digest;
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
@@ -30,10 +30,10 @@ use crate::refusal::Refusal;
 use crate::upkeep::memory::Memory;
 use sender::Sender;
 
-/// Longest message to the application, in bytes: text and data together. Ten thousand of them may wait.
+/// Maximum bytes of a message to the application, text and data together. Ten thousand messages may wait.
 const MESSAGE_MAX_BYTES: usize = 16 * 1024;
 
-/// Where the application is. An empty option is as good as none.
+/// The address of the application. An empty option counts as absent.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Applications that sign")]
 pub struct UpstreamOptions {
@@ -51,10 +51,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Reads the option; `None` where there is no application.
+    /// Parses the option; `None` without an application.
     ///
     /// # Errors
-    /// When the address is none that can be asked, or nothing is there to sign with.
+    /// When the URL is invalid, or no secret is configured to sign with.
     pub fn new(options: &UpstreamOptions, signing: &Signing) -> anyhow::Result<Option<Self>> {
         let Some(text) = options.upstream_url.as_deref().and_then(filled) else { return Ok(None) };
         let url = address(text).map_err(|fault| anyhow!("UPSTREAM_URL: {fault}"))?;
@@ -64,7 +64,7 @@ impl Upstream {
         Ok(Some(Self { url, signing: signing.clone() }))
     }
 
-    /// Starts to send what is stored, and returns what wakes the sender.
+    /// Starts the sender of stored messages, and returns what wakes it.
     pub(crate) fn start(self, tasks: &Tasks, broker: &Broker, replica: &Arc<str>) -> Arc<Notify> {
         let wake = Arc::<Notify>::default();
         let sender = Sender::new(self, broker.clone(), Arc::clone(replica), Arc::clone(&wake));
@@ -73,33 +73,17 @@ impl Upstream {
     }
 }
 
-/// What a reader says.
-pub(crate) struct Said<'a> {
+/// A message of a reader to the application.
+pub(crate) struct UpstreamMessage<'a> {
     pub(crate) id: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
     pub(crate) data: Option<&'a RawValue>,
 }
 
-/// The code and the words with which a message is refused.
-pub(crate) type Unsaid = (&'static str, String);
+/// The code and the detail of the error with which a message is refused.
+pub(crate) type UpstreamError = (&'static str, String);
 
-/// What the application gets.
-#[derive(Serialize)]
-struct Body<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    connection: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    at: String,
-}
-
-/// What waits for the application. Cheap to clone.
+/// The messages that wait for the application. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Outbox {
     pub(crate) broker: Broker,
@@ -107,40 +91,45 @@ pub(crate) struct Outbox {
     pub(crate) stored: Option<Arc<Notify>>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) memory: Arc<Memory>,
-    /// Whether readers who are not signed in send to the application.
-    pub(crate) takes_anonymous: bool,
+    /// Whether readers who are not signed in may send to the application.
+    pub(crate) allow_anonymous: bool,
     pub(crate) clock: Clock,
 }
 
 impl Outbox {
-    /// Stores a message for the application. What one session says, else one user, else one connection,
-    /// arrives in its order.
-    pub(crate) async fn send(&self, caller: &Caller, connection: &str, said: Said<'_>) -> Result<(), Unsaid> {
+    /// Stores a message for the application. The messages of one session, or else one user, or else one connection arrive in
+    /// order.
+    pub(crate) async fn send(
+        &self,
+        caller: &Caller,
+        connection: &str,
+        message: UpstreamMessage<'_>,
+    ) -> Result<(), UpstreamError> {
         let Some(wake) = &self.stored else {
-            return Err(("no_upstream", "there is no application behind this service".to_owned()));
+            return Err(("no_upstream", "this service has no application".to_owned()));
         };
         let speaker = caller.user().map_or(Speaker::Anonymous, Speaker::User);
-        if speaker == Speaker::Anonymous && !self.takes_anonymous {
+        if speaker == Speaker::Anonymous && !self.allow_anonymous {
             return Err(("not_signed_in", ANONYMOUS_REFUSED.to_owned()));
         }
-        let bytes = check(&said).map_err(|detail| ("invalid", detail))?;
+        let bytes = check(&message).map_err(|detail| ("invalid", detail))?;
         self.limits
-            .publish_by(caller.user(), caller.network, bytes)
-            .map_err(|refusal| ("rate_limited", refusal.words()))?;
-        self.memory.check().map_err(|refusal| ("unavailable", refusal.words()))?;
+            .count_publish_by(caller.user(), caller.network, bytes)
+            .map_err(|refusal| ("rate_limited", refusal.to_line()))?;
+        self.memory.check().map_err(|refusal| ("unavailable", refusal.to_line()))?;
         let (session, user) = (caller.own_session(), caller.own_user());
         let name =
             |audience: &Option<Audience>| audience.as_ref().and_then(Audience::name).map(str::to_owned);
         let (session_id, user_id) = (name(&session), name(&user));
         let line = session.or(user).unwrap_or_else(|| Audience::Connection(connection.to_owned()));
-        let webhook_id = webhook_id(&line, said.id);
-        let body = Body {
-            id: said.id.unwrap_or(&webhook_id),
-            session: session_id.as_deref(),
-            user: user_id.as_deref(),
-            connection,
-            message: said.message,
-            data: said.data,
+        let webhook_id = webhook_id(&line, message.id);
+        let body = ApplicationMessage {
+            id: message.id.unwrap_or(&webhook_id).to_owned(),
+            session: session_id,
+            user: user_id,
+            connection: connection.to_owned(),
+            message: message.message.map(str::to_owned),
+            data: message.data.map(ToOwned::to_owned),
             at: format_timestamp((self.clock)()),
         };
         let body = serde_json::to_vec(&body).map_err(|error| ("invalid", error.to_string()))?;
@@ -171,35 +160,36 @@ impl Outbox {
                     format!("{OUTBOX_LINE_MAX} of your messages wait for the application; try again later");
                 Err(("upstream_full", detail))
             }
-            Err(OutboxError::Broker(error)) => Err(("unavailable", Refusal::from(error).words())),
+            Err(OutboxError::Broker(error)) => Err(("unavailable", Refusal::from(error).to_line())),
         }
     }
 }
 
-/// Why somebody who is not signed in says nothing to the application. A session is nobody's name: anybody begins one.
-const ANONYMOUS_REFUSED: &str = "connect with a token first; without one, messages are taken by a service with --allow-anonymous-messages (ALLOW_ANONYMOUS_MESSAGES=1)";
+/// The detail of a refusal of a reader who is not signed in. A session does not count as a name, since any client can begin
+/// one.
+const ANONYMOUS_REFUSED: &str = "connect with a token; without one, a service accepts messages with --allow-anonymous-messages (ALLOW_ANONYMOUS_MESSAGES=1)";
 
-/// How many bytes are said, if that may be.
-fn check(said: &Said<'_>) -> Result<usize, String> {
-    if said.id.is_some_and(|id| !(1..=NAME_MAX_BYTES).contains(&id.len())) {
+/// Validates a message and returns its bytes.
+fn check(message: &UpstreamMessage<'_>) -> Result<usize, String> {
+    if message.id.is_some_and(|id| !(1..=NAME_MAX_BYTES).contains(&id.len())) {
         return Err(format!("id: 1 to {NAME_MAX_BYTES} bytes"));
     }
-    let bytes = said.message.map_or(0, str::len) + said.data.map_or(0, |data| data.get().len());
+    let bytes = message.message.map_or(0, str::len) + message.data.map_or(0, |data| data.get().len());
     match bytes {
-        0 => Err("message or data: say something".to_owned()),
-        1..=MESSAGE_MAX_BYTES => match said.data.map(|data| check_json(data.get())) {
-            Some(Err(fault)) => Err(format!("data: JSON that all programs read alike: {fault}")),
+        0 => Err("message or data: at least one is needed".to_owned()),
+        1..=MESSAGE_MAX_BYTES => match message.data.map(|data| check_json(data.get())) {
+            Some(Err(fault)) => Err(format!("data: must be JSON that all programs parse alike: {fault}")),
             _ => Ok(bytes),
         },
         _ => Err(format!("message and data: {bytes} bytes, at most {MESSAGE_MAX_BYTES} together")),
     }
 }
 
-/// Names a message for the application. Ids are its sender's own: the same one of two senders is two
-/// messages, and a sender's repeat is the same one.
+/// Returns the webhook id of a message. Ids belong to their sender: the same id of two senders means two messages, and a
+/// repeat by the same sender is the same message.
 fn webhook_id(line: &Audience, id: Option<&str>) -> String {
     let Some(id) = id else { return format!("msg_{}", uuid::Uuid::now_v7().simple()) };
-    // A name holds any byte, so its length goes before it.
+    // A name may contain any byte, so its length comes before it.
     let line = line.to_string();
     let text = format!("{} {line}{id}", line.len());
     format!("msg_{}", URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text.as_bytes())))

@@ -1,5 +1,5 @@
-//! `GET /notify/ws`: the socket of go-bridget's notify, for the clients that it has. Its frames have a `kind`:
-//! `connect` first, then `state`, and what is said to the user as it was published. Nothing else is sent.
+//! `GET /notify/ws`: the socket of go-bridget's notify, for its existing clients. Its frames have a `kind`: `connect` first,
+//! then `state`, and raw payloads as they were published. It sends no other frames.
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -19,7 +19,7 @@ use crate::sockets::ws::{Dialect, accept, upgrade_of};
 
 /// `GET /notify/ws`
 pub(crate) async fn upgrade(State(readers): State<Readers>, request: Request) -> Response {
-    open(readers, request).await.unwrap_or_else(Refusal::turn_away)
+    open(readers, request).await.unwrap_or_else(Refusal::into_response_counted)
 }
 
 async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
@@ -35,14 +35,14 @@ async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
     let connect = json!({ "kind": "connect", "userID": identity.user }).to_string();
     let user = Audience::User(identity.user.clone());
     let caller = Caller::user_alone(identity, readers.gate.limits.network(&parts));
-    let (feed, _) = readers.attach(&caller, reader_of([user].into(), None, caller.network)).await?;
+    let (feed, _) = readers.join_feed(&caller, reader_of([user].into(), None, caller.network)).await?;
     Ok(accept(upgrade, readers, caller, feed, Dialect::Notify, connect))
 }
 
-/// Where notify's clients have their token: in `Authorization` with or without `Bearer`, as `?authorization=`
-/// likewise, or in the cookie; and where else tokens are taken from.
+/// Returns the token of notify's clients: from `Authorization` with or without `Bearer`, from `?authorization=` likewise,
+/// from the cookie, or from where other clients have it.
 fn token_of(gate: &Gate, parts: &Parts) -> Option<String> {
-    let own = plain(&parts.headers).map(str::to_owned);
+    let own = bare_token(&parts.headers).map(str::to_owned);
     own.or_else(|| Identities::stated(parts).map(str::to_owned))
         .or_else(|| {
             query(parts, "authorization").and_then(|text| filled(unprefixed(&text)).map(str::to_owned))
@@ -50,13 +50,13 @@ fn token_of(gate: &Gate, parts: &Parts) -> Option<String> {
         .or_else(|| gate.identities.token_of(parts).map(str::to_owned))
 }
 
-/// A token that is all that the header holds.
-fn plain(headers: &HeaderMap) -> Option<&str> {
+/// Returns a token that is the whole header.
+fn bare_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     filled(value).filter(|value| !value.contains(' '))
 }
 
-/// A token without the `Bearer` before it.
+/// Returns a token without the scheme `Bearer`.
 pub(crate) fn unprefixed(text: &str) -> &str {
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,

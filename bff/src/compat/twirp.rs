@@ -1,5 +1,5 @@
-//! `POST /twirp/notify.NotifyService/{Auth,Publish,State}`: notify's service for programs that speak Twirp, and the
-//! methods that its README promises. The messages are in docs/notify.proto.
+//! `POST /twirp/notify.NotifyService/{Auth,Publish,State}`: notify's service for Twirp clients, and the methods that its
+//! README promises. The messages are in docs/notify.proto.
 
 mod wire;
 
@@ -20,18 +20,18 @@ pub use wire::{
 
 use crate::compat::notify::unprefixed;
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right, who_asks};
+use crate::gate::principal::{Principal, Right, authentication_required};
 use crate::refusal::Refusal;
-use crate::user_state::http::{named, say_to, state_for};
+use crate::user_state::http::{check_user, publish_to, state_for};
 
-/// In front of the name of a method.
+/// The path before the name of a method.
 const SERVICE: &str = "/twirp/notify.NotifyService/";
-/// Longest request that publishes, in bytes: the message, and what is around it.
+/// Maximum bytes of a request that publishes: the message with its envelope.
 const PUBLISH_MAX_BYTES: usize = RAW_MAX_BYTES + 4 * 1_024;
-/// Longest request that names a user or a token, in bytes.
+/// Maximum bytes of a request that names a user or a token.
 const NAME_MAX_BYTES: usize = 16 * 1_024;
 
-/// `/twirp/…`: everything there is answered as Twirp answers.
+/// `/twirp/…`: every request there gets a response of Twirp.
 pub(crate) async fn call(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
@@ -43,18 +43,18 @@ pub(crate) async fn call(
 
 async fn answer(gate: &Gate, broker: &Broker, parts: &Parts, body: Body) -> Result<Response, TwirpError> {
     let (method, path) = (&parts.method, parts.uri.path());
-    let nowhere = |message: String| TwirpError::bad_route(message, format!("{method} {path}"));
+    let bad_route = |message: String| TwirpError::bad_route(message, format!("{method} {path}"));
     if method != Method::POST {
-        return Err(nowhere(format!("unsupported method {:?} (only POST is allowed)", method.as_str())));
+        return Err(bad_route(format!("unsupported method {:?} (only POST is allowed)", method.as_str())));
     }
     let name = path.strip_prefix(SERVICE).filter(|name| ["Auth", "Publish", "State"].contains(name));
-    let Some(name) = name else { return Err(nowhere(format!("no handler for path {path:?}"))) };
+    let Some(name) = name else { return Err(bad_route(format!("no handler for path {path:?}"))) };
     let Some(encoding) = Encoding::of(&parts.headers) else {
         let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        return Err(nowhere(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
+        return Err(bad_route(format!("unexpected Content-Type: {:?}", String::from_utf8_lossy(kind))));
     };
     let read = async |max_bytes| gate.read(parts, body, max_bytes, || too_large(max_bytes)).await;
-    // Whoever may not is refused before anything of it is held. Whom `Auth` is about is told by its body.
+    // Rights are checked before the body is read. For `Auth`, the body has the token.
     Ok(match name {
         "Auth" => {
             let request = encoding.read(&read(NAME_MAX_BYTES).await?)?;
@@ -64,27 +64,27 @@ async fn answer(gate: &Gate, broker: &Broker, parts: &Parts, body: Body) -> Resu
             gate.allow_origin(parts)?;
             let application = gate.application(parts, Right::Publish)?;
             let PublishRequest { user_id, message } = encoding.read(&read(PUBLISH_MAX_BYTES).await?)?;
-            say_to(gate, broker, application, parts, &user_id, message.as_bytes()).await?;
+            publish_to(gate, broker, application, parts, &user_id, message.as_bytes()).await?;
             encoding.respond(&PublishResponse {})
         }
         _ => {
-            let asker = known_asker(gate, parts).await?;
+            let principal = require_principal(gate, parts).await?;
             let StateRequest { user_id } = encoding.read(&read(NAME_MAX_BYTES).await?)?;
-            named(&user_id)?;
-            encoding.respond(&StateResponse { state: state_for(broker, asker, &user_id).await? })
+            check_user(&user_id)?;
+            encoding.respond(&StateResponse { state: state_for(broker, principal, &user_id).await? })
         }
     })
 }
 
-/// Who asks; whoever says nothing of who it is is refused.
-async fn known_asker(gate: &Gate, parts: &Parts) -> Result<Asker, Refusal> {
-    match gate.asker(parts, Right::Read).await? {
-        Asker::Anybody => Err(who_asks()),
-        asker => Ok(asker),
+/// Identifies who makes the request, and refuses an anonymous one.
+async fn require_principal(gate: &Gate, parts: &Parts) -> Result<Principal, Refusal> {
+    match gate.principal(parts, Right::Read).await? {
+        Principal::Anonymous => Err(authentication_required()),
+        principal => Ok(principal),
     }
 }
 
-/// Whom the token of a request speaks for. It needs no key: the token is what is asked about.
+/// Returns the user of the token in a request. It needs no key: the token is the question.
 async fn auth(gate: &Gate, parts: &Parts, request: &AuthRequest) -> Result<AuthResponse, Refusal> {
     gate.allow_origin(parts)?;
     let cookie = || cookie(&parts.headers, gate.identities.cookie.as_deref()?);

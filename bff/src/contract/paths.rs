@@ -1,17 +1,15 @@
 //! Every operation, with the statuses that its handler gives.
 
-use carillon_protocol::limits::NAME_MAX_BYTES;
-use carillon_protocol::{Audience, JobStatus, Notification, Page, Status};
+use carillon_protocol::Notification;
+use carillon_protocol::http::{
+    DemoState, JobAccepted, JobList, JobRequest, JobState, MessageProgress, MessageTrace, Page, PresenceList,
+    Published, RevocationRequest, SessionOpened, SignInRequest, SignedIn, UserPresence,
+};
 use schemars::JsonSchema;
 use schemars::generate::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::operation::Operation;
-use crate::gate::demo::SignedIn;
-use crate::gate::sessions::Opened;
-use crate::jobs::http::{Asked, Shown};
-use crate::people::presence::Told;
-use crate::people::trace::{Progress, Trace};
 
 /// Whoever reads: nobody in particular, a user, a session.
 const READERS: [&str; 6] = ["", "token", "tokenInQuery", "tokenInCookie", "session", "sessionInQuery"];
@@ -32,14 +30,6 @@ pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let (get, post) = ("get", "post");
     let tag = "Notifications";
-    let accepted = json!({
-        "type": "object",
-        "required": ["id"],
-        "properties": {
-            "id": { "type": "string", "description": "The id of the notification, given where it had none." },
-            "status": of::<Status>(schemas),
-        },
-    });
     vec![
         Operation::new(get, "/api/notifications", tag, "list", "Reads history, oldest first")
             .text("What everybody, the caller's user and session, and each `topic` got; without `since` from the beginning, and with `before` from the other end.")
@@ -51,19 +41,19 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .text("A repeated `from` and `id` is accepted again and shown once. A user sends to a user or to a topic; with a key, an application sends to anybody. `status` is there for what a user sends.")
             .for_any(&["key", "webhook", "apiAuth", "token", "tokenInQuery", "tokenInCookie"])
             .body(of::<Notification>(schemas))
-            .answers(202, "It is in the list.", accepted)
+            .answers(202, "It is in the list.", of::<Published>(schemas))
             .refuses(&[400, 401, 403, 408, 409, 413, 415, 429, 500, 503]),
         Operation::new(get, "/api/notifications/{id}", tag, "progress", "Tells how far a message between people has come")
             .text("For its sender, its addressee, and whoever has a key. Kept for 7 days.")
             .for_any(&TOLD)
             .takes(&["from"])
-            .answers(200, "Its status.", of::<Progress>(schemas))
+            .answers(200, "Its status.", of::<MessageProgress>(schemas))
             .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
         Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Tells why a message has not come further")
             .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped. How many replicas heard of it is for whoever may know whether the addressee is online, and whole ids of connections are for keys.")
             .for_any(&TOLD)
             .takes(&["from"])
-            .answers(200, "Its steps.", of::<Trace>(schemas))
+            .answers(200, "Its steps.", of::<MessageTrace>(schemas))
             .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
     ]
 }
@@ -174,49 +164,35 @@ fn twirp() -> Vec<Operation> {
 
 fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let tag = "People";
-    let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES });
-    let revocation = json!({
-        "type": "object",
-        "properties": { "user": name, "token": name, "session": { "type": "string", "pattern": "^[0-9a-f]{32}$" } },
-        "additionalProperties": false,
-        "minProperties": 1,
-        "maxProperties": 1,
-    });
-    let who = json!({ "type": "object", "required": ["user"], "properties": { "user": name } });
     vec![
         Operation::new("post", "/api/sessions", tag, "openSession", "Opens a session")
             .text("The session that the request names, its token renewed where that is old, or else a new one.")
             .for_any(&["", "session", "sessionInQuery"])
-            .answers(201, "The session is open.", of::<Opened>(schemas))
+            .answers(201, "The session is open.", of::<SessionOpened>(schemas))
             .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("post", "/api/revocations", tag, "revoke", "Calls tokens and sessions back")
             .text("Ends every token of a `user` issued up to now, the one `token` with this `jti`, or the one `session` with this id, and closes their sockets.")
             .for_any(&["key"])
-            .body(revocation)
+            .body(of::<RevocationRequest>(schemas))
             .ends(204, "It is kept, for 31 days.")
             .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/presence", tag, "presences", "Tells who of several users is online")
             .text("For tokens whose `topics` cover `presence:<user>`, and whoever has a key.")
             .for_any(&TOLD)
             .takes(&["user"])
-            .answers(200, "The users, in the order of the request.", json!({
-                "type": "object", "required": ["users"],
-                "properties": { "users": { "type": "array", "items": of::<Told>(schemas) } },
-            }))
+            .answers(200, "The users, in the order of the request.", of::<PresenceList>(schemas))
             .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/presence/{user}", tag, "presence", "Tells whether a user is online")
             .for_any(&TOLD)
-            .answers(200, "The user.", of::<Told>(schemas))
+            .answers(200, "The user.", of::<UserPresence>(schemas))
             .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/demo", tag, "demo", "Asks whether anybody may sign in as anybody")
             .for_any(&[""])
             .ends(204, "Anybody may.")
-            .answers(200, "Nobody may.", json!({
-                "type": "object", "required": ["sign_in"], "properties": { "sign_in": { "const": false } },
-            })),
+            .answers(200, "Nobody may.", of::<DemoState>(schemas)),
         Operation::new("post", "/api/demo/token", tag, "signIn", "Signs somebody in, for demonstrations")
             .for_any(&[""])
-            .body(who)
+            .body(of::<SignInRequest>(schemas))
             .answers(200, "A token.", of::<SignedIn>(schemas))
             .refuses(&[400, 403, 404, 408, 429]),
     ]
@@ -225,35 +201,24 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let tag = "Jobs";
     let owners = &READERS[1..];
-    let job = of::<Shown>(schemas);
-    let accepted = json!({
-        "type": "object",
-        "required": ["id", "status", "to"],
-        "properties": {
-            "id": { "type": "string" },
-            "status": of::<JobStatus>(schemas),
-            "to": of::<Audience>(schemas),
-        },
-    });
-    let all = json!({ "type": "object", "required": ["jobs"], "properties": { "jobs": { "type": "array", "items": job } } });
     vec![
         Operation::new("post", "/api/jobs", tag, "startJob", "Starts a job in the background")
             .text("Its reports are notifications with the `collapse_key` `job:<id>`. Asked again with the same id, it starts nothing. Open with ALLOW_JOBS, and to applications with a key.")
             .for_any(owners)
             .takes(&["session"])
-            .body(of::<Asked>(schemas))
-            .answers(202, "It is in the queue; `Location` is where to ask for it.", accepted)
+            .body(of::<JobRequest>(schemas))
+            .answers(202, "It is in the queue; `Location` is where to ask for it.", of::<JobAccepted>(schemas))
             .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/jobs", tag, "jobs", "Lists the caller's jobs, newest first")
             .for_any(owners)
             .takes(&["session"])
-            .answers(200, "At most 20.", all)
+            .answers(200, "At most 20.", of::<JobList>(schemas))
             .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/jobs/{id}", tag, "job", "Tells how a job stands")
             .text("For whoever started it. Kept for 24 hours after its last change.")
             .for_any(owners)
             .takes(&["session"])
-            .answers(200, "The job.", job)
+            .answers(200, "The job.", of::<JobState>(schemas))
             .refuses(&[401, 403, 404, 408, 429, 500, 503]),
     ]
 }

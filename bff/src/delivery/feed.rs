@@ -19,7 +19,7 @@ use crate::delivery::frame::Frame;
 use crate::delivery::hub::{Hub, Next, ReaderId};
 use crate::delivery::pages::{Pages, SharedPage};
 use crate::delivery::topics::{PendingTopic, TopicPermits, Topics};
-use crate::limits::clients::Place;
+use crate::limits::clients::ReaderPermit;
 use crate::metrics;
 use crate::random::Random;
 use crate::refusal::Refusal;
@@ -68,7 +68,7 @@ pub struct Feed {
     pending: VecDeque<(PendingTopic, Cursor)>,
     /// Audiences whose gap was reported since the reader was last live: each gap is sent once.
     announced: BTreeSet<Option<Audience>>,
-    place: Option<Place>,
+    permit: Option<ReaderPermit>,
     topics: Option<TopicPermits>,
 }
 
@@ -100,7 +100,7 @@ impl Feeds {
         let feeds = Arc::clone(self);
         let (pending, announced) = (VecDeque::new(), BTreeSet::new());
         let mut feed =
-            Feed { feeds, id, network, notify, first: None, pending, announced, place: None, topics: None };
+            Feed { feeds, id, network, notify, first: None, pending, announced, permit: None, topics: None };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -288,8 +288,8 @@ impl Feed {
     }
 
     /// Holds the reader's permits until it leaves.
-    pub(crate) fn hold_permits(&mut self, place: Place, topics: TopicPermits) {
-        (self.place, self.topics) = (Some(place), Some(topics));
+    pub(crate) fn hold_permits(&mut self, permit: ReaderPermit, topics: TopicPermits) {
+        (self.permit, self.topics) = (Some(permit), Some(topics));
     }
 
     async fn resume(&mut self, since: Cursor) -> Result<Joined, BrokerError> {

@@ -1,4 +1,4 @@
-//! Bodies of requests, which are held while their requests are carried out: all of them together have a bound.
+//! Bodies of requests, which stay in memory while their requests run. All of them together have a bound.
 
 use std::ops::Deref;
 
@@ -13,18 +13,18 @@ use crate::limits::budget::Permit;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 
-/// Bytes of bodies that are held at most.
+/// Maximum bytes of bodies in memory.
 pub(crate) const BODIES_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Seconds after which a client whose body found no room is asked to come back.
+/// The `Retry-After` of a request whose body found no room, in seconds.
 const RETRY_SECONDS: u64 = 1;
 
-/// A body that counts until it is dropped.
-pub(crate) struct Held {
+/// A body that is charged to the budget until it is dropped.
+pub(crate) struct ChargedBody {
     bytes: Bytes,
     _permit: Option<Permit>,
 }
 
-impl Deref for Held {
+impl Deref for ChargedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -33,14 +33,14 @@ impl Deref for Held {
 }
 
 impl Gate {
-    /// Reads the body of a request, of so many bytes at most. One that says that it is longer is not read at all.
+    /// Reads the body of a request, at most `max_bytes`. A body with a longer `Content-Length` is not read at all.
     pub(crate) async fn read(
         &self,
         parts: &Parts,
         body: Body,
         max_bytes: usize,
         too_large: impl FnOnce() -> Refusal,
-    ) -> Result<Held, Refusal> {
+    ) -> Result<ChargedBody, Refusal> {
         if body.size_hint().lower() > max_bytes as u64 {
             return Err(too_large());
         }
@@ -57,11 +57,11 @@ impl Gate {
             }
             if !self.bodies.try_hold(&mut permit, length, network) {
                 metrics::limit_reached(Limit::BodyBytes);
-                let detail = "too many bodies of requests are held at this moment; try again shortly";
+                let detail = "the bodies of running requests fill the memory for them; try again shortly";
                 return Err(Refusal::unavailable("too many request bytes in flight", detail, RETRY_SECONDS));
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Held { bytes: bytes.freeze(), _permit: permit })
+        Ok(ChargedBody { bytes: bytes.freeze(), _permit: permit })
     }
 }

@@ -18,71 +18,71 @@ use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use crate::request::{queries, query, secret};
 
-/// What asks for a new session, in place of a token.
+/// Requests a new session, in place of a session's token.
 const NEW_SESSION: &str = "new";
-/// In front of a token in the subprotocols of a WebSocket.
+/// The prefix of a token in the subprotocols of a WebSocket.
 pub(crate) const BEARER: &str = "bearer.";
-/// In front of a session in the subprotocols of a WebSocket.
+/// The prefix of a session in the subprotocols of a WebSocket.
 pub(crate) const SESSION: &str = "session.";
 
-/// Who somebody is and what they may read: the one place that turns a request into audiences.
+/// A caller's identity and the audiences that it may read. This is the one place that maps a request to audiences.
 pub(crate) struct Caller {
     /// The signed-in user.
     pub(crate) identity: Option<Identity>,
-    /// The browser session, and its token as it is to be named from now on.
+    /// The browser session, with the token that the client has to use from now on.
     pub(crate) session: Option<OpenSession>,
-    /// The topics that the request names, all of them permitted.
+    /// The topics that the request names, all of them allowed.
     topics: BTreeSet<String>,
-    /// What the client is counted by.
+    /// The network that the client's limits count against.
     pub(crate) network: Option<IpNet>,
 }
 
-/// A session that somebody has opened.
+/// A session that a request has opened.
 pub(crate) struct OpenSession {
     pub(crate) session: Session,
-    /// Its token, as it is to be named from now on.
+    /// The token that the client has to use from now on.
     pub(crate) token: String,
-    /// The key that has sealed it.
+    /// The key that sealed the token.
     key: KeyId,
 }
 
 impl OpenSession {
-    fn named(&self) -> (SessionId, KeyId) {
+    fn id_and_key(&self) -> (SessionId, KeyId) {
         (self.session.id, self.key.clone())
     }
 }
 
 impl Caller {
-    /// Everyone may read what is for everyone; the rest takes proof.
+    /// Returns the audiences of the caller: `everyone`, and those that it has proved a right to.
     pub(crate) fn audiences(&self) -> Arc<[Audience]> {
         let own = self.own_user().into_iter().chain(self.own_session());
         let topics = self.topics.iter().cloned().map(Audience::Topic);
         [Audience::Everyone].into_iter().chain(own).chain(topics).collect()
     }
 
-    /// The signed-in user, as an audience.
+    /// Returns the signed-in user as an audience.
     pub(crate) fn own_user(&self) -> Option<Audience> {
         self.identity.as_ref().map(|identity| Audience::User(identity.user.clone()))
     }
 
-    /// The session, as an audience.
+    /// Returns the session as an audience.
     pub(crate) fn own_session(&self) -> Option<Audience> {
         self.session.as_ref().map(|open| Audience::Session(open.session.id.to_string()))
     }
 
-    /// A reader of all that the caller may and wants to read.
+    /// Returns a reader of the caller's audiences.
     pub(crate) fn reader(&self, since: Option<Cursor>) -> Reader {
         reader_of(self.audiences(), since, self.network)
     }
 
-    /// A signed-in user without anything else.
+    /// Returns a caller with a user, and without a session or topics.
     pub(crate) fn user_alone(identity: Identity, network: Option<IpNet>) -> Self {
         Self { identity: Some(identity), session: None, topics: BTreeSet::new(), network }
     }
 
-    /// What it can be shut out by.
+    /// Returns the credential by which the caller's readers can be closed.
     pub(crate) fn credential(&self) -> Credential {
-        let session = self.session.as_ref().map(OpenSession::named);
+        let session = self.session.as_ref().map(OpenSession::id_and_key);
         Credential { session, ..self.identity.as_ref().map(credential).unwrap_or_default() }
     }
 
@@ -91,14 +91,14 @@ impl Caller {
     }
 }
 
-/// A reader of these audiences.
+/// Returns a reader of these audiences.
 pub(crate) fn reader_of(audiences: Arc<[Audience]>, since: Option<Cursor>, network: Option<IpNet>) -> Reader {
-    // 62 random bits from the operating system: a connection's id is not to be guessed.
+    // 62 random bits from the operating system, so that nobody can guess a connection's id.
     let id = uuid::Uuid::new_v4().as_u64_pair().1;
     Reader { id, audiences, since, network }
 }
 
-/// What a client names to be known by, and what it wants to read.
+/// The credentials and topics that a client names.
 pub(crate) struct Credentials {
     pub(crate) token: Option<String>,
     /// A sealed session, or `new`.
@@ -107,7 +107,8 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Those of a request. A WebSocket of a browser can name a token without a URL that is logged in its subprotocols.
+    /// Reads them from a request. In a WebSocket, a browser can name a token in the subprotocols, so that it is not in a
+    /// logged URL.
     pub(crate) fn of(gate: &Gate, parts: &Parts) -> Self {
         let subprotocol = |prefix| secret(parts, prefix).map(str::to_owned);
         Self {
@@ -118,7 +119,7 @@ impl Credentials {
     }
 }
 
-/// What a token was good for, as readers are shut out by.
+/// Returns a user's credential, by which readers can be closed.
 fn credential(identity: &Identity) -> Credential {
     Credential {
         user: Some(identity.user.clone()),
@@ -129,14 +130,14 @@ fn credential(identity: &Identity) -> Credential {
 }
 
 impl Gate {
-    /// Who makes this request. A page of a foreign origin, a bad token or session, or a topic that is not
-    /// permitted is refused, never ignored: somebody who meant to sign in is not to read as nobody.
+    /// Identifies who makes a request. A page of another origin, a bad token or session, or a topic that is not allowed is
+    /// refused and never ignored: a client that meant to sign in must not read as an anonymous one.
     pub(crate) async fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
         self.allow_origin(parts)?;
         self.identify(parts, Credentials::of(self, parts)).await
     }
 
-    /// Who makes a request by these credentials, from a page that may connect.
+    /// Identifies who makes a request with these credentials, once its origin is allowed.
     pub(crate) async fn identify(&self, parts: &Parts, credentials: Credentials) -> Result<Caller, Refusal> {
         let Credentials { token, session, topics } = credentials;
         let network = self.limits.network(parts);
@@ -152,7 +153,8 @@ impl Gate {
         Ok(Caller { identity, session, topics, network })
     }
 
-    /// Browsers name the page that makes a request, and send cookies along whichever page that is.
+    /// Refuses a request of a page of another origin: browsers name the page that makes a request, and send cookies for any
+    /// page.
     pub(crate) fn allow_origin(&self, parts: &Parts) -> Result<(), Refusal> {
         self.identities
             .origins
@@ -160,7 +162,7 @@ impl Gate {
             .map_err(|error| Refusal::new(StatusCode::FORBIDDEN, "origin not allowed", error.to_string()))
     }
 
-    /// Whom a token from this address speaks for, now.
+    /// Verifies a token that came from this address, and returns its user.
     pub(crate) async fn identity(&self, token: &str, from: Option<IpNet>) -> Result<Identity, Refusal> {
         let now_ms = (self.clock)();
         let identity = self.identities.tokens.verify(token, now_ms, from).await.map_err(|error| {
@@ -171,18 +173,18 @@ impl Gate {
             }
             Refusal::token(error.to_string())
         })?;
-        match self.revocations.refuse(&credential(&identity)) {
+        match self.revocations.is_revoked(&credential(&identity)) {
             Some(false) => Ok(identity),
             Some(true) => Err(Refusal::token("the token was revoked: sign in again")),
-            // Redis was not reached yet: whether the token was revoked is not known.
-            None => Err(not_read_yet()),
+            // Redis was not reached yet, so it is unknown whether the token was revoked.
+            None => Err(revocations_unknown()),
         }
     }
 
-    /// Opens a session, renews its token where that is old, or begins a new one.
+    /// Opens a session, renews its token when that is old, or begins a new session.
     pub(crate) async fn session(&self, text: &str) -> Result<OpenSession, Refusal> {
         let now_ms = (self.clock)();
-        let sealer = self.sealing.sealer().await?;
+        let sealer = self.session_key.sealer().await?;
         let sealed = |session: Session| {
             let token = sealer.seal(&session).map_err(no_random)?;
             Ok(OpenSession { session, token, key: sealer.key().clone() })
@@ -194,11 +196,11 @@ impl Gate {
             Refusal::new(StatusCode::UNAUTHORIZED, "invalid session", error.to_string())
         })?;
         let open = OpenSession { session, token: text.to_owned(), key: key.clone() };
-        let credential = Credential { session: Some(open.named()), ..Credential::default() };
-        match self.revocations.refuse(&credential) {
+        let credential = Credential { session: Some(open.id_and_key()), ..Credential::default() };
+        match self.revocations.is_revoked(&credential) {
             Some(false) => open.session.renewed(now_ms).map_or(Ok(open), sealed),
             Some(true) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid session", REVOKED)),
-            None => Err(not_read_yet()),
+            None => Err(revocations_unknown()),
         }
     }
 
@@ -215,7 +217,7 @@ impl Gate {
         Err(Refusal::new(StatusCode::FORBIDDEN, "topic not allowed", TOPIC_REFUSED))
     }
 
-    /// Whether a topic is open to anybody, or to this user.
+    /// Whether a topic is public, or allowed to this user.
     pub(crate) fn may_read(&self, identity: Option<&Identity>, topic: &str) -> bool {
         let public = |topics: &[TopicPattern]| topics.iter().any(|pattern| pattern.matches(topic));
         is_topic(topic)
@@ -223,37 +225,37 @@ impl Gate {
     }
 }
 
-const REVOKED: &str = "the session was called back: ask for a new one with session=new";
+const REVOKED: &str = "the session was revoked: request a new one with session=new";
 
-fn not_read_yet() -> Refusal {
-    BrokerError::Away("the revocations are not read yet".to_owned()).into()
+fn revocations_unknown() -> Refusal {
+    BrokerError::Away("the revocations were not read yet".to_owned()).into()
 }
 
-/// Why a topic may not be read.
+/// The detail of a refusal of a topic.
 pub(crate) const TOPIC_REFUSED: &str =
-    "a topic is read by those whose token names it in `topics`, and by all where PUBLIC_TOPICS has it";
+    "a topic may be read with a token that names it in `topics`, and without one if PUBLIC_TOPICS has it";
 
 pub(crate) fn no_random(error: carillon_auth::seal::RandomError) -> Refusal {
-    tracing::error!(%error, "the operating system gives no random bytes");
+    tracing::error!(%error, "the operating system returned no random bytes");
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "the cause is in the log")
 }
 
-/// The session that a request names, and not by an empty text, in a header or, as browsers must, in the query.
+/// Returns the session that a request names in a header or, as browsers must, in the query.
 pub(crate) fn session_of(parts: &Parts) -> Option<String> {
     let header = parts.headers.get("carillon-session").and_then(|value| value.to_str().ok()).and_then(filled);
     header.map(str::to_owned).or_else(|| query(parts, "session"))
 }
 
-/// The cursor that a reader names.
+/// Returns the cursor that a reader names.
 pub(crate) fn since(parts: &Parts) -> Option<Cursor> {
-    // A browser's EventSource repeats its first URL and names its last event in a header, which is newer.
+    // A browser's EventSource repeats its first URL and adds the id of its last event in a header, which is newer.
     let last_event = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let last_event = last_event.and_then(filled).map(str::to_owned);
     last_event.or_else(|| query(parts, "since")).map(|text| cursor(&text))
 }
 
-/// A cursor that a client names. One that cannot be read stands for all that there is: a refusal would come again with each
-/// try of a client that keeps it.
+/// Parses a cursor that a client names. An unreadable cursor stands for all of history: a client that keeps it would repeat
+/// a refused request with each attempt.
 pub(crate) fn cursor(text: &str) -> Cursor {
     text.parse().unwrap_or_else(|_| Cursor::unreadable())
 }

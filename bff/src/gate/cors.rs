@@ -1,4 +1,4 @@
-//! What pages of other origins may ask over HTTP: those that may connect may also `fetch`.
+//! Cross-origin requests over HTTP: pages that may connect may also `fetch`.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use axum::http::{HeaderName, Method, header};
 use carillon_auth::origin::{Origin, Origins};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// How long a browser may remember what it was allowed.
-const REMEMBERED: Duration = Duration::from_secs(600);
+/// How long a browser may cache the answer to a preflight request.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The answers to a browser that asks whether a page may go on. An allowed origin is named, never `*`,
-/// since that would shut out pages that send cookies; without a list there is nothing to allow.
+/// Returns the layer that answers preflight requests. An allowed origin is named, never `*`, which browsers refuse for pages
+/// that send cookies. Without a list of origins there is no layer.
 pub(crate) fn cors(origins: &Origins) -> Option<CorsLayer> {
     let allowed = match origins {
         Origins::Same => return None,
-        // No cookie signs anybody in here: see `Identities::new`.
+        // Cookies do not sign users in here: see `Identities::new`.
         Origins::Any => CorsLayer::new().allow_origin(AllowOrigin::mirror_request()),
         Origins::Listed(list) => {
             let list = list.clone();
@@ -34,5 +34,11 @@ pub(crate) fn cors(origins: &Origins) -> Option<CorsLayer> {
     ];
     let methods = [Method::GET, Method::POST, Method::PUT];
     let exposed = [header::LOCATION, header::RETRY_AFTER];
-    Some(allowed.allow_headers(headers).allow_methods(methods).expose_headers(exposed).max_age(REMEMBERED))
+    Some(
+        allowed
+            .allow_headers(headers)
+            .allow_methods(methods)
+            .expose_headers(exposed)
+            .max_age(PREFLIGHT_MAX_AGE),
+    )
 }

@@ -1,4 +1,4 @@
-//! Signing in without a word of proof, for demonstrations: off unless it is asked for.
+//! Sign-in without credentials, for demonstrations. It is off unless an option turns it on.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use carillon_protocol::http::{DemoState, SignInRequest, SignedIn};
 use carillon_protocol::{Audience, FieldError, format_timestamp};
 use carillon_service::Secret;
 use ring::hmac;
@@ -18,12 +19,12 @@ use serde_json::{Value, json};
 use crate::gate::local::is_local;
 use crate::refusal::Refusal;
 
-/// How long a token of the demo is good, in seconds.
+/// How long a token of the demo is valid, in seconds.
 const TOKEN_S: u64 = 3_600;
-/// Longest request body, in bytes.
+/// Maximum bytes of a request body.
 const BODY_MAX_BYTES: usize = 1_024;
 
-/// Gives a token for any name to whoever asks on this machine, or to anybody.
+/// Issues tokens for any name to clients on this machine, or to all clients.
 #[derive(Clone, Debug)]
 pub struct DemoKey {
     secret: Secret,
@@ -31,7 +32,7 @@ pub struct DemoKey {
 }
 
 impl DemoKey {
-    /// A key of this process alone.
+    /// Creates a key that only this process has.
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
@@ -42,29 +43,29 @@ impl DemoKey {
     }
 
     /// The secret, for [`carillon_auth::identity::IdentityOptions::jwt_secret`].
-    #[must_use]
     pub fn secret(&self) -> Secret {
         self.secret.clone()
     }
 
-    /// A demo that signs with this secret; where it is exposed, for whoever reaches it.
-    #[must_use]
+    /// Creates a key from a secret; `exposed` allows clients on other machines.
     pub fn of(secret: Secret, exposed: bool) -> Self {
         Self { secret, exposed }
     }
 
-    /// Says in the log who may sign in.
+    /// Logs who may sign in.
     pub fn warn(&self) {
-        let who = if self.exposed { "whoever reaches this replica" } else { "whoever is on this machine" };
-        tracing::warn!("DEMO_SIGN_IN is set: {who} may sign in as anybody, with the first JWT_SECRET");
+        let who =
+            if self.exposed { "any client that reaches this replica" } else { "any client on this machine" };
+        tracing::warn!("DEMO_SIGN_IN is set: {who} may sign in under any name, with the first JWT_SECRET");
     }
 
-    /// A page that had its own name lead here, and a client of a proxy, are not on this machine.
-    fn is_for(&self, parts: &Parts) -> bool {
+    /// Whether a request may sign in. A page whose own name resolves to this machine, and a client of a proxy, do not count
+    /// as on this machine.
+    fn is_open_to(&self, parts: &Parts) -> bool {
         self.exposed || is_local(parts)
     }
 
-    /// A JWT (RFC 7519) with HS256. It opens the presence of everybody, as a demo's page shows it.
+    /// Returns a JWT (RFC 7519) with HS256. It allows to read the presence of all users, as a demo's page shows it.
     fn token(&self, user: &str, now_s: u64) -> String {
         let claims =
             json!({ "user_id": user, "iat": now_s, "exp": now_s + TOKEN_S, "topics": ["presence:*"] });
@@ -75,8 +76,8 @@ impl DemoKey {
     }
 }
 
-/// `GET /api/demo` says whether it is on, and `POST /api/demo/token` signs somebody in where it is. That it
-/// is off is no error: every page asks, and a browser complains of every 404.
+/// `GET /api/demo` returns whether sign-in is on, and `POST /api/demo/token` signs a user in where it is. It answers 200
+/// where sign-in is off: every page sends this request, and browsers log every 404 as an error.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(key: Option<DemoKey>) -> Router<S> {
     let Some(key) = key else {
         return Router::new().route("/api/demo", get(async || off()));
@@ -88,41 +89,24 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(key: Option<DemoKey>) -> 
 }
 
 fn off() -> Response {
-    Json(json!({ "sign_in": false })).into_response()
+    Json(DemoState { sign_in: false }).into_response()
 }
 
 async fn is_on(State(key): State<Arc<DemoKey>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    if key.is_for(&parts) { StatusCode::NO_CONTENT.into_response() } else { off() }
-}
-
-/// Somebody who is signed in.
-#[derive(serde::Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct SignedIn {
-    /// The token.
-    token: String,
-    /// Who it is for.
-    user: String,
-    /// When it runs out, RFC 3339.
-    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
-    expires_at: String,
+    if key.is_open_to(&parts) { StatusCode::NO_CONTENT.into_response() } else { off() }
 }
 
 async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Json<SignedIn>, Refusal> {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        user: String,
-    }
     let fault = |detail: String| Refusal::fields("invalid sign-in", vec![FieldError::new("user", detail)]);
     let (parts, body) = request.into_parts();
-    if !key.is_for(&parts) {
-        let detail = "this demo signs people in at http://localhost, 127.0.0.1 or [::1], and through no proxy: DEMO_SIGN_IN_EXPOSED=1 opens it to whoever reaches it";
+    if !key.is_open_to(&parts) {
+        let detail = "this demo signs in at http://localhost, 127.0.0.1 or [::1], without a proxy: DEMO_SIGN_IN_EXPOSED=1 opens it to other machines";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "sign-in allowed from this machine only", detail));
     }
     let body = axum::body::to_bytes(body, BODY_MAX_BYTES).await;
     let body = body.map_err(|_| fault(format!("the request has at most {BODY_MAX_BYTES} bytes")))?;
-    let Body { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
+    let SignInRequest { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
     let user = user.trim();
     Audience::named("user", user).map_err(|error| fault(error.to_string()))?;
     let now_ms = crate::clock::now_ms();

@@ -1,25 +1,25 @@
-//! The keys of applications: what each is called, what it may do, and what it is known by.
+//! The keys of applications: their names, scopes and secrets.
 
 use std::fmt;
 
 use carillon_service::{Secret, filled};
 use subtle::ConstantTimeEq;
 
-/// A shorter secret can be guessed.
+/// Minimum bytes of a secret; a shorter one can be guessed.
 const SECRET_MIN_BYTES: usize = 16;
-/// Longest name of a key.
+/// Maximum bytes of a key's name.
 const NAME_MAX_BYTES: usize = 64;
-/// Most keys: each is compared with each that is sent.
+/// Maximum number of keys: each is compared with every key that a request sends.
 pub const KEYS_MAX: usize = 64;
 
-/// What a key may do.
+/// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Say anything to anybody, and keep states for users.
+    /// Publish to any audience, and set states of users.
     Publish,
-    /// Ask for what is somebody's.
+    /// Read the data of users.
     Read,
-    /// Call tokens and sessions back.
+    /// Revoke tokens and sessions.
     Revoke,
 }
 
@@ -38,7 +38,7 @@ impl Scope {
 /// One key.
 #[derive(Clone)]
 pub(crate) struct ApiKey {
-    /// For the log.
+    /// The name, for the log.
     pub(crate) name: String,
     scopes: Vec<Scope>,
     secret: Secret,
@@ -49,7 +49,7 @@ impl ApiKey {
         self.scopes.contains(&scope)
     }
 
-    /// What it may do, for people.
+    /// The scopes, for a message.
     pub(crate) fn scopes(&self) -> String {
         self.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" and ")
     }
@@ -66,20 +66,20 @@ impl fmt::Debug for ApiKey {
 pub struct ApiKeys(Vec<ApiKey>);
 
 impl ApiKeys {
-    /// Reads the entries of API_KEY: a secret, or `name:scope+scope:secret`. What is empty is none.
+    /// Parses the entries of API_KEY: a secret, or `name:scope+scope:secret`. Empty entries are ignored.
     ///
     /// # Errors
-    /// Names each entry that cannot be used by its place, and why, and repeats no secret.
+    /// Names each unusable entry by its place, with the reason and without its secret.
     pub fn new(entries: &[Secret]) -> anyhow::Result<Self> {
         let (mut keys, mut faults) = (Vec::<ApiKey>::new(), Vec::new());
         let filled = entries.iter().filter_map(|entry| filled(entry.expose()));
         for (number, entry) in (1..).zip(filled) {
             match key(entry, number) {
                 Ok(key) if keys.iter().any(|other| other.name == key.name) => {
-                    faults.push(format!("API_KEY: key {number}: another is called {} too", key.name));
+                    faults.push(format!("API_KEY: key {number}: another key has the name {} too", key.name));
                 }
                 Ok(key) if keys.iter().any(|other| other.secret == key.secret) => {
-                    faults.push(format!("API_KEY: key {number}: another has the same secret"));
+                    faults.push(format!("API_KEY: key {number}: another key has the same secret"));
                 }
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push(format!("API_KEY: key {number}: {fault}")),
@@ -95,13 +95,13 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// What a key is called.
+    /// Returns the name of a key.
     pub(crate) fn name(&self, at: usize) -> Option<&str> {
         self.0.get(at).map(|key| key.name.as_str())
     }
 
-    /// The key with this secret, and its place among the others. Each is compared, and in constant time: how long it
-    /// takes tells nothing about them.
+    /// Returns the key with this secret, and its index. All keys are compared in constant time, so that the time does not
+    /// depend on them.
     pub(crate) fn find(&self, given: &str) -> Option<(usize, &ApiKey)> {
         let is_it = |key: &ApiKey| bool::from(given.as_bytes().ct_eq(key.secret.expose().as_bytes()));
         self.0.iter().enumerate().fold(None, |found, one| if is_it(one.1) { Some(one) } else { found })
@@ -120,7 +120,7 @@ fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
     };
     if secret.len() < SECRET_MIN_BYTES {
         return Err(format!(
-            "a secret has at least {SECRET_MIN_BYTES} bytes (a comma ends one), this one has {}: make one with `openssl rand -hex 32`",
+            "a secret has at least {SECRET_MIN_BYTES} bytes (a comma ends it), this one has {}: generate one with `openssl rand -hex 32`",
             secret.len()
         ));
     }
@@ -128,7 +128,7 @@ fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
     Ok(ApiKey { name, scopes, secret })
 }
 
-/// A name stands in lines of the log.
+/// A name appears in log lines.
 fn name_of(name: &str) -> Result<String, String> {
     let name = name.trim();
     let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -138,7 +138,7 @@ fn name_of(name: &str) -> Result<String, String> {
     Err(format!("a name has 1 to {NAME_MAX_BYTES} letters, digits, dots, dashes and underscores"))
 }
 
-/// What is no scope is not repeated: where a secret holds colons, it may be a part of one.
+/// The message does not repeat an unknown scope: where a secret holds colons, it may be a part of the secret.
 fn scopes_of(text: &str) -> Result<Vec<Scope>, String> {
     let scope = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word.trim());
     let scopes: Option<Vec<_>> = text.split('+').map(scope).collect();
@@ -177,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_is_named_in_one_line_without_its_secret() {
+    fn an_unusable_key_is_named_in_one_line_without_its_secret() {
         for (text, says) in [
             ("hunter2".to_owned(), "key 1: a secret has at least 16 bytes"),
-            ("shop:publish:hunter2".to_owned(), "at least 16 bytes (a comma ends one), this one has 7"),
+            ("shop:publish:hunter2".to_owned(), "at least 16 bytes (a comma ends it), this one has 7"),
             (format!("{SECRET},hunter2"), "key 2: "),
             (format!("shop:publish+hunter2:{SECRET}"), "scopes are publish, read and revoke"),
             (format!("shop::{SECRET}"), "scopes are"),

@@ -1,4 +1,4 @@
-//! Whether a request was made on this machine: what is open without a key is open to nobody else.
+//! Whether a request was made on this machine: only such requests have rights without a key.
 
 use std::net::SocketAddr;
 
@@ -9,26 +9,27 @@ use axum::http::{Version, header};
 
 use crate::request::is_forwarded;
 
-/// The names of this machine that no other one can have. A page that had its own name lead here says that name.
-const HERE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+/// Names that always mean this machine. A page whose own name resolves to this machine sends that name in `Host`.
+const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// Whether a program or a page of this machine makes this request itself: a proxy beside us has a loopback address too,
-/// and so has the browser that a foreign page led here.
+/// Whether a program or a page of this machine made this request itself. A proxy on this machine has a loopback address too,
+/// and so has a browser with a page whose name resolves to this machine.
 pub(crate) fn is_local(parts: &Parts) -> bool {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
-    // nginx asks by HTTP/1.0 where it is not told otherwise, names us in `Host`, and adds nothing.
-    is_near && parts.version != Version::HTTP_10 && names_us(parts) && !is_forwarded(&parts.headers)
+    let is_loopback = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
+    // nginx uses HTTP/1.0 by default, names the upstream in `Host`, and adds no forwarding header.
+    is_loopback && parts.version != Version::HTTP_10 && names_loopback(parts) && !is_forwarded(&parts.headers)
 }
 
-/// Whether the request says that it goes to this machine, wherever it says so.
-fn names_us(parts: &Parts) -> bool {
+/// Whether all authorities in the request name this machine.
+fn names_loopback(parts: &Parts) -> bool {
     let given = parts.headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
     let mut named = given.chain(parts.uri.authority().map(|one| Some(one.as_str()))).peekable();
     let is_here = |text: Option<&str>| {
         let authority = text.and_then(|text| text.parse::<Authority>().ok());
         authority.is_some_and(|one| {
-            !one.as_str().contains('@') && HERE.iter().any(|here| one.host().eq_ignore_ascii_case(here))
+            !one.as_str().contains('@')
+                && LOOPBACK_NAMES.iter().any(|here| one.host().eq_ignore_ascii_case(here))
         })
     };
     named.peek().is_some() && named.all(is_here)
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_elsewhere_or_through_a_proxy_is_not_local() {
+    fn a_request_from_elsewhere_or_through_a_proxy_is_not_local() {
         for peer in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
             for host in ["localhost", "LocalHost:8081", "127.0.0.1:8470", "[::1]", "[::1]:80"] {
                 assert!(local(peer, Some(host), &[]), "{peer} {host}");
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_says_nothing_and_a_whole_address_are_looked_through() {
+    fn a_proxy_without_headers_and_an_absolute_uri_are_recognized() {
         let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 9)));
         let request = |uri: &str, version| {
             let request = axum::http::Request::builder().uri(uri).version(version).extension(peer);

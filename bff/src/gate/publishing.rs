@@ -2,29 +2,29 @@
 
 use crate::gate::keys::ApiKeys;
 
-/// Who may publish over HTTP, and what goes with it.
+/// The settings of publishing over HTTP.
 #[derive(Clone, Debug, Default)]
 pub struct Publishing {
     /// The keys of applications.
     pub keys: ApiKeys,
-    /// Who needs none.
+    /// Who may publish without a key.
     pub open: Open,
 }
 
 /// Who may publish without a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Open {
-    /// Nobody.
+    /// No client.
     #[default]
     Nobody,
-    /// Whoever asks on this machine, and not through a proxy; where nobody can sign in, all else is open to them too.
+    /// Clients on this machine, without a proxy. Where users cannot sign in, they have all other rights too.
     ThisMachine,
-    /// Anybody; and nothing else is open.
+    /// Any client, which has no other right.
     Anybody,
 }
 
 impl Publishing {
-    /// Says in the log to whom publishing is open.
+    /// Logs who may publish without a key.
     pub fn warn(&self) {
         match self.open {
             Open::Nobody => {}
@@ -32,7 +32,7 @@ impl Publishing {
                 "no API_KEY, secrets to sign with or keys of tokens are set: every program on this machine may publish, set and read states, and revoke. Requests through a proxy and for other hosts than localhost may not"
             ),
             Open::Anybody => {
-                tracing::warn!("ALLOW_PUBLISH is set: anybody who reaches this replica may publish")
+                tracing::warn!("ALLOW_PUBLISH is set: any client that reaches this replica may publish")
             }
         }
     }

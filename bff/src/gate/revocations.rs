@@ -15,33 +15,34 @@ use crate::clock::Clock;
 use crate::delivery::hub::{Credential, Hub};
 use crate::metrics;
 
-/// Those that are too old to matter are dropped this often. Redis keeps as many as there may be, so no more come meanwhile.
+/// The interval at which expired revocations are dropped. Redis bounds their number, so no more than that arrive in the
+/// meantime.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// The longest pause after a reading that failed.
+/// The longest pause after a failed read.
 const RETRY_CAP_MS: u64 = 1_000;
 // Redis keeps a revocation for at least as long as the token that it is of.
 const _: () = assert!(REVOCATIONS_KEEP_MIN_S == REVOCATIONS_KEEP_S);
 
-/// Which tokens were revoked, as this replica knows it: read whole whenever the connection to Redis
-/// is there, and followed from then on. Joins look here, since asking Redis for each would cost a round trip.
+/// The revocations that this replica knows. All are read whenever the connection to Redis is established, and later ones
+/// arrive over fan-out. Each join checks them here, since a query to Redis would cost a round trip.
 ///
-/// What a replica knows only grows, until it is too old to matter: a Redis that has lost its data gets it back from the
-/// replicas, as it does not lose a revocation that was answered with success.
+/// A replica forgets a revocation only once it has expired. If Redis has lost its data, the replicas write it back, so that
+/// no revocation is lost that was answered with success.
 pub(crate) struct Revocations {
-    /// Seconds that they matter.
+    /// How long a revocation is kept, in seconds.
     keep_s: u64,
-    /// Notified when they are to be read.
-    outdated: Notify,
+    /// Notified when all revocations have to be read again.
+    reload: Notify,
     known: Mutex<Known>,
 }
 
-/// Up to which second since 1970 the tokens of each are refused.
+/// The time in seconds since 1970 up to which issued tokens are refused.
 type Until = HashMap<Revoked, u64>;
 
 #[derive(Default)]
 struct Known {
     until: Until,
-    /// Whether all were read once.
+    /// Whether all revocations were read at least once.
     complete: bool,
 }
 
@@ -61,11 +62,11 @@ impl Default for Revocations {
 
 impl Revocations {
     pub(crate) fn kept_for(keep_s: u64) -> Self {
-        Self { keep_s, outdated: Notify::new(), known: Mutex::default() }
+        Self { keep_s, reload: Notify::new(), known: Mutex::default() }
     }
 
-    /// Whether a credential was revoked; `None` while that is not known.
-    pub(crate) fn refuse(&self, credential: &Credential) -> Option<bool> {
+    /// Whether a credential was revoked; `None` while the revocations are unknown.
+    pub(crate) fn is_revoked(&self, credential: &Credential) -> Option<bool> {
         let known = self.lock();
         let until = |revoked| known.until.get(&revoked).copied();
         let user = credential.user.clone().and_then(|user| until(Revoked::User(user)));
@@ -78,24 +79,24 @@ impl Revocations {
         (known.complete || is_refused).then_some(is_refused)
     }
 
-    /// Whether sessions of this key were called back, as far as that is known.
-    pub(crate) fn has_ended(&self, key: &KeyId) -> bool {
+    /// Whether sessions of this key are known to be revoked.
+    pub(crate) fn is_key_revoked(&self, key: &KeyId) -> bool {
         self.lock().until.contains_key(&Revoked::SessionKey(key.to_string()))
     }
 
-    /// Takes in that what is known may be old: the connection to Redis is there, or there again.
-    pub(crate) fn outdated(&self) {
-        self.outdated.notify_one();
+    /// Marks the revocations as possibly outdated: the connection to Redis was established.
+    pub(crate) fn reload(&self) {
+        self.reload.notify_one();
     }
 
-    /// Takes in one more, and shuts out whom it concerns.
-    pub(crate) fn revoked(&self, one: &Revocation, hub: &Hub) {
+    /// Adds a revocation, and closes its readers.
+    pub(crate) fn add(&self, one: &Revocation, hub: &Hub) {
         raise(&mut self.lock().until, one.clone());
-        self.shut_out(hub);
+        self.close_readers(hub);
     }
 
-    /// Reads all that there are whenever the connection is there again: what was published before is missed.
-    /// Until the first time, nobody can be let in by a token.
+    /// Reads all revocations whenever the connection is established, since those published before were missed. Before the
+    /// first read, no token is accepted.
     pub(crate) async fn run(
         self: Arc<Self>,
         broker: Broker,
@@ -108,7 +109,7 @@ impl Revocations {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = self.outdated.notified() => {}
+                () = self.reload.notified() => {}
                 () = tokio::time::sleep(PRUNE_EVERY) => {
                     self.lock().prune(self.keep_s, clock() / 1_000);
                     continue;
@@ -120,7 +121,7 @@ impl Revocations {
                 if !missing.is_empty() {
                     tracing::warn!(
                         revocations = missing.len(),
-                        "Redis lacks revocations; they are written again"
+                        "Redis has lost revocations; this replica writes them again"
                     );
                     metrics::revocations_restored(missing.len());
                     broker.restore_revocations(&missing).await?;
@@ -130,26 +131,26 @@ impl Revocations {
             match read.await {
                 Ok(()) => {
                     backoff.reset();
-                    self.shut_out(&hub);
+                    self.close_readers(&hub);
                     known.set(true);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the revocations cannot be read");
+                    tracing::debug!(%error, "cannot read the revocations");
                     tokio::time::sleep(Duration::from_millis(backoff.next_ms(fastrand::f64()))).await;
-                    self.outdated();
+                    self.reload();
                 }
             }
         }
     }
 
-    fn shut_out(&self, hub: &Hub) {
-        let count = hub.close_readers(|credential| self.refuse(credential) == Some(true));
+    fn close_readers(&self, hub: &Hub) {
+        let count = hub.close_readers(|credential| self.is_revoked(credential) == Some(true));
         if count > 0 {
             metrics::revoked(count);
         }
     }
 
-    /// Takes in what Redis has, and returns what it lacks.
+    /// Adds the revocations of Redis, and returns those that Redis lacks.
     fn merge(&self, stored: Vec<Revocation>, now_s: u64) -> Vec<Revocation> {
         let mut stored_until = Until::new();
         stored.into_iter().for_each(|one| raise(&mut stored_until, one));
@@ -222,11 +223,11 @@ mod tests {
 
     fn refused(revocations: &Revocations, user: &str) -> Option<bool> {
         let credential = Credential { user: Some(user.to_owned()), issued_at_s: 5, ..Credential::default() };
-        revocations.refuse(&credential)
+        revocations.is_revoked(&credential)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_too_old_goes_while_the_connection_stays() {
+    async fn expired_revocations_are_dropped_while_the_connection_stays() {
         let now_s = Arc::new(AtomicU64::new(NOW_S));
         let reading = Arc::clone(&now_s);
         let clock: Clock = Arc::new(move || reading.load(Ordering::Relaxed) * 1_000);
@@ -237,11 +238,11 @@ mod tests {
         let running = Arc::clone(&revocations).run(broker, Arc::clone(&hub), clock, read, stop.clone());
         let known = || revocations.lock().until.len();
         let working = async {
-            revocations.revoked(&of("ann", NOW_S), &hub);
+            revocations.add(&of("ann", NOW_S), &hub);
             tokio::time::sleep(2 * PRUNE_EVERY).await;
             assert_eq!(known(), 1);
             now_s.fetch_add(REVOCATIONS_KEEP_S + 1, Ordering::Relaxed);
-            revocations.revoked(&of("ben", NOW_S + REVOCATIONS_KEEP_S), &hub);
+            revocations.add(&of("ben", NOW_S + REVOCATIONS_KEEP_S), &hub);
             tokio::time::sleep(2 * PRUNE_EVERY).await;
             assert_eq!(known(), 1, "without a new connection");
             stop.cancel();
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_replica_knows_only_grows_and_redis_gets_back_what_it_lost() {
+    fn redis_gets_back_the_revocations_that_it_lost() {
         let revocations = Revocations::default();
         let add = |one: Revocation| raise(&mut revocations.lock().until, one);
         add(of("ann", NOW_S));
@@ -269,7 +270,7 @@ mod tests {
         );
         assert_eq!(refused(&revocations, "ben"), Some(true));
         let later_s = NOW_S + REVOCATIONS_KEEP_S + 1;
-        assert_eq!(revocations.merge(vec![], later_s), [], "no token is good for so long");
+        assert_eq!(revocations.merge(vec![], later_s), [], "no token is valid for so long");
         assert_eq!(refused(&revocations, "ann"), Some(false));
     }
 }

@@ -1,4 +1,4 @@
-//! The secrets that requests are signed with, and whether another application signed one that comes in.
+//! The secrets that requests are signed with, and the verification of requests that applications signed.
 
 use anyhow::bail;
 use axum::http::request::Parts;
@@ -11,7 +11,7 @@ use crate::gate::Gate;
 use crate::metrics;
 use crate::refusal::Refusal;
 
-/// The options by which applications and this service know each other. An empty one is as good as none.
+/// The options for signatures between applications and this service. An empty option counts as absent.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Applications that sign")]
 pub struct SigningOptions {
@@ -24,20 +24,20 @@ pub struct SigningOptions {
     pub apiauth_secret: Option<Secret>,
 }
 
-/// What the options come to.
+/// The parsed secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Signing {
-    /// Signs what goes out, and verifies what comes in.
+    /// Signs requests to the application, and verifies requests of applications.
     pub webhooks: Option<WebhookSecrets>,
-    /// Verifies what comes in from applications that know nothing else.
+    /// Verifies requests of applications that use only the older signature.
     pub api_auth: Option<ApiAuthSecrets>,
 }
 
 impl Signing {
-    /// Reads the secrets.
+    /// Parses the secrets.
     ///
     /// # Errors
-    /// Names every option that cannot be used, and why, and repeats no secret.
+    /// Names every unusable option, with the reason and without its secret.
     pub fn new(options: &SigningOptions) -> anyhow::Result<Self> {
         let given = |option: &Option<Secret>| {
             option.as_ref().and_then(|secret| filled(secret.expose()).map(str::to_owned))
@@ -54,54 +54,53 @@ impl Signing {
         }
     }
 
-    /// Whether anything that is signed can be taken.
-    #[must_use]
+    /// Whether any signature can be verified.
     pub fn is_configured(&self) -> bool {
         self.webhooks.is_some() || self.api_auth.is_some()
     }
 }
 
-/// Whether a request claims to be signed.
+/// Whether a request carries a signature.
 pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
     has_webhook(headers) || has_api_auth(headers)
 }
 
 impl Gate {
-    /// Refuses a signed request that nothing here can verify, before its body is read.
+    /// Refuses a signed request whose kind of signature is not configured, before its body is read.
     pub(crate) fn can_verify(&self, parts: &Parts) -> Result<(), Refusal> {
         match has_webhook(&parts.headers) {
-            true if self.signing.webhooks.is_none() => Err(off("webhooks", "WEBHOOK_SECRET")),
-            false if self.signing.api_auth.is_none() => Err(off("APIAuth", "APIAUTH_SECRET")),
+            true if self.signing.webhooks.is_none() => Err(not_configured("webhook", "WEBHOOK_SECRET")),
+            false if self.signing.api_auth.is_none() => Err(not_configured("APIAuth", "APIAUTH_SECRET")),
             _ => Ok(()),
         }
     }
 
-    /// Checks the signature of a request that claims to have one. A bad one is refused, also where anybody
-    /// may publish: whoever signed meant to be checked.
+    /// Verifies the signature of a request. A bad one is refused even where publishing is open: a client that signs expects
+    /// verification.
     pub(crate) fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Verified, Refusal> {
         let now_ms = (self.clock)();
         let Signing { webhooks, api_auth } = &self.signing;
         let verified = if has_webhook(&parts.headers) {
-            let webhooks = webhooks.as_ref().ok_or_else(|| off("webhooks", "WEBHOOK_SECRET"))?;
+            let webhooks = webhooks.as_ref().ok_or_else(|| not_configured("webhook", "WEBHOOK_SECRET"))?;
             webhooks.verify(&parts.headers, body, now_ms)
         } else {
-            let api_auth = api_auth.as_ref().ok_or_else(|| off("APIAuth", "APIAUTH_SECRET"))?;
+            let api_auth = api_auth.as_ref().ok_or_else(|| not_configured("APIAuth", "APIAUTH_SECRET"))?;
             api_auth.verify(parts, body, now_ms)
         };
         verified.map_err(|error| refused(error.reason(), &error.to_string()))
     }
 
-    /// Refuses a request that came before, to whichever replica.
+    /// Refuses a request whose signature was used before, on any replica.
     pub(crate) async fn use_once(&self, verified: &Verified) -> Result<(), Refusal> {
         if self.broker.first_use(&verified.replay_key(), verified.keep).await? {
             return Ok(());
         }
-        Err(refused("replayed", "this signature was used before: sign each attempt anew"))
+        Err(refused("replayed", "this signature was used before: sign each attempt again"))
     }
 }
 
-fn off(scheme: &str, option: &str) -> Refusal {
-    refused("off", &format!("{scheme} cannot be checked here: start the service with {option}"))
+fn not_configured(scheme: &str, option: &str) -> Refusal {
+    refused("off", &format!("{scheme} signatures are not configured: start the service with {option}"))
 }
 
 fn refused(reason: &'static str, detail: &str) -> Refusal {
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_option_is_none_and_every_fault_is_named_without_its_secret() {
+    fn an_empty_option_is_absent_and_every_fault_is_named_without_its_secret() {
         assert!(!signing("", " ").unwrap().is_configured());
         assert!(signing("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "").unwrap().webhooks.is_some());
         assert!(signing("", "sixteen bytes and more").unwrap().api_auth.is_some());

@@ -1,4 +1,4 @@
-//! Bytes that clients make a replica hold, in sum: whoever wants to hold some takes them from a budget first, and each
+//! Budgets for the bytes that clients make a replica hold. Code takes bytes from a budget before it holds them, and each
 //! address may have an eighth of it.
 
 use std::collections::HashMap;
@@ -10,15 +10,15 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// The part of a budget that one address may have.
+/// One address may have this fraction of a budget.
 const SHARES: usize = 8;
 
-/// So many bytes, for all who share it.
+/// A number of bytes that clients share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max_bytes: usize,
     used: Mutex<Used>,
-    /// Notified when some are given back.
+    /// Notified when bytes are released.
     freed: Notify,
 }
 
@@ -28,7 +28,7 @@ struct Used {
     networks: HashMap<IpNet, usize>,
 }
 
-/// Bytes that were taken. Dropping it gives them back.
+/// Bytes taken from a budget. Dropping it releases them.
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Arc<Budget>,
@@ -37,14 +37,13 @@ pub(crate) struct Permit {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
-    #[must_use]
+    /// Creates a budget.
     pub(crate) fn new(max_bytes: usize) -> Arc<Self> {
         Arc::new(Self { max_bytes, used: Mutex::default(), freed: Notify::new() })
     }
 
-    /// Takes bytes for a client at an address, where it is known; `None` when all are taken, or the address has its share.
-    /// More than a share is as much as a share: a large wish can be met too.
+    /// Takes bytes for a client of a network, if that is known. Returns `None` when the budget is used up, or the network
+    /// has its share. More than a share is reduced to a share, so that a large request can succeed too.
     pub(crate) fn try_take(self: &Arc<Self>, bytes: usize, network: Option<IpNet>) -> Option<Permit> {
         let share = self.max_bytes / SHARES;
         let bytes = bytes.min(share);
@@ -63,7 +62,7 @@ impl Budget {
         Some(Permit { budget: Arc::clone(self), bytes, network })
     }
 
-    /// Makes a permit, or none yet, one of so many bytes; `false` when there are not so many.
+    /// Takes or grows a permit to `bytes`; `false` when the budget lacks them.
     pub(crate) fn try_hold(
         self: &Arc<Self>,
         permit: &mut Option<Permit>,
@@ -79,14 +78,14 @@ impl Budget {
         }
     }
 
-    /// [`Budget::try_take`], and waits for its turn, at most for `patience`. A call that is dropped takes nothing.
+    /// Like [`Budget::try_take`], but waits at most `max_wait`. This is cancel-safe.
     pub(crate) async fn take(
         self: &Arc<Self>,
         bytes: usize,
         network: Option<IpNet>,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Option<Permit> {
-        let until = Instant::now() + patience;
+        let until = Instant::now() + max_wait;
         loop {
             let freed = self.freed.notified();
             if let Some(permit) = self.try_take(bytes, network) {
@@ -107,7 +106,7 @@ impl Budget {
 }
 
 impl Permit {
-    /// Takes as many more as make it this many; `false` when there are not so many.
+    /// Grows the permit to `bytes`; `false` when the budget lacks them.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
@@ -118,14 +117,14 @@ impl Permit {
         true
     }
 
-    /// Gives back what is more than `bytes`.
+    /// Releases all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let back = self.bytes.saturating_sub(bytes);
         self.bytes -= back;
-        self.give_back(back);
+        self.release(back);
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         let mut used = self.budget.used();
         used.bytes -= bytes;
         if let Some(network) = self.network {
@@ -138,7 +137,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.give_back(self.bytes);
+        self.release(self.bytes);
         self.bytes = 0;
     }
 }
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_share_and_all_have_the_whole() {
+    fn an_address_has_a_share_and_all_addresses_have_the_budget() {
         let budget = Budget::new(80);
         let (one, two) = (at("192.0.2.1"), at("192.0.2.2"));
         let mut first = budget.try_take(7, one).unwrap();
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_is_served_when_some_are_given_back_and_not_for_ever() {
+    async fn a_waiting_client_is_served_when_bytes_are_released_or_times_out() {
         let budget = Budget::new(80);
         let all: Vec<_> = (0..8).map(|_| budget.try_take(10, None).unwrap()).collect();
         assert!(budget.take(5, None, Duration::from_secs(1)).await.is_none());

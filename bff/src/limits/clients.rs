@@ -1,5 +1,5 @@
-//! How much one client may have: readers at the same time, and publishes over time. Each limit is an option,
-//! and reaching it is counted.
+//! Limits of one client: readers at the same time, and publishes over time. Each limit is an option, and reaching it is
+//! counted.
 
 mod address;
 mod guesses;
@@ -26,15 +26,14 @@ use crate::refusal::Refusal;
 use address::{Client, client};
 use rate::{Buckets, Rate};
 use requests::Requests;
-pub(crate) use requests::in_bounds;
+pub(crate) use requests::limit_requests;
 
-/// A client that has as many readers as it may is asked to wait for so many seconds: one of them has to leave.
+/// The `Retry-After` of a client with the maximum of readers, in seconds: one of its readers has to leave first.
 const READER_RETRY_SECONDS: u64 = 5;
 
-/// A publish counts as one, and as one more for each so many bytes.
+/// A publish counts as one, and as one more for each of these bytes.
 const BYTES_PER_PUBLISH: usize = 4_096;
 
-/// How much one replica takes. Each is an option and an environment variable.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits of each replica")]
 pub struct LimitOptions {
@@ -80,7 +79,7 @@ pub struct LimitOptions {
 }
 
 impl Default for LimitOptions {
-    /// What the options are where nobody sets them.
+    /// The defaults of the options.
     fn default() -> Self {
         let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         Self {
@@ -100,28 +99,28 @@ impl Default for LimitOptions {
     }
 }
 
-/// What all clients are counted by whose address is not known: no client has a network of this size.
+/// The network that all clients without a known address count against; no client has a network of this size.
 const UNKNOWN: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
 
-/// Whether what a client is counted by is its own, and not that of all whose address is not known or of this machine.
+/// Whether a client counts against its own network, and not against that of all unknown addresses or against none.
 pub(crate) fn is_told_apart(network: Option<IpNet>) -> bool {
     network.is_some_and(|network| network != UNKNOWN.into())
 }
 
-/// Who publishes.
+/// The publisher that a publish counts against.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Publisher {
-    /// The holder of an API key, by its place among the keys.
+    /// The holder of an API key, by the index of the key.
     Key(usize),
     /// The applications that sign.
     Signers,
     /// A signed-in user.
     User(String),
-    /// Somebody, where no key is needed.
+    /// A client where no key is needed.
     Network(IpNet),
 }
 
-/// The limits of a replica, and what counts against them now.
+/// The limits of a replica, and the current counts.
 pub(crate) struct Limits {
     options: LimitOptions,
     readers: Mutex<Readers>,
@@ -129,7 +128,7 @@ pub(crate) struct Limits {
     pages: Mutex<Buckets<IpNet>>,
     /// Wrong keys.
     guesses: Mutex<Buckets<Option<IpNet>>>,
-    /// Those that are answered now.
+    /// Requests that are being answered.
     requests: Arc<Requests>,
 }
 
@@ -140,8 +139,8 @@ struct Readers {
     networks: HashMap<IpNet, usize>,
 }
 
-/// A reader's place within the limits. Dropping it gives it back.
-pub(crate) struct Place {
+/// A reader's permit. Dropping it releases it.
+pub(crate) struct ReaderPermit {
     limits: Arc<Limits>,
     user: Option<String>,
     network: Option<IpNet>,
@@ -159,8 +158,8 @@ impl Limits {
         })
     }
 
-    /// What the client that makes this request is counted by; `None` for programs of this machine, which are not counted.
-    /// All clients whose address is not known are counted as one.
+    /// Returns the network that the client of a request counts against; `None` for programs on this machine, which are not
+    /// counted. All clients without a known address count as one.
     pub(crate) fn network(&self, parts: &Parts) -> Option<IpNet> {
         match self.client(parts) {
             Client::At(address) => Some(network(address)),
@@ -169,8 +168,8 @@ impl Limits {
         }
     }
 
-    /// Whether what a request is counted by is its own, and not that of all whose address is not known.
-    pub(crate) fn is_told_apart(&self, parts: &Parts) -> bool {
+    /// Whether a request counts against its own network, and not against that of all unknown addresses.
+    pub(crate) fn has_own_network(&self, parts: &Parts) -> bool {
         is_told_apart(self.network(parts))
     }
 
@@ -178,17 +177,17 @@ impl Limits {
         client(parts, &self.options.trusted_proxies, self.options.trusted_proxy_hops)
     }
 
-    /// Takes a place for a reader.
+    /// Takes a permit for a reader.
     pub(crate) fn admit(
         self: &Arc<Self>,
         user: Option<&str>,
         network: Option<IpNet>,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<ReaderPermit, Refusal> {
         let LimitOptions { readers_max, readers_per_user_max, readers_per_address_max, .. } = self.options;
         let mut readers = self.readers();
         if readers.all >= readers_max {
             metrics::limit_reached(Limit::Readers);
-            let detail = format!("it holds {readers_max} readers: another replica may have room");
+            let detail = format!("this replica has {readers_max} readers: another replica may have room");
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "replica full", detail));
         }
         let full = |limit, title, detail: String| {
@@ -209,11 +208,11 @@ impl Limits {
         user.iter().for_each(|user| *readers.users.entry(user.clone()).or_default() += 1);
         network.iter().for_each(|network| *readers.networks.entry(*network).or_default() += 1);
         drop(readers);
-        Ok(Place { limits: Arc::clone(self), user, network })
+        Ok(ReaderPermit { limits: Arc::clone(self), user, network })
     }
 
-    /// Counts what a reader sends: against the user, else against the address where it is known.
-    pub(crate) fn publish_by(
+    /// Counts a message of a reader: against the user, or else against the network if it is known.
+    pub(crate) fn count_publish_by(
         &self,
         user: Option<&str>,
         network: Option<IpNet>,
@@ -223,11 +222,11 @@ impl Limits {
             Some(user) => Some(Publisher::User(user.to_owned())),
             None => network.map(Publisher::Network),
         };
-        publisher.map_or(Ok(()), |publisher| self.publish(&publisher, bytes))
+        publisher.map_or(Ok(()), |publisher| self.count_publish(&publisher, bytes))
     }
 
-    /// Counts a page of history: reading one costs Redis more than asking for it costs the client.
-    pub(crate) fn page(&self, network: Option<IpNet>) -> Result<(), Refusal> {
+    /// Counts a read of a page of history, which costs Redis more than the request costs the client.
+    pub(crate) fn count_page(&self, network: Option<IpNet>) -> Result<(), Refusal> {
         let Some(network) = network else { return Ok(()) };
         let rate = Rate::per_second(self.options.pages_per_address, self.options.page_burst_per_address);
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,8 +238,8 @@ impl Limits {
         })
     }
 
-    /// Counts one publish of so many bytes.
-    pub(crate) fn publish(&self, publisher: &Publisher, bytes: usize) -> Result<(), Refusal> {
+    /// Counts one publish.
+    pub(crate) fn count_publish(&self, publisher: &Publisher, bytes: usize) -> Result<(), Refusal> {
         let options = &self.options;
         let (limit, rate) = match publisher {
             Publisher::Key(_) | Publisher::Signers => (
@@ -269,12 +268,12 @@ impl Limits {
     }
 }
 
-/// Rounded up: whoever comes back then is let through.
+/// Rounded up, so that a client that waits this long succeeds.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-impl Drop for Place {
+impl Drop for ReaderPermit {
     fn drop(&mut self) {
         let mut readers = self.limits.readers();
         readers.all -= 1;
@@ -304,12 +303,12 @@ mod tests {
         })
     }
 
-    fn status(admitted: Result<Place, Refusal>) -> Option<u16> {
+    fn status(admitted: Result<ReaderPermit, Refusal>) -> Option<u16> {
         admitted.err().map(|refusal| refusal.status().as_u16())
     }
 
     #[test]
-    fn a_place_is_given_back_whoever_had_it() {
+    fn a_permit_is_released_for_user_and_network() {
         let limits = limits();
         let (here, there) = (at("192.0.2.1"), at("192.0.2.2"));
         let mut places = vec![];

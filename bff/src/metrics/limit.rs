@@ -1,4 +1,4 @@
-/// What a client may not have more of.
+/// The limits that a client can reach.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
     RequestsPerAddress,

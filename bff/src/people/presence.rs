@@ -1,6 +1,6 @@
-//! Tells the broker who of this replica's users came or went, and answers who is online.
+//! Reports to the broker which of this replica's users connect or leave, and serves queries of presence.
 
-mod asked;
+mod http;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,20 +18,19 @@ use tokio_util::task::TaskTracker;
 use crate::delivery::hub::Hub;
 use crate::metrics;
 
-#[cfg(test)]
-pub(crate) use asked::Told;
-pub(crate) use asked::{many, one};
+pub(crate) use http::{many, one};
 
-/// The lease is renewed this often while it lasts.
-const BEATS_IN_A_LEASE: u32 = 3;
-/// And at least this often: whoever left a replica that has stopped since is reported by another one then.
-const BEAT_EVERY_MAX: Duration = Duration::from_secs(5);
-/// The longest pause after a beat that failed.
+/// How many reports are sent within one lease.
+const REPORTS_IN_A_LEASE: u32 = 3;
+/// The longest time between two reports. When a replica has stopped, another one announces within this time that its users
+/// left.
+const REPORT_EVERY_MAX: Duration = Duration::from_secs(5);
+/// The longest pause after a failed report.
 const RETRY_CAP_MS: u64 = 1_000;
-/// At the end, what is left to say has this long.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest time for the last reports at shutdown.
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long presence outlives what it is known by.
+/// How long presence lasts without a connection or a replica.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Times")]
 pub struct PresenceOptions {
@@ -50,30 +49,30 @@ impl Default for PresenceOptions {
 }
 
 /// Keeps the broker's view of this replica's users in line with the hub's.
-pub(crate) struct Roll {
+pub(crate) struct PresenceReporter {
     pub(crate) broker: Broker,
     pub(crate) hub: Arc<Hub>,
     /// This run of the replica.
     pub(crate) run: String,
     pub(crate) options: PresenceOptions,
-    /// Open sockets and streams, to go on until the last is gone.
+    /// The open sockets and streams: reports continue until the last one is closed.
     pub(crate) readers: TaskTracker,
 }
 
-impl Roll {
-    /// Beats at once when somebody comes or goes, and in time to keep the lease, until the last reader is gone.
+impl PresenceReporter {
+    /// Reports at once when a user connects or leaves, and in time to keep the lease, until the last reader is closed.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { broker, hub, run, options, readers } = self;
-        let mut line = Line::new(run, options);
+        let mut report = RunReport::new(run, options);
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
-        let over = async {
+        let stopped = async {
             stop.cancelled().await;
             let _ = tokio::time::timeout(DRAIN_DEADLINE, readers.wait()).await;
         };
-        tokio::pin!(over);
+        tokio::pin!(stopped);
         loop {
-            line.hear(&hub);
-            let (pause, well) = match line.beat(&broker).await {
+            report.collect(&hub);
+            let (pause, ok) = match report.report_batch(&broker).await {
                 Ok(pause) => {
                     backoff.reset();
                     (pause, true)
@@ -82,125 +81,127 @@ impl Roll {
                     metrics::beat_failed();
                     let wait_ms = backoff.next_ms(fastrand::f64());
                     if backoff.attempt() == 1 {
-                        tracing::warn!(retry.ms = wait_ms, %error, "cannot tell who is online");
+                        tracing::warn!(retry.ms = wait_ms, %error, "cannot report presence");
                     }
                     (Duration::from_millis(wait_ms), false)
                 }
             };
             tokio::select! {
                 biased;
-                () = &mut over => break,
-                () = hub.user_change_notify().notified(), if well => {}
+                () = &mut stopped => break,
+                () = hub.user_change_notify().notified(), if ok => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        line.hear(&hub);
-        if !matches!(tokio::time::timeout(FAREWELL_TIMEOUT, line.end(&broker)).await, Ok(Ok(()))) {
-            tracing::warn!("users of this replica count as online until its lease is over");
+        report.collect(&hub);
+        if !matches!(tokio::time::timeout(LAST_REPORT_TIMEOUT, report.end(&broker)).await, Ok(Ok(()))) {
+            tracing::warn!(
+                "cannot end the run: users of this replica count as online until its lease expires"
+            );
         }
         Ok(())
     }
 }
 
-/// What is said of one run, and what is still to be said.
+/// What this run has reported to the broker, and the changes not yet reported.
 ///
-/// A data set that was lost, or an outage that outlasted the lease, leaves open what of it still stands: then
-/// all is said again under a new name, and the old name ends.
-struct Line {
+/// After lost data or an outage longer than the lease, it is unknown which reports still count. Then the run registers all
+/// users again under a new name, and ends the old one.
+struct RunReport {
     run: String,
     options: PresenceOptions,
-    /// How often all was said again.
-    renamed: u32,
+    /// How often the run has registered again.
+    renames: u32,
     /// The old name, while it may still count.
-    old: Option<String>,
-    /// The data set that knows the name.
-    known_in: Option<String>,
+    old_name: Option<String>,
+    /// The epoch in which the name is registered.
+    epoch: Option<String>,
     last_beat: Instant,
-    /// All is to be said again.
-    lost: bool,
-    /// Users whose connections have changed, with how many there are now: no more than have some here, or
-    /// had within a lease.
-    unsaid: BTreeMap<String, usize>,
+    /// Whether the run has to register again.
+    must_register: bool,
+    /// Users whose connections have changed, with their number of connections: at most the users that have a connection
+    /// here, or had one within a lease.
+    unreported: BTreeMap<String, usize>,
 }
 
-impl Line {
+impl RunReport {
     fn new(run: String, options: PresenceOptions) -> Self {
         Self {
             run,
             options,
-            renamed: 0,
-            old: None,
-            known_in: None,
+            renames: 0,
+            old_name: None,
+            epoch: None,
             last_beat: Instant::now(),
-            lost: false,
-            unsaid: BTreeMap::new(),
+            must_register: false,
+            unreported: BTreeMap::new(),
         }
     }
 
     fn name(&self) -> String {
-        format!("{}-{}", self.run, self.renamed)
+        format!("{}-{}", self.run, self.renames)
     }
 
-    /// Takes in who came or went.
-    fn hear(&mut self, hub: &Hub) {
+    /// Collects the changes from the hub.
+    fn collect(&mut self, hub: &Hub) {
         let changed = hub.users_changed();
-        if !self.lost {
-            self.unsaid.extend(changed);
+        if !self.must_register {
+            self.unreported.extend(changed);
             return;
         }
-        self.lost = false;
-        self.old = Some(self.name());
-        self.renamed += 1;
-        self.known_in = None;
-        self.unsaid = hub.users().into_iter().collect();
+        self.must_register = false;
+        self.old_name = Some(self.name());
+        self.renames += 1;
+        self.epoch = None;
+        self.unreported = hub.users().into_iter().collect();
     }
 
-    /// Says what is to be said next, and tells when to do so again.
-    async fn beat(&mut self, broker: &Broker) -> Result<Duration, BrokerError> {
+    /// Reports the next batch of changes; returns the delay until the next report.
+    async fn report_batch(&mut self, broker: &Broker) -> Result<Duration, BrokerError> {
         let lease = self.options.presence_lease;
         let changes: Vec<_> = self
-            .unsaid
+            .unreported
             .iter()
             .take(PRESENCE_BATCH_MAX_USERS)
             .map(|(user, connections)| (user.clone(), *connections))
             .collect();
-        let beaten = match self.say(broker, &self.name(), lease, &changes).await {
+        let beaten = match self.send(broker, &self.name(), lease, &changes).await {
             Ok(beaten) => beaten,
             Err(error) => {
                 if self.last_beat.elapsed() >= lease {
-                    self.lost = true;
-                    self.unsaid.clear();
+                    self.must_register = true;
+                    self.unreported.clear();
                 }
                 return Err(error);
             }
         };
         self.last_beat = Instant::now();
         for (user, _) in &changes {
-            self.unsaid.remove(user);
+            self.unreported.remove(user);
         }
-        let is_known = beaten.held && self.known_in.as_ref() == Some(&beaten.epoch);
-        self.lost = self.known_in.is_some() && !is_known;
-        self.known_in = Some(beaten.epoch);
-        if self.lost || beaten.more || !self.unsaid.is_empty() {
+        let is_known = beaten.held && self.epoch.as_ref() == Some(&beaten.epoch);
+        self.must_register = self.epoch.is_some() && !is_known;
+        self.epoch = Some(beaten.epoch);
+        if self.must_register || beaten.more || !self.unreported.is_empty() {
             return Ok(Duration::ZERO);
         }
-        if let Some(old) = self.old.take() {
-            self.say(broker, &old, Duration::ZERO, &[]).await?;
+        if let Some(old_name) = self.old_name.take() {
+            self.send(broker, &old_name, Duration::ZERO, &[]).await?;
         }
-        let renew = (lease / BEATS_IN_A_LEASE).min(BEAT_EVERY_MAX);
+        let renew = (lease / REPORTS_IN_A_LEASE).min(REPORT_EVERY_MAX);
         Ok(beaten.due.map_or(renew, |due| due.min(renew)))
     }
 
-    /// Says the rest, and ends the run.
+    /// Reports the remaining changes, and ends the run.
     async fn end(&mut self, broker: &Broker) -> Result<(), BrokerError> {
-        while !self.unsaid.is_empty() {
-            self.beat(broker).await?;
+        while !self.unreported.is_empty() {
+            self.report_batch(broker).await?;
         }
-        self.say(broker, &self.name(), Duration::ZERO, &[]).await?;
+        self.send(broker, &self.name(), Duration::ZERO, &[]).await?;
         Ok(())
     }
 
-    async fn say(
+    async fn send(
         &self,
         broker: &Broker,
         run: &str,
@@ -208,6 +209,6 @@ impl Line {
         changes: &[(String, usize)],
     ) -> Result<Beaten, BrokerError> {
         let grace = self.options.presence_grace;
-        broker.beat(&Beat { run, lease, grace, changes, returns: self.renamed > 0 }).await
+        broker.beat(&Beat { run, lease, grace, changes, returns: self.renames > 0 }).await
     }
 }

@@ -21,12 +21,12 @@ use crate::gate::caller::{Caller, since};
 use crate::metrics::{self, Limit, Transport};
 use crate::refusal::Refusal;
 use crate::sockets::readers::Readers;
-use crate::sockets::visit::{Happened, Visit};
+use crate::sockets::visit::{Visit, VisitEvent};
 use crate::sockets::ws::WRITE_CHUNK_BYTES;
 use event::{Event, event, event_of};
 
-/// A reader that is turned away for now comes back after a second, or what the refusal asks for, and as much again at
-/// random, so that not all come at once.
+/// The reconnect delay of a refused reader, unless the refusal names another. As much again is added at random, so that not
+/// all reconnect at once.
 const RETRY_MS: u64 = 1_000;
 
 /// `GET /sse`: the frames of `/ws` as server-sent events (HTML Living Standard, section 9.2). `event`
@@ -38,18 +38,18 @@ pub(crate) async fn stream(State(readers): State<Readers>, request: Request) -> 
             let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
             let open = readers.open.token();
             let visit = Visit::new(readers, feed, expires_at_ms, Transport::Sse);
-            // A reader that gets nothing more resumes from here.
+            // The cursor that a reader without further events resumes from.
             let cursor = welcome.cursor.clone();
             let first = event("welcome", Some(&cursor), &ServerMessage::Welcome(welcome).to_json());
             answer(Body::from_stream(events(Stream {
                 visit,
                 waiting: first.into(),
-                given: None,
+                output: None,
                 ended: false,
                 _open: open,
             })))
         }
-        Err(refusal) => turn_away(refusal),
+        Err(refusal) => refuse(refusal),
     }
 }
 
@@ -57,27 +57,28 @@ fn answer(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
-        // Some proxies hold back a response until it ends, unless this header says otherwise.
+        // Some proxies buffer a response until it ends, unless this header turns that off.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, body).into_response()
 }
 
-/// `EventSource` comes back after the end of a stream, and gives up for good after any status but 200. So what passes is a
-/// stream that says when to come back, and ends.
-fn turn_away(refusal: Refusal) -> Response {
-    let passes = matches!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
-    if !passes {
-        return refusal.turn_away();
+/// `EventSource` reconnects after the end of a stream, and gives up for good after any status but 200. So a temporary
+/// refusal is a stream that names a reconnect delay and ends.
+fn refuse(refusal: Refusal) -> Response {
+    let is_temporary =
+        matches!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    if !is_temporary {
+        return refusal.into_response_counted();
     }
     metrics::reader_refused(refusal.status().as_u16());
     let least_ms =
         refusal.retry_after().map_or(RETRY_MS, |wait| u64::try_from(wait.as_millis()).unwrap_or(RETRY_MS));
     let retry = format!("retry: {}\n", least_ms + fastrand::u64(0..=least_ms));
     let code = if refusal.status() == StatusCode::TOO_MANY_REQUESTS { "rate_limited" } else { "unavailable" };
-    let error = event_of(&ServerMessage::error(code, refusal.words(), None).to_json());
+    let error = event_of(&ServerMessage::error(code, refusal.to_line(), None).to_json());
     let mut answer = answer(Body::from([retry.as_bytes(), &error].concat()));
-    // Such as the one that leads to another replica.
+    // For example the cookie that makes a front door choose another replica.
     let cookie = refusal.into_response().headers_mut().remove(header::SET_COOKIE);
     answer.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
     answer
@@ -90,17 +91,17 @@ async fn open(readers: &Readers, parts: &Parts) -> Result<(Caller, Feed, Welcome
     Ok((caller, feed, welcome))
 }
 
-/// One reader of `/sse`. It is polled by the connection, so a reader that does not read costs no more
-/// than its place in the hub and what it was given.
+/// One reader of `/sse`. The HTTP connection polls it, so a reader that does not read costs no more than its entry in the
+/// hub and the output that it holds.
 struct Stream {
     visit: Visit,
-    /// What is left of an event that is handed on.
+    /// The rest of the event that is being written.
     waiting: Event,
-    /// What the next events are of, and how many of it were handed on: it counts as written when the connection asks for
-    /// more.
-    given: Option<(Output, usize)>,
+    /// The output that is being written, and the number of its frames that were handed to the connection. It counts as
+    /// written when the connection polls for more.
+    output: Option<(Output, usize)>,
     ended: bool,
-    /// The replica does not end before this stream does.
+    /// Keeps the replica running until this stream has ended.
     _open: TaskTrackerToken,
 }
 
@@ -119,24 +120,24 @@ fn events(stream: Stream) -> impl futures_util::Stream<Item = Result<Bytes, Infa
 }
 
 impl Stream {
-    /// Waits for the next event.
+    /// Returns the next event.
     async fn next(&mut self) -> Event {
         let event = |message: &ServerMessage| event_of(&message.to_json()).into();
         loop {
-            if let Some(event) = self.next_given().await {
+            if let Some(event) = self.next_of_output().await {
                 return event;
             }
             match self.visit.next().await {
-                Happened::Given(output) => self.given = Some((output, 0)),
-                Happened::Heartbeat(cursor) => return event(&ServerMessage::heartbeat(cursor.to_string())),
-                Happened::Goodbye(reconnect_in_ms) => {
+                VisitEvent::Output(output) => self.output = Some((output, 0)),
+                VisitEvent::Heartbeat(cursor) => return event(&ServerMessage::heartbeat(cursor.to_string())),
+                VisitEvent::Goodbye(reconnect_in_ms) => {
                     self.ended = true;
                     let goodbye = event_of(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms }).to_json());
                     let retry = format!("retry: {reconnect_in_ms}\n");
                     return Bytes::from([retry.as_bytes(), &goodbye].concat()).into();
                 }
-                // There are no close codes here: the word comes as an error, and then the end.
-                Happened::End(code, reason) => {
+                // A stream has no close codes, so the reason is sent as an `error` event before the end.
+                VisitEvent::End(code, reason) => {
                     self.ended = true;
                     let word = match code {
                         CloseCode::TOKEN_EXPIRED => "token_expired",
@@ -148,9 +149,9 @@ impl Stream {
         }
     }
 
-    /// The next event of what was given; `None` when all were handed on.
-    async fn next_given(&mut self) -> Option<Event> {
-        let (output, at) = self.given.as_mut()?;
+    /// Returns the next event of the current output; `None` when all were handed over.
+    async fn next_of_output(&mut self) -> Option<Event> {
+        let (output, at) = self.output.as_mut()?;
         if let Some(text) = output.text(*at) {
             *at += 1;
             if output.direct.is_some() && text.len() > WRITE_CHUNK_BYTES {
@@ -158,12 +159,13 @@ impl Stream {
             }
             return Some(Event::new(&text, output.page()));
         }
-        let (output, _) = self.given.take()?;
+        let (output, _) = self.output.take()?;
         self.visit.written(&output);
         None
     }
 
-    /// A large event of this reader alone: those that many do not take must not fill the replica.
+    /// Returns a large event for this reader alone. It is charged to the budget, so that unread events do not fill the
+    /// replica's memory.
     async fn charged(&mut self, text: &Utf8Bytes) -> Event {
         let feed = &self.visit.feed;
         let budget = self.visit.readers.feeds.pages().budget();
@@ -172,8 +174,8 @@ impl Stream {
             None => {
                 metrics::limit_reached(Limit::Slow);
                 self.ended = true;
-                self.given = None;
-                let reason = "too much waits for readers here; resume from your cursor";
+                self.output = None;
+                let reason = "too many bytes wait for readers of this replica; resume from your cursor";
                 event_of(&ServerMessage::error("closed", reason, None).to_json()).into()
             }
         }

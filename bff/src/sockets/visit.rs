@@ -1,5 +1,5 @@
-//! The life of a connection that reads, whatever its transport: heartbeats, the end of its token, the goodbye of a replica
-//! that goes away, and what its feed gives. A transport only frames what comes of it.
+//! The life of a reader's connection, whatever its transport: heartbeats, the expiry of its token, the goodbye of a replica
+//! that shuts down, and the outputs of its feed. A transport only frames these events.
 
 mod recent;
 
@@ -16,30 +16,30 @@ use crate::metrics::{self, Transport};
 use crate::sockets::readers::Readers;
 use recent::RecentSenders;
 
-/// A reader that is let go comes back within this many milliseconds.
+/// A reader that gets a goodbye reconnects within this many milliseconds.
 const RECONNECT_MAX_MS: u64 = 500;
 
-/// One connection.
+/// The connection of one reader.
 pub(crate) struct Visit {
     pub(crate) readers: Readers,
     pub(crate) feed: Feed,
     transport: Transport,
     heartbeat: Instant,
     leave: Option<Instant>,
-    /// When the token runs out.
+    /// When the token expires.
     expires: Option<Instant>,
     recent: RecentSenders,
 }
 
-/// What comes next on a connection.
-pub(crate) enum Happened {
+/// The next event of a connection.
+pub(crate) enum VisitEvent {
     /// Frames to write.
-    Given(Output),
-    /// Nothing happened, and the reader stands here.
+    Output(Output),
+    /// A heartbeat is due, with the reader's cursor.
     Heartbeat(Cursor),
-    /// The replica is going away: come back after so many milliseconds.
+    /// The replica shuts down; the reader has to reconnect after this many milliseconds.
     Goodbye(u64),
-    /// It ends.
+    /// The connection ends with this code and reason.
     End(CloseCode, &'static str),
 }
 
@@ -56,11 +56,11 @@ impl Visit {
         Self { readers, feed, transport, heartbeat, leave, expires, recent }
     }
 
-    /// What comes next. A call that is dropped loses nothing.
-    pub(crate) async fn next(&mut self) -> Happened {
+    /// Returns the next event. This is cancel-safe.
+    pub(crate) async fn next(&mut self) -> VisitEvent {
         loop {
-            if let Some(due) = self.due() {
-                return due;
+            if let Some(event) = self.due_event() {
+                return event;
             }
             let wake = self.wake_at();
             tokio::select! {
@@ -68,29 +68,29 @@ impl Visit {
                 () = self.readers.stop.cancelled(), if self.leave.is_none() => {
                     self.leave = Some(Instant::now() + self.readers.drain_delay());
                 }
-                // Before the feed: a busy one would put off the heartbeat for ever.
+                // Polled before the feed, since a busy feed would delay the heartbeat for ever.
                 () = tokio::time::sleep_until(wake) => {}
                 output = self.feed.next() => return match output.close {
-                    Some(code) => Happened::End(code, output.close_reason()),
-                    None => Happened::Given(output),
+                    Some(code) => VisitEvent::End(code, output.close_reason()),
+                    None => VisitEvent::Output(output),
                 },
             }
         }
     }
 
-    /// What is due by now, by the clock.
-    pub(crate) fn due(&mut self) -> Option<Happened> {
+    /// Returns the event that is due now, by the clock.
+    pub(crate) fn due_event(&mut self) -> Option<VisitEvent> {
         let now = Instant::now();
         if self.leave.is_some_and(|leave| now >= leave) {
-            return Some(Happened::Goodbye(fastrand::u64(0..RECONNECT_MAX_MS)));
+            return Some(VisitEvent::Goodbye(fastrand::u64(0..RECONNECT_MAX_MS)));
         }
         if self.expires.is_some_and(|expires| now >= expires) {
-            let reason = "the token has run out; come back with a fresh one";
-            return Some(Happened::End(CloseCode::TOKEN_EXPIRED, reason));
+            let reason = "the token expired; reconnect with a new one";
+            return Some(VisitEvent::End(CloseCode::TOKEN_EXPIRED, reason));
         }
         if now >= self.heartbeat {
             self.heartbeat = next_heartbeat();
-            return self.feed.cursor().map(Happened::Heartbeat);
+            return self.feed.cursor().map(VisitEvent::Heartbeat);
         }
         None
     }
@@ -99,26 +99,26 @@ impl Visit {
         [self.leave, self.expires].into_iter().flatten().fold(self.heartbeat, Instant::min)
     }
 
-    /// Takes in that the reader has a fresh token.
+    /// Sets when the reader's new token expires.
     pub(crate) fn renew(&mut self, expires_at_ms: u64) {
         self.expires = Some(self.readers.instant(expires_at_ms));
     }
 
-    /// Takes in that an output was written.
+    /// Records that an output was written.
     pub(crate) fn written(&mut self, output: &Output) {
         metrics::sent(self.transport, output.notifications());
         for message in output.messages() {
-            self.readers.written.record(message, &self.connection());
-            // A stream of events acknowledges nothing.
+            self.readers.traces.record(message, &self.connection());
+            // A client of `/sse` cannot acknowledge.
             if !matches!(self.transport, Transport::Sse) {
                 self.recent.remember(&message.from, &message.id);
             }
         }
     }
 
-    /// The messages that a reader names. Ids of what was not sent by one user to another stay here: they are counted, and
-    /// nothing waits for them.
-    pub(crate) fn named(&self, named: &[Named]) -> Vec<MessageRef> {
+    /// Resolves the messages that a reader names. Ids of notifications that are not messages between users are left out: no
+    /// status depends on them.
+    pub(crate) fn resolve(&self, named: &[Named]) -> Vec<MessageRef> {
         let messages = named.iter().filter_map(|one| match one {
             Named::Sent { from, id } => Some(MessageRef { from: from.clone(), id: id.clone() }),
             Named::Id(id) => {

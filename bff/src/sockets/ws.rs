@@ -23,29 +23,29 @@ use crate::limits::budget::Permit;
 use crate::metrics::{self, Limit, Transport};
 use crate::refusal::Refusal;
 use crate::sockets::readers::Readers;
-use crate::sockets::visit::{Happened, Visit};
+use crate::sockets::visit::{Visit, VisitEvent};
 use command::Allowance;
 use counted::Fault;
 pub(crate) use upgrade::{Upgrade, WebSocket, upgrade_of};
 
-/// What a socket reads at once. The library's default of 128 KiB is allocated for every socket.
+/// Size of a socket's read buffer. The library's default of 128 KiB is allocated for every socket.
 const READ_BUFFER_BYTES: usize = 1_024;
-/// Frames are gathered up to here before they are written.
+/// Frames are buffered up to this size before they are written.
 const WRITE_BUFFER_BYTES: usize = 1_024;
-/// What may wait to be written; more than the largest frame, where each byte may have become a `\u0000`.
+/// Maximum bytes that wait to be written: more than the largest frame, in which each byte may have become `\u0000`.
 const WRITE_BUFFER_MAX_BYTES: usize = 8 * ENTRY_MAX_BYTES;
-/// What is handed to a reader before it has to take it: more is taken from the budget of pages.
+/// Maximum bytes that are handed to a socket before it has to take them. A larger frame is charged to the budget of pages.
 pub(crate) const WRITE_CHUNK_BYTES: usize = 8 * 1_024;
-/// The longest message from a client. A longer one is closed with a code that says so.
+/// Maximum bytes of a message from a client. A longer one closes the connection with 1009.
 const MESSAGE_MAX_BYTES: usize = ENTRY_MAX_BYTES;
-/// Bytes of messages that are not finished, of all sockets, at most.
+/// Maximum bytes of unfinished messages from all sockets.
 pub(crate) const UNFINISHED_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// A close frame that cannot be written in this time is not sent, nor its answer waited for any longer.
+/// Maximum time to write a close frame and to wait for its answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /ws`
 pub(crate) async fn upgrade(State(readers): State<Readers>, request: Request) -> Response {
-    open(readers, request).await.unwrap_or_else(Refusal::turn_away)
+    open(readers, request).await.unwrap_or_else(Refusal::into_response_counted)
 }
 
 async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
@@ -60,12 +60,12 @@ async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
     Ok(accept(upgrade, readers, caller, feed, Dialect::Frames, welcome))
 }
 
-/// What a socket says and understands.
+/// The messages that a socket sends and understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// Frames with a `type`, in both directions.
     Frames,
-    /// What the clients of notify know, which send nothing.
+    /// The messages of the older system notify, whose clients send nothing.
     Notify,
 }
 
@@ -78,7 +78,7 @@ impl Dialect {
     }
 }
 
-/// Serves a reader on the socket that comes of an upgrade, and sends `first` before all else.
+/// Upgrades the request and serves a reader on its socket. `first` is the first message.
 pub(crate) fn accept(
     upgrade: Upgrade,
     readers: Readers,
@@ -93,22 +93,22 @@ pub(crate) fn accept(
     })
 }
 
-/// One reader on a WebSocket. One task owns it: it writes, reads and keeps time.
+/// One reader on a WebSocket. One task owns it: it writes, reads and keeps the time.
 struct Socket {
     socket: WebSocket,
     dialect: Dialect,
     visit: Visit,
     caller: Box<Caller>,
-    /// When something last came from the client.
-    heard: Instant,
+    /// When the last message of the client arrived.
+    last_received: Instant,
     allowance: Allowance,
 }
 
-/// Why a socket is served no longer.
+/// Why a socket ends.
 enum End {
     /// Close it with this code.
     Close(CloseCode, &'static str),
-    /// It is closed or broken already.
+    /// It is already closed or broken.
     Gone,
 }
 
@@ -116,13 +116,13 @@ impl Socket {
     fn new(socket: WebSocket, readers: Readers, caller: Caller, feed: Feed, dialect: Dialect) -> Self {
         let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
         let visit = Visit::new(readers, feed, expires_at_ms, dialect.transport());
-        let (caller, heard, allowance) = (Box::new(caller), Instant::now(), Allowance::new());
-        Self { socket, dialect, visit, caller, heard, allowance }
+        let (caller, last_received, allowance) = (Box::new(caller), Instant::now(), Allowance::new());
+        Self { socket, dialect, visit, caller, last_received, allowance }
     }
 
     async fn serve(mut self, first: String) {
         let end = match self.send([Message::text(first)], false).await {
-            Ok(()) => self.attend().await,
+            Ok(()) => self.run().await,
             Err(end) => end,
         };
         if let End::Close(code, reason) = end {
@@ -130,16 +130,16 @@ impl Socket {
         }
     }
 
-    /// What the clock wants comes first; then what comes in and what goes out have their turns by chance: a client that
-    /// sends much, or a busy feed, puts off neither the end of a token nor a revocation nor a heartbeat.
-    async fn attend(&mut self) -> End {
+    /// Timers are checked first; incoming messages and outgoing frames then compete fairly. So neither a client that sends
+    /// many messages nor a busy feed delays the expiry of a token, a revocation or a heartbeat.
+    async fn run(&mut self) -> End {
         loop {
-            let step = match self.visit.due() {
-                Some(happened) => self.take(happened).await,
+            let step = match self.visit.due_event() {
+                Some(event) => self.handle(event).await,
                 None if Instant::now() >= self.silent_at() => {
-                    // What came while this task was held up counts.
+                    // A message that arrived while this task was delayed still counts.
                     match self.socket.next().now_or_never() {
-                        Some(message) => self.hear(message).await,
+                        Some(message) => self.receive(message).await,
                         None => return End::Close(CloseCode::SILENT, "nothing was received for 60 s"),
                     }
                 }
@@ -154,53 +154,53 @@ impl Socket {
     async fn step(&mut self) -> Result<(), End> {
         let silent_at = self.silent_at();
         tokio::select! {
-            message = self.socket.next() => self.hear(message).await,
-            happened = self.visit.next() => self.take(happened).await,
+            message = self.socket.next() => self.receive(message).await,
+            event = self.visit.next() => self.handle(event).await,
             () = tokio::time::sleep_until(silent_at) => Ok(()),
         }
     }
 
     fn silent_at(&self) -> Instant {
-        self.heard + Duration::from_millis(SILENCE_MS)
+        self.last_received + Duration::from_millis(SILENCE_MS)
     }
 
-    async fn take(&mut self, happened: Happened) -> Result<(), End> {
-        match happened {
-            Happened::Given(output) => self.write(output).await,
-            Happened::Heartbeat(_) => self.heartbeat(true).await,
-            Happened::Goodbye(reconnect_in_ms) => {
+    async fn handle(&mut self, event: VisitEvent) -> Result<(), End> {
+        match event {
+            VisitEvent::Output(output) => self.write(output).await,
+            VisitEvent::Heartbeat(_) => self.heartbeat(true).await,
+            VisitEvent::Goodbye(reconnect_in_ms) => {
                 if self.dialect == Dialect::Frames {
-                    self.say(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms })).await?;
+                    self.send_message(&ServerMessage::Goodbye(Goodbye { reconnect_in_ms })).await?;
                 }
                 Err(DRAINING)
             }
-            Happened::End(code, reason) => Err(End::Close(code, reason)),
+            VisitEvent::End(code, reason) => Err(End::Close(code, reason)),
         }
     }
 
-    async fn hear(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
-        self.heard = Instant::now();
+    async fn receive(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
+        self.last_received = Instant::now();
         let message = match message {
             None => return Err(End::Gone),
             Some(Err(error)) => return Err(ended_by(&error)),
             Some(Ok(Message::Close(_))) => {
-                // tungstenite has queued the answer; a flush sends it.
+                // tungstenite has queued the answer, and a flush sends it.
                 let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
                 return Err(End::Gone);
             }
             Some(Ok(message)) => message,
         };
-        // Pings too, and what this dialect does not listen to: each costs a wake-up, and a ping its answer.
+        // Pings and messages that this dialect ignores count too: each costs a wake-up, and a ping costs a pong.
         self.spend().await?;
         match message {
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(()),
             Message::Text(_) | Message::Binary(_) if self.dialect == Dialect::Notify => Ok(()),
-            Message::Binary(_) => Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON texts")),
-            Message::Text(text) => self.hear_text(&text).await,
+            Message::Binary(_) => Err(End::Close(CloseCode::BAD_MESSAGE, "messages are JSON in text frames")),
+            Message::Text(text) => self.receive_text(&text).await,
         }
     }
 
-    /// The heartbeat, and on time a ping in the same write, which a browser answers by itself.
+    /// Sends a heartbeat, with a ping in the same write when the timer sent it. A browser answers the ping by itself.
     async fn heartbeat(&mut self, ping: bool) -> Result<(), End> {
         let Some(cursor) = self.visit.feed.cursor() else { return Ok(()) };
         let heartbeat = (self.dialect == Dialect::Frames)
@@ -219,12 +219,12 @@ impl Socket {
         Ok(())
     }
 
-    async fn say(&mut self, message: &ServerMessage) -> Result<(), End> {
+    async fn send_message(&mut self, message: &ServerMessage) -> Result<(), End> {
         self.send([Message::text(message.to_json())], false).await
     }
 
-    /// Writes messages with few writes, and hands on the next ones when the socket has taken those before. What a socket
-    /// does not take in time, it will get from history when it comes back. What is of a page counts already.
+    /// Writes messages with few writes, and hands over the next ones when the socket has taken those before. A reader whose
+    /// socket does not take them in time reads them from history after a reconnect. Messages of a page are charged already.
     async fn send(
         &mut self,
         messages: impl IntoIterator<Item = Message>,
@@ -232,7 +232,7 @@ impl Socket {
     ) -> Result<(), End> {
         let (socket, feed) = (&mut self.socket, &self.visit.feed);
         let pages = self.visit.readers.feeds.pages();
-        let patience = WRITE_TIMEOUT;
+        let limit = WRITE_TIMEOUT;
         let writing = async {
             let (mut waiting, mut permit): (usize, Option<Permit>) = (0, None);
             for message in messages {
@@ -242,8 +242,8 @@ impl Socket {
                     (waiting, permit) = (0, None);
                 }
                 if bytes > WRITE_CHUNK_BYTES && !is_charged {
-                    // A large frame that many do not take must not fill the replica.
-                    permit = pages.budget().take(bytes, feed.network(), patience).await;
+                    // Without the budget, large unread frames would fill the replica's memory.
+                    permit = pages.budget().take(bytes, feed.network(), limit).await;
                     if permit.is_none() {
                         return Err(SLOW);
                     }
@@ -255,13 +255,13 @@ impl Socket {
             drop(permit);
             Ok(())
         };
-        timeout(patience, writing).await.unwrap_or(Err(SLOW))
+        timeout(limit, writing).await.unwrap_or(Err(SLOW))
     }
 }
 
 const DRAINING: End = End::Close(CloseCode::DRAIN, "replica shutting down");
 const TOO_MANY: End = End::Close(CloseCode::LIMIT, "too many messages");
-const SLOW: End = End::Close(CloseCode::SLOW, "what was written was not taken; resume from your cursor");
+const SLOW: End = End::Close(CloseCode::SLOW, "the connection read too slowly; resume from your cursor");
 
 fn length(message: &Message) -> usize {
     match message {
@@ -271,21 +271,21 @@ fn length(message: &Message) -> usize {
     }
 }
 
-/// Sends the close frame and waits for its answer, so that the peer sees the code rather than a cut.
+/// Sends the close frame and waits for its answer, so that the peer receives the code and not a reset.
 async fn close(socket: &mut WebSocket, code: CloseCode, reason: &'static str) {
     metrics::closed(code);
     let frame = CloseFrame { code: code.0.into(), reason: Utf8Bytes::from_static(reason) };
     let closing = async {
         socket.send(Message::Close(Some(frame))).await?;
         while let Some(Ok(_)) = socket.next().await {}
-        // Where reading ended with a fault, the answer stands behind what is not read.
+        // After a read error, the answer lies behind unread bytes.
         socket.get_mut().drain(CLOSE_TIMEOUT).await;
         Ok::<_, tungstenite::Error>(())
     };
     let _ = timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// What an error of reading means for a socket.
+/// Returns how a socket ends after a read error.
 fn ended_by(error: &tungstenite::Error) -> End {
     match Fault::of(error) {
         Some(Fault::TooLong) => {
@@ -294,7 +294,7 @@ fn ended_by(error: &tungstenite::Error) -> End {
         }
         Some(Fault::NoRoom) => {
             metrics::limit_reached(Limit::UnfinishedBytes);
-            End::Close(CloseCode::TRY_LATER, "too many messages are unfinished here")
+            End::Close(CloseCode::TRY_LATER, "too many unfinished messages on this replica")
         }
         Some(Fault::TooMany) => {
             metrics::limit_reached(Limit::Messages);

@@ -1,4 +1,4 @@
-//! `bff dead`: what could not be read or delivered, to be looked at, put back or dropped.
+//! `bff dead`: shows entries that could not be read or delivered, and puts them back or drops them.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use anyhow::bail;
 use carillon_broker::{Broker, Dead, DeadList, Names};
 use clap::Args;
 
-/// Bytes of an entry that a line shows.
+/// Maximum bytes of an entry that a line shows.
 const SHOWN_BYTES: usize = 200;
 
 /// The options of `bff dead`.
@@ -31,13 +31,13 @@ pub struct DeadOptions {
 
 fn parse_list(text: &str) -> Result<DeadList, String> {
     let found = DeadList::ALL.into_iter().find(|list| list.as_str() == text);
-    found.ok_or_else(|| format!("'{text}' is none of producers, people and outbox"))
+    found.ok_or_else(|| format!("'{text}': use producers, people or outbox"))
 }
 
-/// Shows the dead lists, or does what the options ask for.
+/// Shows the dead lists, or puts an entry back or drops it.
 ///
 /// # Errors
-/// When Redis is away or refuses, or there is no such entry.
+/// When Redis does not answer or refuses, or the entry does not exist.
 pub async fn dead(options: DeadOptions) -> anyhow::Result<()> {
     let DeadOptions { redis_url, namespace, list, put_back, drop } = options;
     let broker = Broker::redis(&redis_url, namespace.unwrap_or_default())?;

@@ -1,5 +1,5 @@
-//! Watches how full Redis is. Before it is full, and refuses every write, this service stores no more of what users send
-//! and makes room in the histories.
+//! Watches the memory use of Redis. Before Redis is full and refuses every write, this service stops storing what users
+//! send, and makes room in the histories.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,54 +11,55 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 
-/// Redis is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// From this part of `maxmemory` on, in percent, nothing more is stored for users and jobs. Producers go on.
+/// The interval of queries of the memory use.
+const QUERY_EVERY: Duration = Duration::from_secs(5);
+/// From this percentage of `maxmemory` on, nothing more is stored for users and jobs. Producers may continue.
 const REFUSE_FROM_PERCENT: u32 = 80;
-/// From here on, what is too old goes from all histories, also from those that nothing is added to.
+/// From here on, expired entries are removed from all histories, including those without new entries.
 const TRIM_FROM_PERCENT: u32 = 85;
-/// From here on, each history loses the older half of its entries.
+/// From here on, the older half of each history is removed.
 const HALVE_FROM_PERCENT: u32 = 95;
-/// All histories are gone through at most this often, by one replica of all: what fills Redis may be somebody else's.
+/// The shortest time between two passes over all histories, by one replica of all: another program may be what fills Redis.
 const PASS_EVERY: Duration = Duration::from_secs(60);
-/// Between two steps of a pass, each of which looks at some keys, Redis serves others for this long.
+/// The pause between two steps of a pass, in which Redis serves other clients.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
-/// Seconds after which somebody who was refused is asked to come back.
+/// The `Retry-After` of a refusal, in seconds.
 const RETRY_SECONDS: u64 = 30;
 
-/// How full Redis is, as this replica last saw it.
+/// The memory use of Redis at the last query of this replica.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     percent: AtomicU32,
 }
 
 impl Memory {
-    /// Refuses what is stored for a user or a job while Redis is almost full.
+    /// Refuses a write for a user or a job while Redis is almost full.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         let percent = self.percent.load(Ordering::Relaxed);
         if percent < REFUSE_FROM_PERCENT {
             return Ok(());
         }
         metrics::limit_reached(Limit::RedisMemory);
-        let detail = format!("Redis uses {percent} % of its memory: nothing more is stored for users now");
+        let detail =
+            format!("Redis uses {percent} % of its memory: nothing more is stored for users for now");
         Err(Refusal::unavailable("Redis almost full", detail, RETRY_SECONDS))
     }
 
     pub(crate) async fn run(self: Arc<Self>, broker: Broker, stop: CancellationToken) -> anyhow::Result<()> {
         let watching = async {
             loop {
-                match self.look(&broker).await {
+                match self.query(&broker).await {
                     Ok(percent) => {
                         if percent >= TRIM_FROM_PERCENT
                             && let Err(error) = self.trim(&broker).await
                         {
-                            tracing::warn!(%error, "histories cannot be trimmed");
+                            tracing::warn!(%error, "cannot trim histories");
                         }
                     }
-                    // A user of Redis may have no right to INFO: then its refusals are all that is known.
-                    Err(error) => tracing::debug!(%error, "it is not known how full Redis is"),
+                    // The Redis user may lack the right to INFO: then only refused writes show that Redis is full.
+                    Err(error) => tracing::debug!(%error, "cannot query the memory use of Redis"),
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(QUERY_EVERY).await;
             }
         };
         tokio::select! {
@@ -67,7 +68,7 @@ impl Memory {
         }
     }
 
-    async fn look(&self, broker: &Broker) -> Result<u32, BrokerError> {
+    async fn query(&self, broker: &Broker) -> Result<u32, BrokerError> {
         let percent = percent(broker.memory_use().await?);
         let before = self.percent.swap(percent, Ordering::Relaxed);
         if percent >= REFUSE_FROM_PERCENT && before < REFUSE_FROM_PERCENT {
@@ -81,11 +82,11 @@ impl Memory {
         Ok(percent)
     }
 
-    /// Goes once through all histories, while it is needed, unless another replica has just done so or does.
+    /// Makes one pass over all histories while it is needed, unless another replica is making one or has just made one.
     async fn trim(&self, broker: &Broker) -> Result<(), BrokerError> {
         let (mut cursor, mut entries) = ("0".to_owned(), 0);
         loop {
-            let percent = self.look(broker).await?;
+            let percent = self.query(broker).await?;
             if percent < TRIM_FROM_PERCENT {
                 break;
             }
@@ -99,13 +100,13 @@ impl Memory {
             tokio::time::sleep(STEP_PAUSE).await;
         }
         metrics::history_trimmed(entries);
-        tracing::warn!(entries, "entries of history were removed, since Redis is almost full");
+        tracing::warn!(entries, "removed entries of history because Redis is almost full");
         Ok(())
     }
 }
 
 fn percent(memory: MemoryUse) -> u32 {
-    // From 0 to little more than 100: Redis may pass its limit by a command.
+    // From 0 to slightly above 100: a command may take Redis above its limit.
     (memory.share() * 100.0) as u32
 }
 
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn of_all_replicas_one_halves_the_histories_in_a_period() {
+    async fn one_replica_halves_the_histories_in_a_period() {
         let passed_ms = Arc::new(AtomicU64::new(1_800_000_000_000));
         let now = Arc::clone(&passed_ms);
         let (broker, faults) = Broker::memory(Arc::new(move || now.load(Ordering::Relaxed)));
@@ -127,7 +128,7 @@ mod tests {
         let entries: Vec<_> = (0..64).map(|n| format!(r#"{{"body":"{n}"}}"#).into_bytes()).collect();
         broker.push(&entries).await.unwrap();
         broker.claim("bff", FanOut::All).await.unwrap();
-        // The first pass, before it is full, has found nothing.
+        // The first pass, before Redis is full, removes nothing.
         broker.trim("0", 1.0, PASS_EVERY).await.unwrap();
         faults.fill(true);
         let replicas = [broker, faults.again(Settings::default()), faults.again(Settings::default())];
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_for_users_is_refused_before_redis_is_full() {
+    fn writes_for_users_are_refused_before_redis_is_full() {
         let memory = Memory::default();
         for (used, most, status) in
             [(99, 0, None), (79, 100, None), (80, 100, Some(503)), (120, 100, Some(503))]

@@ -1,4 +1,4 @@
-//! What this service keeps in Redis, and under which names.
+//! What this service stores in Redis, and under which names.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use carillon_broker::{Keep, Names, Retention, Settings};
 use carillon_service::parse_duration;
 use clap::Args;
 
-/// The options of what is kept. Each is also an environment variable.
+/// The options of storage. Each is also an environment variable.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Names and history in Redis")]
 pub struct StorageOptions {
@@ -32,8 +32,7 @@ pub struct StorageOptions {
 }
 
 impl StorageOptions {
-    /// What the options come to.
-    #[must_use]
+    /// Returns the settings of the broker.
     pub fn settings(&self) -> Settings {
         let default = Settings::default();
         let Retention { everyone, topic, user, session } = default.retention;
@@ -63,7 +62,7 @@ fn parse_keep(text: &str) -> Result<Keep, String> {
     Ok(Keep { age, entries, bytes })
 }
 
-/// A number of bytes, with KiB, MiB or GiB behind it or without.
+/// Parses a number of bytes, with or without KiB, MiB or GiB.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1_u64 << 30)];
     let unit = units.iter().find_map(|(unit, bytes)| Some((text.trim().strip_suffix(unit)?, *bytes)));
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_written_as_age_entries_and_bytes() {
+    fn retention_is_written_as_age_entries_and_bytes() {
         let keep = parse_keep("36h / 5 /2MiB").unwrap();
         assert_eq!(keep, Keep { age: Duration::from_secs(36 * 3_600), entries: 5, bytes: 2 << 20 });
         for text in [

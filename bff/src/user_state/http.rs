@@ -1,4 +1,5 @@
-//! `/api/users/{user}`: what other programs keep for a user and say to a user, for those without a Redis client.
+//! `/api/users/{user}`: the state and raw payloads that other programs keep for a user and publish to a user, for programs
+//! without a Redis client.
 
 use std::fmt;
 
@@ -14,31 +15,35 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::gate::Gate;
-use crate::gate::asker::{Application, Asker, Right, who_asks};
+use crate::gate::principal::{Application, Principal, Right, authentication_required};
 use crate::refusal::Refusal;
 use crate::request::require_json;
 
-/// Longest request that sets a state, in bytes: JSON may write one byte as six.
+/// Maximum bytes of a request that sets a state: JSON may write one byte as six.
 const STATE_BODY_MAX_BYTES: usize = 8 * STATE_MAX_BYTES;
-/// Fields that one refusal names at most.
+/// Maximum fields that one refusal names.
 const FAULTS_MAX: usize = 16;
 
-/// The state of a user, for the user, and for whoever has a key.
-pub(crate) async fn state_for(broker: &Broker, asker: Asker, user: &str) -> Result<UserState, Refusal> {
-    match asker {
-        Asker::Application(_) => {}
-        Asker::User(identity) if identity.user == user => {}
-        Asker::User(_) => {
+/// Returns the state of a user, to the user and to applications with a key.
+pub(crate) async fn state_for(
+    broker: &Broker,
+    principal: Principal,
+    user: &str,
+) -> Result<UserState, Refusal> {
+    match principal {
+        Principal::Application(_) => {}
+        Principal::User(identity) if identity.user == user => {}
+        Principal::User(_) => {
             let detail = "a state is for its user, and for applications with a key";
             return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail));
         }
-        Asker::Anybody => return Err(who_asks()),
+        Principal::Anonymous => return Err(authentication_required()),
     }
     Ok(broker.state(user).await?)
 }
 
-/// Says something to a user, for an application.
-pub(crate) async fn say_to(
+/// Publishes a raw payload to a user, for an application.
+pub(crate) async fn publish_to(
     gate: &Gate,
     broker: &Broker,
     application: Application,
@@ -47,14 +52,14 @@ pub(crate) async fn say_to(
     data: &[u8],
 ) -> Result<(), Refusal> {
     gate.count(application, parts, data.len())?;
-    named(user)?;
+    check_user(user)?;
     if data.len() > RAW_MAX_BYTES {
-        return Err(too_much());
+        return Err(payload_too_large());
     }
     Ok(broker.publish_raw(user, data).await?)
 }
 
-/// `GET /api/users/{user}/state`: the fields of the state; none where there is none.
+/// `GET /api/users/{user}/state`: the fields of the state, an empty object without a state.
 pub(crate) async fn state(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
@@ -62,13 +67,12 @@ pub(crate) async fn state(
     request: Request,
 ) -> Result<Json<UserState>, Refusal> {
     let (parts, _) = request.into_parts();
-    named(&user)?;
-    let asker = gate.asker(&parts, Right::Read).await?;
-    state_for(&broker, asker, &user).await.map(Json)
+    check_user(&user)?;
+    let principal = gate.principal(&parts, Right::Read).await?;
+    state_for(&broker, principal, &user).await.map(Json)
 }
 
-/// `PUT /api/users/{user}/state`: these fields take the place of all that there were, and the user's
-/// readers are told.
+/// `PUT /api/users/{user}/state`: replaces the whole state, and sends it to the user's readers.
 pub(crate) async fn set_state(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
@@ -78,7 +82,7 @@ pub(crate) async fn set_state(
     let (parts, body) = request.into_parts();
     gate.allow_origin(&parts)?;
     let application = gate.application(&parts, Right::SetState)?;
-    named(&user)?;
+    check_user(&user)?;
     require_json(&parts, "send the fields of the state as application/json")?;
     let body = gate.read(&parts, body, STATE_BODY_MAX_BYTES, too_large).await?;
     gate.count(application, &parts, body.len())?;
@@ -90,7 +94,7 @@ pub(crate) async fn set_state(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/users/{user}/raw`: the body, whatever it is, goes to the user's connections as they are now.
+/// `POST /api/users/{user}/raw`: sends the body, whatever it is, to the user's current connections.
 pub(crate) async fn raw(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
@@ -100,12 +104,12 @@ pub(crate) async fn raw(
     let (parts, body) = request.into_parts();
     gate.allow_origin(&parts)?;
     let application = gate.application(&parts, Right::Publish)?;
-    let body = gate.read(&parts, body, RAW_MAX_BYTES, too_much).await?;
-    say_to(&gate, &broker, application, &parts, &user, &body).await?;
+    let body = gate.read(&parts, body, RAW_MAX_BYTES, payload_too_large).await?;
+    publish_to(&gate, &broker, application, &parts, &user, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(crate) fn named(user: &str) -> Result<(), Refusal> {
+pub(crate) fn check_user(user: &str) -> Result<(), Refusal> {
     if (1..=NAME_MAX_BYTES).contains(&user.len()) {
         return Ok(());
     }
@@ -114,7 +118,7 @@ pub(crate) fn named(user: &str) -> Result<(), Refusal> {
     Err(Refusal::fields("invalid user", vec![fault]))
 }
 
-/// The fields of an object, also those that come twice.
+/// The fields of an object, with those that are repeated.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
@@ -143,20 +147,23 @@ impl<'de> Deserialize<'de> for Fields {
 
 fn fields(body: &[u8]) -> Result<UserState, Refusal> {
     let fault = |faults| Refusal::fields("invalid state", faults);
-    let Fields(fields) = read_json(body)
-        .map_err(|error| fault(vec![FieldError::new("", format!("an object of texts: {error}"))]))?;
+    let Fields(fields) = read_json(body).map_err(|error| {
+        fault(vec![FieldError::new("", format!("must be an object of strings: {error}"))])
+    })?;
     let mut faults = Vec::new();
     let mut state = UserState::new();
     for (field, value) in fields {
         match value {
             Value::String(_) if state.contains_key(&field) => {
-                faults
-                    .push(FieldError::new(&field, "it comes twice, and programs differ on which one counts"));
+                faults.push(FieldError::new(
+                    &field,
+                    "the field is repeated, and programs differ on which value counts",
+                ));
             }
             Value::String(text) => {
                 state.insert(field, text);
             }
-            _ => faults.push(FieldError::new(&field, "a text, since Redis keeps nothing else")),
+            _ => faults.push(FieldError::new(&field, "must be a string, since Redis stores nothing else")),
         }
     }
     faults.truncate(FAULTS_MAX);
@@ -168,7 +175,7 @@ fn too_large() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
 }
 
-fn too_much() -> Refusal {
-    let detail = format!("at most {RAW_MAX_BYTES} bytes are said to a user at once");
+fn payload_too_large() -> Refusal {
+    let detail = format!("a payload to a user has at most {RAW_MAX_BYTES} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
 }

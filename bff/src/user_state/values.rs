@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::hub::{Direct, Hub, Recipients, Value};
 use crate::metrics;
 
-/// Values that are read at the same time. The next are read when these were sent, so that no older value is sent after a
-/// newer one; changes meanwhile become one.
+/// Maximum values that are read at the same time. The next are read after these were sent, so that no older value is sent
+/// after a newer one; changes in the meantime are merged.
 const READS_MAX: usize = 32;
 /// The longest pause after a read that Redis did not answer.
 const RETRY_CAP_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ impl Values {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            () = self.read_when_due() => anyhow::bail!("the values of users are not read any more"),
+            () = self.read_when_due() => anyhow::bail!("the loop that reads values of users ended"),
         }
     }
 
@@ -55,7 +55,7 @@ impl Values {
         }
     }
 
-    /// Returns whether Redis was away: then they are due again.
+    /// Returns whether Redis was unreachable: then the states are due again.
     async fn states(&self, due: &[(String, Recipients)]) -> bool {
         let states = join_all(due.iter().map(|(user, _)| self.broker.state(user))).await;
         let mut away = false;
@@ -66,13 +66,13 @@ impl Values {
                     metrics::values_read("state", 1);
                     self.hub.send_value(&value, &Direct::State(json!(state).to_string().into()), *recipients);
                 }
-                Err(error) => away |= self.failed("state", value, *recipients, &error),
+                Err(error) => away |= self.handle_failure("state", value, *recipients, &error),
             }
         }
         away
     }
 
-    /// All of them with one script.
+    /// Reads all of them with one script.
     async fn presences(&self, due: &[(String, Recipients)]) -> bool {
         let users: Vec<_> = due.iter().map(|(user, _)| user.clone()).collect();
         if users.is_empty() {
@@ -92,25 +92,31 @@ impl Values {
             }
             Err(error) => {
                 let failed = due.iter().map(|(user, recipients)| {
-                    self.failed("presence", Value::Presence(user.clone()), *recipients, &error)
+                    self.handle_failure("presence", Value::Presence(user.clone()), *recipients, &error)
                 });
                 failed.fold(false, |any, away| any | away)
             }
         }
     }
 
-    fn failed(&self, kind: &'static str, value: Value, recipients: Recipients, error: &BrokerError) -> bool {
+    fn handle_failure(
+        &self,
+        kind: &'static str,
+        value: Value,
+        recipients: Recipients,
+        error: &BrokerError,
+    ) -> bool {
         if let BrokerError::Away(_) = error {
             self.hub.value_is_due(value, recipients);
             return true;
         }
         metrics::value_failed(kind);
-        tracing::warn!(kind, %error, "a value of a user cannot be read, and is not sent");
+        tracing::warn!(kind, %error, "cannot read a value of a user; it is not sent");
         false
     }
 }
 
-/// The fields of the `presence` frame behind its cursor.
+/// Returns the fields of the `presence` frame after its cursor.
 fn fields(user: &str, since_ms: Option<u64>) -> String {
     let user = serde_json::Value::from(user);
     match since_ms {
@@ -142,10 +148,10 @@ mod tests {
         let values = Values { broker, hub: Arc::clone(&hub) };
         let coming = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            assert!(matches!(hub.next(1), Next::Wait), "nothing can be read");
+            assert!(matches!(hub.next(1), Next::Wait), "no value can be read");
             faults.come_back();
             let sent = tokio::time::timeout(Duration::from_secs(60), notify.notified()).await;
-            assert!(sent.is_ok(), "it is sent in the end");
+            assert!(sent.is_ok(), "the value is sent");
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
         tokio::select! {
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_presence_is_the_frame_of_the_protocol() {
+    fn a_presence_has_the_frame_of_the_protocol() {
         for (user, since_ms) in [("ann", Some(1_764_201_600_000)), ("a \"b\"", None)] {
             let frame = format!(r#"{{"type":"presence","cursor":"e.1-0",{}}}"#, fields(user, since_ms));
             let ServerMessage::Presence(presence) = ServerMessage::parse(&frame).unwrap() else {

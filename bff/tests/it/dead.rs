@@ -85,5 +85,5 @@ async fn what_cannot_be_read_goes_to_the_dead_list_is_counted_and_logged_and_sto
     assert!(code == 1 && why.contains("the dead list people has no entry 1-0"), "{code} {why}");
     // The other way to read steps over them too.
     let page = reqwest::get(bff.http("/api/notifications")).await.unwrap().text().await.unwrap();
-    assert_eq!(serde_json::from_str::<carillon_protocol::Page>(&page).unwrap().items.len(), 2);
+    assert_eq!(serde_json::from_str::<carillon_protocol::http::Page>(&page).unwrap().items.len(), 2);
 }

@@ -118,7 +118,8 @@ async fn a_key_that_cannot_be_called_back_stays_and_the_reason_is_given() {
     assert_eq!(kept(), before);
     socket.send(r#"{"type":"ping"}"#).await;
     assert!(socket.text().await.contains("heartbeat"), "sessions go on");
-    assert!(open(&bffs[0], &token).await.is_ok());
+    // The script above keeps Redis busy, and a busy Redis may be a 503.
+    eventually("the session still opens", DEADLINE, async || open(&bffs[0], &token).await.is_ok()).await;
     // The old ones go with the next revocation of a replica.
     let revoke = Client::new().post(bffs[0].http("/api/revocations")).bearer_auth(KEY);
     assert_eq!(revoke.json(&json!({"user": "ann"})).send().await.unwrap().status(), 204);

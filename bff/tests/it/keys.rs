@@ -57,8 +57,11 @@ async fn a_key_does_what_its_scopes_say_and_nothing_else() {
     }
     let answer = ask(&bff, &Method::GET, "/api/presence/ann", PUBLISHES, None).await;
     let problem: Value = answer.json().await.unwrap();
-    assert!(problem["detail"].as_str().unwrap().contains("it may publish, and this takes read"), "{problem}");
-    let line = bff.process.wait_line("a key may not do what was asked").await;
+    assert!(
+        problem["detail"].as_str().unwrap().contains("the key has publish, and this needs read"),
+        "{problem}"
+    );
+    let line = bff.process.wait_line("a key lacks the scope of a request").await;
     assert!(line.contains("desk") && !line.contains(READS), "{line}");
     // A key is not taken for a bad token, nor a token for a wrong key.
     assert_eq!(ask(&bff, &Method::GET, "/api/users/ann/state", &token("ann"), None).await.status(), 401);
@@ -124,13 +127,13 @@ async fn the_demo_signs_in_who_is_on_this_machine_and_says_so_at_the_start() {
     let options = ["--demo-sign-in", "--jwt-secret", SECRET];
     let mut near = Bff::spawn("bff-1", &world.redis.url(), &options);
     near.until_ready().await;
-    near.process.wait_line("whoever is on this machine may sign in as anybody").await;
+    near.process.wait_line("any client on this machine may sign in under any name").await;
     assert_eq!(ask(&near, "localhost").await, (200, 204));
     assert_eq!(ask(&near, "evil.example:8470").await, (403, 200), "a page whose name was led here");
     let exposed = [&options[..], &["--demo-sign-in-exposed"]].concat();
     let mut far = Bff::spawn("bff-2", &world.redis.url(), &exposed);
     far.until_ready().await;
-    far.process.wait_line("whoever reaches this replica may sign in as anybody").await;
+    far.process.wait_line("any client that reaches this replica may sign in under any name").await;
     assert_eq!(ask(&far, "demo.example").await, (200, 204));
     let output = Command::new(env!("CARGO_BIN_EXE_bff"))
         .args([&options[..], &["--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"]].concat())

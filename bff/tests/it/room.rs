@@ -76,7 +76,7 @@ async fn while_redis_is_almost_full_users_are_refused_and_keys_go_on_and_then_it
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_deployments_on_one_redis_share_nothing() {
-    let world = World::new();
+    let world = World::alone();
     let url = world.redis.url();
     let options = |more: &[&'static str]| [&PEOPLE[..], more].concat();
     let spawn = |name: &str, url: &str, more: &[&'static str]| Bff::spawn(name, url, &options(more));

@@ -7,6 +7,7 @@ use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{
     AllowOptions, LimitOptions, Open, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
+    random,
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
@@ -256,6 +257,8 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
         limits: LimitOptions::default(),
         patience: Patience::default(),
         presence: PresenceOptions::default(),
+        clock: Arc::new(now_ms),
+        random: Arc::new(random),
     }
 }
 

@@ -2,10 +2,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use carillon_protocol::sent::Send;
-use carillon_protocol::{ClientMessage, Status};
+use carillon_protocol::{ClientMessage, Status, quoted};
 use serde_json::value::RawValue;
-
-use crate::fields::quoted;
 
 /// Of more messages than this, the older ones show no further ticks.
 pub const SENT_MAX_MESSAGES: usize = 50;

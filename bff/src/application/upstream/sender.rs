@@ -1,5 +1,5 @@
-//! Posts what is stored for the application: several lines at the same time, the messages of one line one
-//! after the other, each until it has arrived or never will.
+//! Posts the stored messages to the application: several lines at the same time, the messages of one line one after the
+//! other, each until it has arrived or is given up.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use carillon_auth::signature::{Digest, SignatureError, Unsigned};
 use carillon_broker::limits::OUTBOX_PAUSE_MAX_MS;
 use carillon_broker::{Broker, BrokerError, GivenUp, Lease, Outgoing};
+use carillon_protocol::http::ApplicationMessage;
 use carillon_protocol::{Audience, Backoff};
 use carillon_service::outbound::Outbound;
 use futures_util::StreamExt;
@@ -23,27 +24,27 @@ use super::Upstream;
 use crate::clock::now_ms;
 use crate::metrics::{self, Attempt};
 
-/// Messages that one replica sends at the same time, each of another line.
+/// Maximum messages that one replica sends at the same time, each of another line.
 const SENDING_MAX: usize = 16;
-/// How often the outbox is looked at when nobody says that there is something in it.
+/// The interval of polls of the outbox when no wake-up arrives.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// The application has this long to answer; the lease of a message is longer.
+/// The timeout of one attempt; the lease of a message is longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause of a line after the first attempt that failed; it doubles with each in a row, up to the other: five minutes.
+/// The pause of a line after its first failed attempt. It doubles with each further one, up to five minutes.
 const PAUSE_MS: u64 = 1_000;
 const PAUSE_CAP_MS: u64 = 5 * 60 * 1_000;
 /// The longest pause after Redis did not answer.
 const RETRY_CAP_MS: u64 = 1_000;
-/// How often what came of an attempt is said while Redis does not answer; then the lease runs out.
-const SAY_MAX_TRIES: u32 = 5;
-/// At the stop, attempts that were begun have this long to end. Another replica repeats those that do not.
+/// How often the result of an attempt is sent to Redis without an answer; then the lease expires.
+const RECORD_MAX_TRIES: u32 = 5;
+/// The time at the stop for running attempts to end. Another replica repeats the others.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Lines of which it is remembered that an operator was told.
+/// Maximum lines that are remembered as warned of.
 const WARNED_MAX: usize = 1_024;
 
 const JSON: &str = "application/json";
-/// The name by which an application that speaks APIAuth knows who signs.
+/// The access id in an APIAuth signature.
 const ACCESS_ID: &str = "carillon";
 
 pub(super) struct Sender {
@@ -56,18 +57,18 @@ pub(super) struct Sender {
     warned: Warned,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 enum Outcome {
     Arrived,
-    /// It may arrive another time.
+    /// A later attempt may succeed.
     Failed {
         fault: String,
-        /// How long the application asks to be left alone.
+        /// The `Retry-After` of the application.
         retry_after_ms: u64,
     },
-    /// The application does not want it.
+    /// The application refuses messages for good.
     Refused(String),
-    /// It was tried for long enough.
+    /// The attempts have lasted the longest time.
     Over(String),
 }
 
@@ -83,7 +84,7 @@ impl Sender {
         }
     }
 
-    /// Takes what is due while it has hands free.
+    /// Takes due messages while it has free slots, and sends them.
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         let mut sending = FuturesUnordered::new();
@@ -98,7 +99,7 @@ impl Sender {
                     Err(error) => {
                         let wait_ms = backoff.next_ms(fastrand::f64());
                         if backoff.attempt() == 1 {
-                            tracing::warn!(retry.ms = wait_ms, %error, "cannot look for messages to the application");
+                            tracing::warn!(retry.ms = wait_ms, %error, "cannot take messages to the application");
                         }
                         pause = Duration::from_millis(wait_ms);
                     }
@@ -107,7 +108,7 @@ impl Sender {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // The next one of its line is due.
+                // The next message of this line is due.
                 Some(()) = sending.next() => {}
                 () = self.wake.notified() => {}
                 () = sleep(pause) => {}
@@ -122,7 +123,7 @@ impl Sender {
             Some(why) => Outcome::Over(why),
             None => match self.post(&outgoing).await {
                 Ok((status, _)) if status.is_success() => Outcome::Arrived,
-                // It alone says that there is nobody any more, and will not be. A 401 or 404 may be a deploy that went wrong.
+                // Only 410 says that the application is gone for good. A 401 or 404 may come from a failed deploy.
                 Ok((StatusCode::GONE, _)) => Outcome::Refused("the application answered 410 Gone".to_owned()),
                 Ok((status, headers)) => Outcome::Failed {
                     fault: format!("the application answered {status}"),
@@ -136,15 +137,15 @@ impl Sender {
             Outcome::Failed { .. } => Attempt::Failed,
             Outcome::Refused(_) | Outcome::Over(_) => Attempt::Refused,
         });
-        self.say(&outgoing, &outcome).await;
+        self.record(&outgoing, &outcome).await;
     }
 
-    /// One attempt, signed as of now. The words of an error are for the log: they may name hosts.
+    /// Makes one attempt, signed with the current time. The error text is for the log only, since it may name hosts.
     async fn post(&self, outgoing: &Outgoing) -> Result<(StatusCode, HeaderMap), String> {
         let Upstream { url, signing } = &self.upstream;
         let now_ms = now_ms();
         let mut headers = vec![(header::CONTENT_TYPE.as_str(), JSON.to_owned())];
-        let unsigned = |error: SignatureError| format!("it cannot be signed: {error}");
+        let unsigned = |error: SignatureError| format!("cannot sign it: {error}");
         if let Some(webhooks) = &signing.webhooks {
             headers.extend(webhooks.sign(&outgoing.id, now_ms, &outgoing.message).map_err(unsigned)?);
         }
@@ -162,16 +163,16 @@ impl Sender {
         self.client.tell(request, ANSWER_TIMEOUT).await
     }
 
-    /// Writes down what came of an attempt, again while Redis does not answer. If it cannot be written, the
-    /// message is due when its lease is over: the application gets it again, with the same id.
-    async fn say(&self, outgoing: &Outgoing, outcome: &Outcome) {
+    /// Records the result of an attempt, and retries while Redis does not answer. Without a record, the message is due again
+    /// when its lease expires: the application gets it again, with the same id.
+    async fn record(&self, outgoing: &Outgoing, outcome: &Outcome) {
         let mut backoff = Backoff::new(100, RETRY_CAP_MS);
         loop {
             match self.write(outgoing, outcome).await {
                 Ok(Lease::Held) => return,
                 Ok(Lease::Lost) => return metrics::upstream_attempt(Attempt::Lost),
-                Err(error) if backoff.attempt() + 1 >= SAY_MAX_TRIES => {
-                    tracing::warn!(message.id = outgoing.id, %error, "a message to the application will be sent again");
+                Err(error) if backoff.attempt() + 1 >= RECORD_MAX_TRIES => {
+                    tracing::warn!(message.id = outgoing.id, %error, "cannot record the result of a message to the application; it will be sent again");
                     return metrics::upstream_attempt(Attempt::Lost);
                 }
                 Err(_) => sleep(Duration::from_millis(backoff.next_ms(fastrand::f64()))).await,
@@ -185,9 +186,10 @@ impl Sender {
             Outcome::Failed { fault, retry_after_ms } => {
                 let pause_ms = pause_ms(outgoing.failures, fastrand::f64()).max(*retry_after_ms);
                 let (message, line, failures) = (&outgoing.id, &outgoing.line, outgoing.failures);
-                // The line waits for its first message, which fails again and again: that is said once.
+                // The line waits for its first message, which may fail again and again: only the first failure is logged as
+                // a warning.
                 if failures == 1 {
-                    tracing::warn!(message.id = message, %line, retry.ms = pause_ms, fault, "a message did not reach the application; its line waits, and is tried again for a day");
+                    tracing::warn!(message.id = message, %line, retry.ms = pause_ms, fault, "a message did not reach the application; its line waits and is retried for a day");
                 } else {
                     tracing::debug!(message.id = message, %line, failures, retry.ms = pause_ms, fault, "a message did not reach the application again");
                 }
@@ -198,7 +200,7 @@ impl Sender {
         }
     }
 
-    /// Lays a message aside for the operator, whole, and tells its sender, wherever they are.
+    /// Moves a message to the dead list, and notifies its sender on any device.
     async fn give_up(&self, outgoing: &Outgoing, detail: &str, answered: bool) -> Result<Lease, BrokerError> {
         let notice = notice(outgoing, if answered { detail } else { "it could not be reached for a day" });
         let how = GivenUp { replica: &self.replica, detail, answered, notice: &notice };
@@ -216,32 +218,30 @@ impl Sender {
     }
 }
 
-/// What the sender is told of a message that is given up: a notification, so that it also reaches who is elsewhere or away.
+/// Returns the notification to the sender of a message that is given up. As a notification, it also reaches a sender on
+/// another device or one who is offline.
 fn notice(outgoing: &Outgoing, why: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Sent {
-        id: String,
-    }
-    let own = serde_json::from_slice::<Sent>(&outgoing.message).map_or(outgoing.id.clone(), |sent| sent.id);
+    let sent = serde_json::from_slice::<ApplicationMessage>(&outgoing.message);
+    let own = sent.map_or(outgoing.id.clone(), |sent| sent.id);
     serde_json::json!({
         "id": format!("undelivered:{}", outgoing.id),
         "to": outgoing.line,
         "severity": "error",
         "title": "Your message was not delivered",
-        "body": format!("The application did not take it: {why}."),
+        "body": format!("The application did not accept it: {why}."),
         "data": { "undelivered": { "id": own, "detail": why } },
     })
     .to_string()
 }
 
-/// The lines of which an operator was told that their messages go to the dead list: once each, not once a message.
+/// The lines whose first message in the dead list was logged as a warning.
 #[derive(Default)]
 struct Warned(Mutex<HashSet<Audience>>);
 
 impl Warned {
     fn is_first(&self, line: &Audience) -> bool {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who is forgotten is told of again.
+        // A line that is forgotten is logged again.
         if lines.len() >= WARNED_MAX {
             lines.clear();
         }
@@ -249,8 +249,7 @@ impl Warned {
     }
 }
 
-/// How long an answer asks to wait, by its `Retry-After` of seconds or a date (RFC 9110); what asks for more than the longest
-/// pause gets that.
+/// Returns the wait that a `Retry-After` requests, in seconds or as a date (RFC 9110), at most the longest pause.
 fn retry_after_ms(headers: &HeaderMap, now_ms: u64) -> u64 {
     let Some(value) = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
         return 0;
@@ -266,11 +265,11 @@ fn retry_after_ms(headers: &HeaderMap, now_ms: u64) -> u64 {
     asked_ms.min(OUTBOX_PAUSE_MAX_MS)
 }
 
-/// The pause after so many failures in a row, between half of its most and all of it, by a `random` from 0 to 1: lines
-/// that failed together are not to come back together.
+/// Returns the pause after `failures` in a row: between half of the maximum and the maximum, by a `random` from 0 to 1, so
+/// that lines that failed together do not retry together.
 fn pause_ms(failures: u32, random: f64) -> u64 {
-    let most = (PAUSE_MS << failures.clamp(1, 32).saturating_sub(1)).min(PAUSE_CAP_MS);
-    Duration::from_millis(most).mul_f64(0.5 + random / 2.0).as_millis().try_into().unwrap_or(most)
+    let max_ms = (PAUSE_MS << failures.clamp(1, 32).saturating_sub(1)).min(PAUSE_CAP_MS);
+    Duration::from_millis(max_ms).mul_f64(0.5 + random / 2.0).as_millis().try_into().unwrap_or(max_ms)
 }
 
 #[cfg(test)]
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_is_left_alone_for_as_long_as_it_asks_up_to_an_hour() {
+    fn the_retry_after_of_the_application_is_obeyed_up_to_an_hour() {
         let wait = |value: &str| {
             let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())]);
             retry_after_ms(&headers, 1_795_247_100_000)
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_warned_of_once() {
+    fn a_warning_is_logged_once_for_each_line() {
         let (warned, line) = (Warned::default(), |n: usize| Audience::Session(n.to_string()));
         assert!(warned.is_first(&line(0)) && !warned.is_first(&line(0)) && warned.is_first(&line(1)));
         for n in 0..2 * WARNED_MAX {
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_is_told_which_message_it_was() {
+    fn the_notice_names_the_message() {
         let of = |message: &str| Outgoing {
             line: Audience::Session("s".into()),
             id: "msg_1".into(),

@@ -1,5 +1,5 @@
-//! What Twirp carries: the messages of docs/notify.proto, as protobuf or as JSON, and errors, which are always
-//! JSON. See <https://twitchtv.github.io/twirp/docs/spec_v7.html>.
+//! The messages of docs/notify.proto as protobuf or as JSON, and Twirp errors, which are always JSON. See
+//! <https://twitchtv.github.io/twirp/docs/spec_v7.html>.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::refusal::Refusal;
 
-/// The mark of byte order that Windows puts in front of a text.
+/// The byte order mark that programs on Windows write before a text.
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
-/// Whom does a token speak for?
+/// A query for the user of a token.
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthRequest {
@@ -31,13 +31,13 @@ pub struct AuthRequest {
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthResponse {
-    /// Never empty.
+    /// The user, never empty.
     #[prost(string, tag = "1")]
     #[serde(rename = "userID", deserialize_with = "or_default")]
     pub user_id: String,
 }
 
-/// Say something to a user.
+/// A request to publish a raw payload to a user.
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishRequest {
@@ -45,17 +45,17 @@ pub struct PublishRequest {
     #[prost(string, tag = "1")]
     #[serde(rename = "userID", deserialize_with = "or_default")]
     pub user_id: String,
-    /// Anything, at most 64 KiB.
+    /// The payload, at most 64 KiB.
     #[prost(string, tag = "2")]
     #[serde(deserialize_with = "or_default")]
     pub message: String,
 }
 
-/// It was said.
+/// The response to a publish.
 #[derive(Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 pub struct PublishResponse {}
 
-/// What is kept for a user?
+/// A query for the state of a user.
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StateRequest {
@@ -69,18 +69,18 @@ pub struct StateRequest {
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StateResponse {
-    /// Its fields.
+    /// The fields of the state.
     #[prost(btree_map = "string, string", tag = "1")]
     #[serde(deserialize_with = "or_default")]
     pub state: BTreeMap<String, String>,
 }
 
-/// In protobuf's JSON, `null` is as good as absent.
+/// In protobuf's JSON, `null` counts as absent.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// How a request is written, and so its answer.
+/// The encoding of a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// `application/protobuf`
@@ -90,8 +90,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding that a request names; `None` for any other.
-    #[must_use]
+    /// Returns the encoding that a request names; `None` for any other.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         let kind = value.split(';').next().unwrap_or_default().trim();
@@ -105,20 +104,20 @@ impl Encoding {
         }
     }
 
-    /// Reads a message. Fields that it does not have are passed over.
+    /// Decodes a message, and ignores unknown fields.
     ///
     /// # Errors
-    /// When the bytes are no such message.
+    /// When the bytes are not such a message.
     pub fn read<M: Message + Default + DeserializeOwned>(self, body: &[u8]) -> Result<M, TwirpError> {
         match self {
             Self::Protobuf => M::decode(body).map_err(|error| {
                 TwirpError::malformed(format!("the protobuf request could not be decoded: {error}"))
             }),
-            // An array of the fields' values would pass for a message too.
+            // Without this check, an array of the fields' values would be accepted too.
             Self::Json
                 if body.strip_prefix(BOM).unwrap_or(body).trim_ascii_start().first() != Some(&b'{') =>
             {
-                let message = "the json request could not be decoded: it is no object";
+                let message = "the json request could not be decoded: it is not an object";
                 Err(TwirpError::malformed(message.to_owned()))
             }
             Self::Json => read_json(body).map_err(|error| {
@@ -127,7 +126,7 @@ impl Encoding {
         }
     }
 
-    /// Writes a message. JSON has all fields, also those that are empty.
+    /// Encodes a message. JSON has all fields, including empty ones.
     pub fn write<M: Message + Serialize>(self, message: &M) -> Vec<u8> {
         match self {
             Self::Protobuf => message.encode_to_vec(),
@@ -141,13 +140,13 @@ impl Encoding {
     }
 }
 
-/// An answer that is none.
+/// A Twirp error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwirpError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    /// The method and path of a request that leads nowhere.
+    /// The method and path of a request without a handler.
     route: Option<String>,
 }
 
@@ -171,7 +170,7 @@ impl From<Refusal> for TwirpError {
             status if status.is_client_error() => ("invalid_argument", StatusCode::BAD_REQUEST),
             _ => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         };
-        Self { status, code, message: refusal.words(), route: None }
+        Self { status, code, message: refusal.to_line(), route: None }
     }
 }
 

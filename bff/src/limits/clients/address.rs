@@ -7,26 +7,27 @@ use ipnet::IpNet;
 
 use crate::request::is_forwarded;
 
-/// A network as options are written: `10.0.0.0/8`, or one address.
+/// Parses a network of an option: `10.0.0.0/8`, or one address.
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| format!("'{text}' is no network: write it like 10.0.0.0/8 or fd00::/8"))
+    network.map_err(|_| format!("'{text}' is not a network: write it like 10.0.0.0/8 or fd00::/8"))
 }
 
-/// Who makes a request, as far as an address tells.
+/// The client of a request, as far as its address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
-    /// Somebody at this address.
+    /// A client at this address.
     At(IpAddr),
-    /// A program of this machine.
+    /// A program on this machine.
     Local,
-    /// Somebody behind a proxy that is not known here, or that does not say for whom it asks.
+    /// A client behind an unknown proxy, or behind one that does not name it.
     Unknown,
 }
 
-/// The client of a request: the peer, or where that is a proxy of ours the last address in X-Forwarded-For that is none,
-/// or else the outermost proxy. Where only proxies reach this port, `hops` says which address from the right it is.
+/// Returns the client of a request: the peer or, if that is a trusted proxy, the right-most address in X-Forwarded-For that
+/// is not a trusted proxy, or else the outermost proxy. Where only proxies reach this port, `hops` is the place of the
+/// client's address from the right.
 pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize>) -> Client {
     let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
         return Client::Local;
@@ -35,14 +36,14 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
     let is_proxy = |address: &IpAddr| proxies.iter().any(|network| network.contains(address));
     let (mut client, mut is_known) = (peer, true);
     if let Some(hops) = hops {
-        // Who writes less than that, or no address, is no client of our proxies.
+        // A header with fewer entries, or without an address there, is not from our proxies.
         match forwarded_for(parts).rev().nth(hops.get() - 1).flatten().and_then(parse_address) {
             Some(address) => return Client::At(address),
             None => is_known = !is_forwarded(&parts.headers),
         }
     } else if is_proxy(&peer) {
         for word in forwarded_for(parts).rev() {
-            // Whoever writes something else there is not one of ours.
+            // A trusted proxy writes addresses only.
             let Some(address) = word.and_then(parse_address) else {
                 is_known = false;
                 break;
@@ -57,21 +58,21 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
     }
     match is_known {
         false => Client::Unknown,
-        // An address out of a header is nobody's proof of being here.
+        // An address from a header does not prove that the client is on this machine.
         true if client.is_loopback() && !is_forwarded(&parts.headers) => Client::Local,
         true => Client::At(client),
     }
 }
 
-/// Several lines of a header are one list. Each word is read by itself, `None` for one that is no text: what a
-/// client wrote does not hide what a proxy put behind it.
+/// Several lines of a header form one list. Each entry is read by itself, `None` if it is not UTF-8, so that an entry of the
+/// client cannot hide one that a proxy appended.
 fn forwarded_for(parts: &Parts) -> impl DoubleEndedIterator<Item = Option<&str>> {
     let lines = parts.headers.get_all("x-forwarded-for").iter();
     let words = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     words.map(|word| std::str::from_utf8(word).ok().map(str::trim))
 }
 
-/// Some proxies add the port.
+/// Parses an address, to which some proxies append a port.
 fn parse_address(word: &str) -> Option<IpAddr> {
     let address = word.parse().ok().or_else(|| word.parse::<SocketAddr>().ok().map(|address| address.ip()));
     address.map(|address| address.to_canonical())
@@ -84,7 +85,7 @@ mod tests {
     fn client_of(peer: &str, lines: &[&str], proxies: &str, hops: Option<usize>) -> String {
         let peer: SocketAddr = peer.parse().unwrap();
         let request = axum::http::Request::builder().extension(ConnectInfo(peer));
-        // Each letter is one byte, as of Latin-1.
+        // Each character is one byte, as in Latin-1.
         let bytes = |line: &str| line.chars().map(|letter| u8::try_from(letter).unwrap()).collect::<Vec<_>>();
         let request =
             lines.iter().fold(request, |request, line| request.header("X-Forwarded-For", bytes(line)));
@@ -102,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_of_ours_are_believed() {
+    fn only_trusted_proxies_are_believed() {
         let ours = "10.0.0.0/8, fd00::/8";
         for (peer, lines, proxies, client) in [
             ("192.0.2.1:9", &[][..], "", "192.0.2.1"),
             ("192.0.2.1:9", &["198.51.100.7"], "", "192.0.2.1"),
             ("192.0.2.1:9", &["198.51.100.7"], ours, "192.0.2.1"),
             ("10.0.0.1:9", &["198.51.100.7"], ours, "198.51.100.7"),
-            // What the client itself wrote stands further left.
+            // Entries of the client itself are further left.
             ("10.0.0.1:9", &["1.1.1.1, 198.51.100.7, 10.0.0.2"], ours, "198.51.100.7"),
             ("10.0.0.1:9", &["1.1.1.1", "198.51.100.7, 10.0.0.2"], ours, "198.51.100.7"),
             ("10.0.0.1:9", &["198.51.100.7:4711"], ours, "198.51.100.7"),
@@ -119,7 +120,7 @@ mod tests {
             ("10.0.0.1:9", &["\u{ff}, 198.51.100.7"], ours, "198.51.100.7"),
             ("10.0.0.1:9", &["\u{ff}", "198.51.100.7, 10.0.0.2"], ours, "198.51.100.7"),
             ("10.0.0.1:9", &["198.51.100.7, \u{ff}"], ours, "unknown"),
-            // Where all are ours, the outermost counts: it is nobody's privilege to have such an address.
+            // If all are trusted proxies, the outermost one counts: such an address gives no privilege.
             ("10.0.0.1:9", &[], ours, "10.0.0.1"),
             ("10.0.0.1:9", &["10.1.2.3"], ours, "10.1.2.3"),
             ("10.0.0.1:9", &["10.1.2.3, 10.4.5.6"], ours, "10.1.2.3"),
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn where_only_proxies_come_the_address_is_counted_from_the_right() {
+    fn with_hops_the_address_is_counted_from_the_right() {
         for (peer, lines, hops, client) in [
             ("10.0.0.1:9", &["203.0.113.9, 10.1.2.3"][..], 1, "10.1.2.3"),
             ("192.0.2.1:9", &["203.0.113.9", "198.51.100.7"], 1, "198.51.100.7"),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_cannot_be_read_says_how_to_write_one() {
+    fn the_error_of_an_unreadable_network_shows_how_to_write_one() {
         for text in ["", "10.0.0.0/33", "private"] {
             assert!(parse_network(text).unwrap_err().contains("10.0.0.0/8"), "{text}");
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Clients whose use is remembered at most. Those who have rested are forgotten first.
+/// Maximum clients with a bucket. Full buckets are removed first.
 const CLIENTS_MAX: usize = 100_000;
-/// With so many clients at work, others are asked to wait this long.
+/// The wait for other clients when no bucket is free.
 const CROWDED_WAIT: Duration = Duration::from_secs(1);
 
-/// One in an interval in the long run, and so many in a row.
+/// One per interval in the long run, and a burst.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     every: Duration,
@@ -38,8 +38,8 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A bucket for each client that has taken something lately. A bucket is one moment: when it will be full
-/// again if nothing more is taken. (The generic cell rate algorithm.)
+/// A bucket for each client that has taken something lately. A bucket is stored as the time when it will be full again (the
+/// generic cell rate algorithm).
 #[derive(Debug)]
 pub(super) struct Buckets<K> {
     full_at: HashMap<K, Instant>,
@@ -52,8 +52,8 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Clone + Hash + Eq> Buckets<K> {
-    /// Takes so many for a client, or says how long to wait for them. More than a bucket holds are as many as it
-    /// holds: what is large comes through when the bucket is full, and not never.
+    /// Takes `cost` tokens for a client, or returns the time to wait. A cost above the burst is capped at the burst, so that
+    /// a large request can succeed too.
     pub(super) fn take(&mut self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         let full_at = self.full_after(client, cost, rate, now)?;
         if self.full_at.len() >= CLIENTS_MAX && !self.full_at.contains_key(client) {
@@ -66,12 +66,12 @@ impl<K: Clone + Hash + Eq> Buckets<K> {
         Ok(())
     }
 
-    /// Whether a client may take one, which it does not do yet, or how long to wait for it.
+    /// Checks whether a client may take one token, without taking it, or returns the time to wait.
     pub(super) fn has_one(&self, client: &K, rate: Rate, now: Instant) -> Result<(), Duration> {
         self.full_after(client, 1, rate, now).map(|_| ())
     }
 
-    /// When the bucket will be full again if so many are taken.
+    /// Returns when the bucket will be full again after `cost` tokens are taken.
     fn full_after(&self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<Instant, Duration> {
         let taken = rate.every * cost.min(rate.burst);
         let full_at = self.full_at.get(client).copied().unwrap_or(now).max(now) + taken;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_burst_and_then_so_many_a_second() {
+    fn a_client_has_a_burst_and_then_a_rate() {
         let (mut buckets, now) = (Buckets::default(), Instant::now());
         let at = |ms| now + Duration::from_millis(ms);
         for _ in 0..3 {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_may_be_less_than_one_a_second_and_looking_takes_nothing() {
+    fn a_rate_may_be_below_one_a_second_and_a_check_takes_no_token() {
         let (mut buckets, now) = (Buckets::default(), Instant::now());
         let (minute, slow) = (Duration::from_secs(60), Rate::every(Duration::from_secs(60), 30));
         for _ in 0..30 {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_takes_more_and_what_costs_too_much_takes_all() {
+    fn a_cost_takes_tokens_up_to_the_burst() {
         let (mut buckets, now) = (Buckets::default(), Instant::now());
         let at = |ms| now + Duration::from_millis(ms);
         assert_eq!(buckets.take(&"eve", 3, rate(2, 4), now), Ok(()));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_rested_make_room() {
+    fn full_buckets_make_room() {
         let (mut buckets, now) = (Buckets::default(), Instant::now());
         for client in 0..CLIENTS_MAX {
             buckets.take(&client, 1, rate(1, 1), now).unwrap();

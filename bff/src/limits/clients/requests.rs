@@ -1,4 +1,5 @@
-//! Requests that are answered now, by address: behind a proxy, connections do not tell whose they are.
+//! Counts the requests that are being answered, by address: behind a proxy, a connection does not show whose requests it
+//! carries.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use super::address::Client;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 
-/// Seconds after which a client that has too many is asked to come back.
+/// The `Retry-After` of a client with too many requests, in seconds.
 const RETRY_SECONDS: u64 = 1;
 
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ pub(super) struct Requests {
     networks: Mutex<HashMap<IpNet, usize>>,
 }
 
-/// A request that is counted. Dropping it ends that.
+/// A counted request. Dropping it ends the count.
 struct Counted {
     requests: Arc<Requests>,
     network: Option<IpNet>,
@@ -53,8 +54,12 @@ impl Drop for Counted {
     }
 }
 
-/// Refuses a request of an address that has too many already, and counts those whose address is not known.
-pub(crate) async fn in_bounds(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
+/// Refuses a request of an address with too many requests, and counts requests without a known address.
+pub(crate) async fn limit_requests(
+    State(limits): State<Arc<Limits>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
     if matches!(limits.client(&parts), Client::Unknown) {
         metrics::address_unknown();
@@ -75,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_so_many_at_the_same_time_and_this_machine_as_many_as_it_likes() {
+    fn an_address_has_a_bound_and_this_machine_has_none() {
         let requests = Arc::<Requests>::default();
         let at = |address: &str| Some(IpNet::from(address.parse::<std::net::IpAddr>().unwrap()));
         let begin = |network| requests.begin(network, 2);

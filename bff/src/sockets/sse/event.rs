@@ -1,32 +1,32 @@
 use bytes::{Buf, Bytes};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// A frame of at most so many bytes is copied: hyper holds 16 parts that are not written yet, so a reader that takes nothing
+/// The longest frame that is copied. hyper holds up to 16 parts that are not written yet, so a reader that reads nothing
 /// holds less than 8 KiB of its own.
 const COPIED_MAX_BYTES: usize = 400;
 
-/// One server-sent event of a frame that has its type first and its cursor, where it has one, behind it. All but `welcome`
-/// do, so nothing is parsed.
+/// Formats a frame as a server-sent event. All frames but `welcome` begin with their type and, where they have one, their
+/// cursor, so nothing is parsed.
 pub(super) fn event_of(frame: &str) -> Bytes {
-    let (kind, cursor) = named_in(frame);
+    let (kind, cursor) = type_and_cursor(frame);
     event(kind, cursor, frame)
 }
 
-/// What is left of a server-sent event, in parts. A large frame is no copy: all its readers share its text.
+/// The rest of a server-sent event, in parts. A large frame is not copied: all its readers share its text.
 #[derive(Default)]
 pub(super) struct Event {
     head: Option<Bytes>,
-    /// What follows the head, and the end.
+    /// The data after the head, without the end of the event.
     text: Option<Bytes>,
 }
 
 impl Event {
-    /// [`event_of`] a frame. What is `held` for it counts until it is written.
+    /// Like [`event_of`], without a copy of a large frame. `held` is dropped once the event is written.
     pub(super) fn new<H: Clone + Send + 'static>(frame: &Utf8Bytes, held: Option<&H>) -> Self {
         if frame.len() <= COPIED_MAX_BYTES {
             return event_of(frame).into();
         }
-        let (kind, cursor) = named_in(frame);
+        let (kind, cursor) = type_and_cursor(frame);
         let mut head = fields(kind, cursor, 96);
         head.push_str("data: ");
         let text = match held {
@@ -38,7 +38,7 @@ impl Event {
 }
 
 impl From<Bytes> for Event {
-    /// An event that is whole.
+    /// An event in one part.
     fn from(event: Bytes) -> Self {
         Self { head: Some(event), text: None }
     }
@@ -67,7 +67,7 @@ impl Iterator for Event {
     }
 }
 
-/// A text with what counts until it is written.
+/// A text, with a value that is dropped when it is written.
 struct HeldText<H> {
     text: Utf8Bytes,
     _held: H,
@@ -79,23 +79,23 @@ impl<H> AsRef<[u8]> for HeldText<H> {
     }
 }
 
-/// The type and the cursor of a frame.
-fn named_in(frame: &str) -> (&str, Option<&str>) {
+/// Returns the type and the cursor of a frame.
+fn type_and_cursor(frame: &str) -> (&str, Option<&str>) {
     let mut head = frame.splitn(9, '"');
     match (head.nth(1), head.nth(1), head.nth(1), head.nth(1)) {
         (Some("type"), Some(kind), Some("cursor"), Some(cursor)) => (kind, Some(cursor)),
         (Some("type"), Some(kind), ..) => (kind, None),
-        // Every frame begins so. A reader that got one as plain data loses nothing.
+        // Not reached: every frame begins so. As plain data the frame would still be complete.
         _ => ("message", None),
     }
 }
 
-/// One server-sent event (HTML Living Standard, section 9.2) of a frame: `event` is the type, `id` the cursor, and `data`
-/// the frame.
+/// Formats a frame as a server-sent event (HTML Living Standard, section 9.2): `event` is the type, `id` the cursor, and
+/// `data` the frame.
 pub(super) fn event(kind: &str, cursor: Option<&str>, frame: &str) -> Bytes {
     let mut event = fields(kind, cursor, frame.len() + 96);
-    // A producer's JSON may span lines, each of which needs its own `data`: outside of strings, where JSON allows line
-    // ends, any of them will do.
+    // A producer's JSON may span lines, and each line needs its own `data`. JSON allows line ends only outside of strings,
+    // so any of them may replace another.
     for line in frame.split(['\n', '\r']) {
         event.extend(["data: ", line, "\n"]);
     }
@@ -103,7 +103,7 @@ pub(super) fn event(kind: &str, cursor: Option<&str>, frame: &str) -> Bytes {
     event.into()
 }
 
-/// What stands before the data.
+/// Formats the fields before the data.
 fn fields(kind: &str, cursor: Option<&str>, capacity: usize) -> String {
     let mut fields = String::with_capacity(capacity);
     for (field, value) in [("event", Some(kind)), ("id", cursor)] {
@@ -146,7 +146,7 @@ mod tests {
     const _: () = assert!(16 * (COPIED_MAX_BYTES + 100) <= 8 * 1_024);
 
     #[test]
-    fn a_large_frame_is_not_copied_and_what_is_held_for_it_counts_until_it_is_written() {
+    fn a_large_frame_is_not_copied_and_holds_its_page_until_it_is_written() {
         let held = Arc::new(());
         let frame = |line: &str| {
             let data = line.repeat(COPIED_MAX_BYTES / line.len());

@@ -3,21 +3,21 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
-/// Messages that are remembered at most: as many as one acknowledgement names.
+/// Maximum messages that are remembered: as many as one acknowledgement may name.
 const MESSAGES_MAX: usize = 64;
-/// Bytes of the names of their senders at most.
+/// Maximum bytes of the names of their senders.
 const SENDERS_MAX_BYTES: usize = 1_024;
-/// What a sender takes beside its name.
+/// Bytes of a sender beside its name.
 const SENDER_BYTES: usize = 32;
 
-/// Hashes of ids, with a key of this process: nobody can send an id that passes for another one.
+/// Hashes ids with a random key of this process, so that nobody can choose an id that collides with another.
 static IDS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Who sent the messages that were written to a connection lately: an acknowledgement may name them by their id alone. It
-/// has at most 2.5 KiB, and most readers have none.
+/// The senders of the messages that were written to a connection lately, so that an acknowledgement may name them by their
+/// id alone. It has at most 2.5 KiB, and is empty for most readers.
 #[derive(Debug, Default)]
 pub(super) struct RecentSenders {
-    /// The hash of each id with its sender, oldest first. A sender stands here once, however much it sent.
+    /// The hash of each id with its sender, oldest first. Each sender is stored once, however many messages it sent.
     messages: VecDeque<(u64, Arc<str>)>,
     sender_bytes: usize,
 }
@@ -41,7 +41,7 @@ impl RecentSenders {
         }
     }
 
-    /// The sender of the newest message with this id.
+    /// Returns the sender of the newest message with this id.
     pub(super) fn sender_of(&self, id: &str) -> Option<&str> {
         let hash = IDS.hash_one(id);
         self.messages.iter().rev().find(|(of, _)| *of == hash).map(|(_, sender)| &**sender)
@@ -59,7 +59,7 @@ impl RecentSenders {
 mod tests {
     use super::*;
 
-    /// As much as the table of what a replica holds gives each reader.
+    /// The bytes that docs/limits.md counts for each reader.
     const MAX_BYTES: usize = 2_560;
 
     fn held_bytes(recent: &RecentSenders) -> usize {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_messages_are_remembered_as_one_acknowledgement_names() {
+    fn as_many_messages_are_remembered_as_one_acknowledgement_may_name() {
         let mut recent = RecentSenders::default();
         for n in 0..100 {
             recent.remember(["ann", "ben"][n % 2], &n.to_string());
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn of_senders_with_long_names_the_last_ones_are_remembered() {
+    fn of_senders_with_long_names_the_newest_are_remembered() {
         let mut recent = RecentSenders::default();
         let name = |n: usize| format!("{n:0128}");
         for n in 0..1_000 {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_of_whoever_sent_it_last() {
+    fn an_id_belongs_to_its_last_sender() {
         let mut recent = RecentSenders::default();
         recent.remember("ann", "1");
         recent.remember("ben", "1");

@@ -1,5 +1,5 @@
-//! What a reader says on its socket, and what comes of it. What is refused is answered with an `error`
-//! frame that names it, and the connection goes on.
+//! Runs the messages that a reader sends on its socket. A refused message is answered with an `error` frame that names it,
+//! and the connection continues.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{Dialect, End, Socket, TOO_MANY};
-use crate::application::upstream::Said;
+use crate::application::upstream::UpstreamMessage;
 use crate::gate::Gate;
 use crate::gate::caller::{TOPIC_REFUSED, cursor};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use crate::sockets::readers::Readers;
 
-/// Messages that a reader may say in a row, pings and pongs included; this many per second in the long run come
-/// back. A client that only listens says one pong in 25 s.
+/// Maximum messages that a reader may send in a row, pings and pongs included. A reader that only listens sends one pong in
+/// 25 s.
 const BURST_MAX_MESSAGES: u32 = 60;
 const MESSAGES_PER_SECOND: f64 = 20.0;
 
-/// How much a reader may say: a bucket that fills with time.
+/// A token bucket for a reader's messages.
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: f64,
@@ -39,7 +39,7 @@ impl Allowance {
         Self { left: f64::from(BURST_MAX_MESSAGES), counted: Instant::now() }
     }
 
-    /// Takes one, if there is one.
+    /// Takes one token, if there is one.
     pub(super) fn take(&mut self) -> bool {
         let now = Instant::now();
         let filled = self.left + (now - self.counted).as_secs_f64() * MESSAGES_PER_SECOND;
@@ -53,7 +53,7 @@ impl Allowance {
 }
 
 impl Socket {
-    /// Counts one message, of whichever kind.
+    /// Counts one message, of any type.
     pub(super) async fn spend(&mut self) -> Result<(), End> {
         if self.allowance.take() {
             return Ok(());
@@ -62,20 +62,20 @@ impl Socket {
         if self.dialect == Dialect::Frames {
             let detail =
                 format!("at most {MESSAGES_PER_SECOND} messages a second, {BURST_MAX_MESSAGES} in a row");
-            self.say(&ServerMessage::error("rate_limited", detail, None)).await?;
+            self.send_message(&ServerMessage::error("rate_limited", detail, None)).await?;
         }
         Err(TOO_MANY)
     }
 
-    pub(super) async fn hear_text(&mut self, text: &str) -> Result<(), End> {
+    pub(super) async fn receive_text(&mut self, text: &str) -> Result<(), End> {
         match ClientMessage::parse(text) {
             Ok(message) => {
-                metrics::heard(message.kind());
-                Box::pin(self.obey(message)).await
+                metrics::message_received(message.kind());
+                Box::pin(self.run_message(message)).await
             }
             Err(error) => {
                 let detail = format!("a message is a JSON object with a type and its fields: {error}");
-                self.say(&ServerMessage::error("bad_message", detail, None)).await?;
+                self.send_message(&ServerMessage::error("bad_message", detail, None)).await?;
                 Err(End::Close(
                     CloseCode::BAD_MESSAGE,
                     "a message is a JSON object with a type and its fields",
@@ -84,12 +84,11 @@ impl Socket {
         }
     }
 
-    async fn obey(&mut self, message: ClientMessage) -> Result<(), End> {
+    async fn run_message(&mut self, message: ClientMessage) -> Result<(), End> {
         match message {
             ClientMessage::Ping => self.heartbeat(false).await,
             ClientMessage::Hello(_) => {
-                let detail =
-                    "a hello is the first message, of clients that name the subprotocol carillon alone";
+                let detail = "a hello is allowed as the first message only, from clients that name the subprotocol carillon and no token";
                 self.refuse("invalid", detail, None).await
             }
             ClientMessage::Subscribe(Subscribe { topic, since }) => self.subscribe(topic, since).await,
@@ -100,9 +99,9 @@ impl Socket {
             ClientMessage::Token(Token { token }) => self.refresh(&token).await,
             ClientMessage::Ack(Ack { ids }) => self.acknowledge(&ids).await,
             ClientMessage::Read(Read { cursor, ids }) => self.read(cursor.as_deref(), &ids).await,
-            ClientMessage::Send(Send { notification }) => self.send_in_name(notification.get()).await,
+            ClientMessage::Send(Send { notification }) => self.send_to_user(notification.get()).await,
             ClientMessage::Message(sent::Message { id, message, data }) => {
-                self.tell_application(id, message.as_deref(), data.as_deref()).await
+                self.send_to_application(id, message.as_deref(), data.as_deref()).await
             }
             ClientMessage::Unknown => Ok(()),
         }
@@ -118,47 +117,49 @@ impl Socket {
         }
         if topics.len() >= TOPICS_MAX {
             metrics::limit_reached(Limit::Topics);
-            let detail = format!("a reader has at most {TOPICS_MAX} topics: leave one first");
+            let detail = format!("a reader has at most {TOPICS_MAX} topics: unsubscribe from one first");
             return self.refuse("too_many_topics", &detail, Some(topic)).await;
         }
         let since = since.filter(|since| !since.is_empty()).map(|since| cursor(&since));
         match self.visit.feed.subscribe(Audience::Topic(topic.clone()), since) {
             Ok(()) => Ok(()),
-            Err(refusal) => self.refuse("too_many_topics", &refusal.words(), Some(topic)).await,
+            Err(refusal) => self.refuse("too_many_topics", &refusal.to_line(), Some(topic)).await,
         }
     }
 
-    /// Takes a fresh token of the same user. Topics that it does not open any more are left.
+    /// Takes a new token of the same user, and unsubscribes from topics that it does not allow any more.
     async fn refresh(&mut self, token: &str) -> Result<(), End> {
         let identity = match self.gate().identity(token, self.caller.network).await {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse_as(&refusal, None).await,
         };
         if self.caller.user() != Some(identity.user.as_str()) {
-            let detail = "a token refreshes the connection of its own user: connect anew to be another";
+            let detail =
+                "a token refreshes the connection of its own user: open another connection for another user";
             return self.refuse("forbidden", detail, None).await;
         }
         let expires_at_ms = identity.expires_at_ms;
         self.caller.identity = Some(identity);
-        let fresh = self.caller.credential();
-        // Looked at again now that a revocation finds the reader: one may have come between.
-        self.readers().feeds.hub().set_credential(self.visit.feed.id(), Arc::new(fresh.clone()));
-        if self.gate().revocations.refuse(&fresh) == Some(true) {
+        let credential = self.caller.credential();
+        // The token is checked again now that a revocation finds the reader: one may have arrived since the first check.
+        self.readers().feeds.hub().set_credential(self.visit.feed.id(), Arc::new(credential.clone()));
+        if self.gate().revocations.is_revoked(&credential) == Some(true) {
             return Err(End::Close(CloseCode::REFUSED, "the token was revoked: sign in again"));
         }
         self.visit.renew(expires_at_ms);
         let identity = self.caller.identity.as_ref();
         let topics = self.visit.feed.topics();
-        let closed: Vec<_> =
+        let forbidden: Vec<_> =
             topics.into_iter().filter(|topic| !self.gate().may_read(identity, topic)).collect();
-        for topic in closed {
+        for topic in forbidden {
             self.visit.feed.unsubscribe(&Audience::Topic(topic.clone()));
             self.refuse("forbidden", TOPIC_REFUSED, Some(topic)).await?;
         }
         Ok(())
     }
 
-    /// These are on the reader's screen. What is not a message of one user to this one is counted, and stays here.
+    /// Marks messages as delivered: they are on the reader's screen. Ids of notifications that are not messages between
+    /// users are only counted.
     async fn acknowledge(&mut self, ids: &[Named]) -> Result<(), End> {
         if ids.len() > ADVANCE_MAX_IDS {
             return self.refuse("invalid", &too_many_ids(ids.len()), None).await;
@@ -168,7 +169,7 @@ impl Socket {
     }
 
     async fn advance(&mut self, ids: &[Named], status: Status) -> Result<(), End> {
-        let messages = self.visit.named(ids);
+        let messages = self.visit.resolve(ids);
         let Some(user) = self.caller.user().filter(|_| !messages.is_empty()) else { return Ok(()) };
         match self.readers().messages.advance(user, &messages, status).await {
             Ok(()) => Ok(()),
@@ -194,36 +195,36 @@ impl Socket {
         self.advance(ids, Status::Read).await
     }
 
-    /// Sends in the name of the user. The answer is the status of the message, or why there is none.
-    async fn send_in_name(&mut self, json: &str) -> Result<(), End> {
+    /// Sends a message in the name of the user. The answer is its status, or an error.
+    async fn send_to_user(&mut self, json: &str) -> Result<(), End> {
         #[derive(serde::Deserialize)]
-        struct About {
+        struct IdOnly {
             id: Option<String>,
         }
-        let about = serde_json::from_str::<About>(json).ok().and_then(|about| about.id);
+        let id = serde_json::from_str::<IdOnly>(json).ok().and_then(|id| id.id);
         let Some(identity) = &self.caller.identity else {
-            return self.refuse("not_signed_in", NOT_SIGNED_IN, about).await;
+            return self.refuse("not_signed_in", NOT_SIGNED_IN, id).await;
         };
         match self.readers().messages.send(identity, json, None).await {
             Ok((id, status)) => {
                 let cursor = self.visit.feed.cursor().map(|cursor| cursor.to_string()).unwrap_or_default();
                 let at = format_timestamp((self.gate().clock)());
-                self.say(&ServerMessage::Status(StatusChange { cursor, id, status, at })).await
+                self.send_message(&ServerMessage::Status(StatusChange { cursor, id, status, at })).await
             }
-            Err(refusal) => self.refuse_as(&refusal, about).await,
+            Err(refusal) => self.refuse_as(&refusal, id).await,
         }
     }
 
-    /// Stores something for the application. There is no answer unless it is refused.
-    async fn tell_application(
+    /// Stores a message for the application. Only a refusal is answered.
+    async fn send_to_application(
         &mut self,
         id: Option<String>,
         message: Option<&str>,
         data: Option<&RawValue>,
     ) -> Result<(), End> {
         let connection = self.visit.connection();
-        let said = Said { id: id.as_deref(), message, data };
-        match self.readers().outbox.send(&self.caller, &connection, said).await {
+        let message = UpstreamMessage { id: id.as_deref(), message, data };
+        match self.readers().outbox.send(&self.caller, &connection, message).await {
             Ok(()) => Ok(()),
             Err((code, detail)) => self.refuse(code, &detail, id).await,
         }
@@ -237,13 +238,13 @@ impl Socket {
         &self.visit.readers.gate
     }
 
-    async fn refuse(&mut self, code: &str, detail: &str, about: Option<String>) -> Result<(), End> {
+    async fn refuse(&mut self, code: &str, detail: &str, id: Option<String>) -> Result<(), End> {
         metrics::message_refused(code);
-        self.say(&ServerMessage::error(code, detail, about)).await
+        self.send_message(&ServerMessage::error(code, detail, id)).await
     }
 
-    /// Says what HTTP would have been answered with.
-    async fn refuse_as(&mut self, refusal: &Refusal, about: Option<String>) -> Result<(), End> {
+    /// Sends the error that corresponds to a refusal over HTTP.
+    async fn refuse_as(&mut self, refusal: &Refusal, id: Option<String>) -> Result<(), End> {
         let code = match refusal.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => "forbidden",
             StatusCode::CONFLICT => "conflict",
@@ -252,11 +253,11 @@ impl Socket {
             status if status.is_server_error() => "unavailable",
             _ => "invalid",
         };
-        self.refuse(code, &refusal.words(), about).await
+        self.refuse(code, &refusal.to_line(), id).await
     }
 }
 
-/// Why somebody may not speak in a name.
+/// The detail of an error for a reader who is not signed in.
 const NOT_SIGNED_IN: &str = "connect with a token first";
 
 fn too_many_ids(count: usize) -> String {
@@ -270,7 +271,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_may_say_a_burst_and_then_so_much_a_second() {
+    async fn a_reader_may_send_a_burst_and_then_a_rate() {
         let mut allowance = Allowance::new();
         for _ in 0..BURST_MAX_MESSAGES {
             assert!(allowance.take());

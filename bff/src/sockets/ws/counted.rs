@@ -1,5 +1,5 @@
-//! A WebSocket's connection, on which the messages that are not finished yet are counted: the socket above holds their
-//! bytes, and tells nobody of them.
+//! A connection that counts the bytes of unfinished WebSocket messages: the socket on top of it holds these bytes and does
+//! not report them.
 
 use std::io;
 use std::pin::Pin;
@@ -17,32 +17,32 @@ use crate::limits::budget::{Budget, Permit};
 
 /// A fragment with fewer bytes than this counts as a message.
 const FRAGMENT_MIN_BYTES: u64 = 512;
-/// A frame's head is never longer: two bytes, a length of eight, a mask of four.
+/// The longest head of a frame: two bytes, a length of eight and a mask of four.
 const HEAD_MAX_BYTES: usize = 14;
 
-/// Why nothing more is read.
+/// Why reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
-    /// The message is longer than a message may be.
+    /// The message is longer than [`MESSAGE_MAX_BYTES`].
     #[error("the message is too long")]
     TooLong,
-    /// Too many bytes of unfinished messages are held here.
+    /// Unfinished messages hold too many bytes on this replica.
     #[error("too many messages are unfinished")]
     NoRoom,
-    /// The message comes in too many too small parts.
+    /// The message consists of too many small fragments.
     #[error("the message comes in too many fragments")]
     TooMany,
 }
 
 impl Fault {
-    /// The fault that an error of the socket comes from.
+    /// Returns the fault behind an error of the socket.
     pub(super) fn of(error: &tokio_tungstenite::tungstenite::Error) -> Option<Self> {
         let tokio_tungstenite::tungstenite::Error::Io(error) = error else { return None };
         error.get_ref()?.downcast_ref().copied()
     }
 }
 
-/// A connection that fails with a [`Fault`] when its client has too much unfinished.
+/// A connection that fails with a [`Fault`] when its client has too many unfinished bytes.
 pub(crate) struct Counted<S> {
     stream: S,
     frames: Frames,
@@ -56,14 +56,14 @@ impl<S: AsyncRead + Unpin> Counted<S> {
         Self { stream, frames: Frames::default(), budget, network, permit: None }
     }
 
-    /// Reads and forgets what comes until the peer closes, but not for ever. To close what has unread bytes is a reset,
-    /// which may overtake a close frame.
-    pub(super) async fn drain(&mut self, patience: Duration) {
+    /// Reads and drops bytes until the peer closes, at most for `limit`. Closing a connection with unread bytes sends a
+    /// reset, which may overtake a close frame.
+    pub(super) async fn drain(&mut self, limit: Duration) {
         let reading = async {
             let mut unread = [0; 1_024];
             while self.stream.read(&mut unread).await.is_ok_and(|length| length > 0) {}
         };
-        let _ = timeout(patience, reading).await;
+        let _ = timeout(limit, reading).await;
     }
 
     fn count(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -106,14 +106,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-/// Follows the frames of a client: RFC 6455, section 5.2.
+/// Follows the frames of a client (RFC 6455, section 5.2).
 #[derive(Debug)]
 struct Frames {
     head: [u8; HEAD_MAX_BYTES],
     head_bytes: usize,
-    /// What is to come of the payload of this frame.
+    /// The bytes of this frame's payload that are still to come.
     left: u64,
-    /// The message that has begun: what is held of it, and this frame as long as it says that it is.
+    /// The bytes of the unfinished message, with the announced length of the current frame.
     message_bytes: u64,
     /// Whether this frame is the last of its message.
     is_last: bool,
@@ -155,7 +155,7 @@ impl Frames {
         Ok(())
     }
 
-    /// The length of the payload, once the head is complete.
+    /// Returns the length of the payload, once the head is complete.
     fn head_complete(&self) -> Option<u64> {
         let head = &self.head[..self.head_bytes];
         let second = *head.get(1)?;
@@ -176,7 +176,7 @@ impl Frames {
         let (is_final, is_control) = (self.head[0] & 0x80 != 0, self.head[0] & 0x08 != 0);
         (self.head_bytes, self.left) = (0, length);
         if is_control {
-            // It may come between the frames of a message, and is short; the socket refuses another.
+            // A control frame may come between the frames of a message, and is short; the socket refuses a longer one.
             return if length > 125 { Err(Fault::TooLong) } else { Ok(()) };
         }
         self.is_last = is_final;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_unfinished_is_known_however_it_is_cut() {
+    async fn unfinished_bytes_are_counted_for_any_split_of_the_input() {
         let all = [
             frame(FINAL | TEXT, 0),
             frame(FINAL | TEXT, 60_000),
@@ -247,11 +247,11 @@ mod tests {
         frames.take(&[frame(TEXT, 600), frame(FINAL | PING, 125), frame(CONTINUED, 700)].concat()).unwrap();
         assert_eq!(frames.unfinished(), 1_300);
         frames.take(&frame(FINAL | CONTINUED, 1_000)[..20]).unwrap();
-        assert_eq!(frames.unfinished(), 2_300, "as long as it says that it is");
+        assert_eq!(frames.unfinished(), 2_300, "the announced length counts");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_is_too_long_is_known_by_its_head() {
+    async fn a_message_that_is_too_long_fails_by_its_head() {
         for (bytes, fault) in [
             (frame(FINAL | TEXT, MESSAGE_MAX_BYTES), None),
             (frame(FINAL | TEXT, MESSAGE_MAX_BYTES + 1)[..14].to_vec(), Some(Fault::TooLong)),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_unfinished_is_taken_from_the_budget_and_given_back() {
+    async fn unfinished_bytes_are_charged_and_released() {
         let budget = Budget::new(8 * 2_000);
         let network = Some("192.0.2.1/32".parse().unwrap());
         let socket = || Counted::new(tokio::io::empty(), Arc::clone(&budget), network);

@@ -1,5 +1,5 @@
-//! The first message of clients that keep their secrets out of the URL. A client that names the subprotocol `carillon` and
-//! no token beside it sends a `hello` first, and is welcomed then.
+//! The first message of clients that keep their secrets out of the URL. A client that names the subprotocol `carillon`
+//! without a token in the subprotocols sends a `hello` first, and then gets its welcome.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{
     CLOSE_TIMEOUT, DRAINING, Dialect, End, Socket, TOO_MANY, WebSocket, close, ended_by, upgrade_of,
 };
 use crate::gate::caller::{BEARER, Credentials, SESSION, cursor};
-use crate::limits::clients::Place;
+use crate::limits::clients::ReaderPermit;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use crate::request::{secret, subprotocols};
@@ -24,7 +24,7 @@ use crate::sockets::readers::Readers;
 
 /// The subprotocol of `/ws`.
 pub(super) const SUBPROTOCOL: &str = "carillon";
-/// A client that has not sent its first message after this is closed.
+/// A client that has not sent its first message after this time is closed.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the client sends a `hello` first.
@@ -33,12 +33,12 @@ pub(super) fn is_expected(parts: &Parts) -> bool {
     subprotocols(parts).any(|name| name == SUBPROTOCOL) && !has_secret
 }
 
-/// Upgrades, within the limits, and serves the client once it has sent its `hello`.
+/// Upgrades the request, within the limits, and serves the client once it has sent its `hello`.
 pub(super) async fn upgrade(readers: Readers, mut parts: Parts) -> Result<Response, Refusal> {
     readers.gate.allow_origin(&parts)?;
     let upgrade = upgrade_of(&mut parts)?;
     let network = readers.gate.limits.network(&parts);
-    let place = readers.gate.limits.admit(None, network)?;
+    let permit = readers.gate.limits.admit(None, network)?;
     let (open, unfinished) = (readers.open.clone(), readers.unfinished.clone());
     Ok(upgrade.serve(&open, &unfinished, network, move |mut socket| async move {
         let first = tokio::select! {
@@ -46,14 +46,14 @@ pub(super) async fn upgrade(readers: Readers, mut parts: Parts) -> Result<Respon
             () = readers.stop.cancelled() => Err(DRAINING),
         };
         match first {
-            Ok(hello) => serve(readers, parts, socket, hello, place).await,
+            Ok(hello) => serve(readers, parts, socket, hello, permit).await,
             Err(End::Close(code, reason)) => close(&mut socket, code, reason).await,
             Err(End::Gone) => {}
         }
     }))
 }
 
-/// The first message, which must be a `hello`.
+/// Receives the first message, which must be a `hello`.
 async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     const EXPECTED: End = End::Close(CloseCode::BAD_MESSAGE, "the first message is a hello, within 10 s");
     let mut allowance = Allowance::new();
@@ -68,7 +68,7 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
                 Some(Ok(Message::Text(text))) => {
                     return match ClientMessage::parse(&text) {
                         Ok(ClientMessage::Hello(hello)) => {
-                            metrics::heard("hello");
+                            metrics::message_received("hello");
                             Ok(hello)
                         }
                         _ => Err(EXPECTED),
@@ -83,18 +83,18 @@ async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     timeout(HELLO_TIMEOUT, first).await.unwrap_or(Err(EXPECTED))
 }
 
-async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hello, place: Place) {
+async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hello, permit: ReaderPermit) {
     let Hello { token, session, topics, since } = hello;
-    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let mut credentials = Credentials::of(&readers.gate, &parts);
-    credentials.token = given(token).or(credentials.token);
-    credentials.session = given(session).or(credentials.session);
+    credentials.token = filled(token).or(credentials.token);
+    credentials.session = filled(session).or(credentials.session);
     credentials.topics.extend(topics);
-    let since = given(since).map(|since| cursor(&since));
+    let since = filled(since).map(|since| cursor(&since));
     let joined = async {
         let caller = readers.gate.identify(&parts, credentials).await?;
-        // The reader takes a place of its own, as who it has turned out to be.
-        drop(place);
+        // The reader takes its own permit, for the user that it turned out to be.
+        drop(permit);
         let (feed, welcome) = readers.join(&caller, since).await?;
         Ok::<_, Refusal>((caller, feed, welcome))
     };
@@ -105,15 +105,15 @@ async fn serve(readers: Readers, parts: Parts, mut socket: WebSocket, hello: Hel
         }
         Err(refusal) => {
             metrics::reader_refused(refusal.status().as_u16());
-            let (code, word) = match refusal.status() {
+            let (code, error_code) = match refusal.status() {
                 StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                     (CloseCode::TRY_LATER, "unavailable")
                 }
                 _ => (CloseCode::REFUSED, "forbidden"),
             };
-            let error = ServerMessage::error(word, refusal.words(), None).to_json();
+            let error = ServerMessage::error(error_code, refusal.to_line(), None).to_json();
             let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::text(error))).await;
-            close(&mut socket, code, "the hello was refused; the error before this tells why").await;
+            close(&mut socket, code, "the hello was refused; see the error before this").await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From a request to a WebSocket (RFC 6455, section 4.2), on a connection whose unfinished messages are counted.
+//! From a request to a WebSocket (RFC 6455, section 4.2), on a connection that counts unfinished messages.
 
 use std::sync::Arc;
 
@@ -21,30 +21,30 @@ use crate::limits::budget::Budget;
 use crate::refusal::Refusal;
 use crate::request::subprotocols;
 
-/// A socket on the server's side.
+/// The server's side of a WebSocket.
 pub(crate) type WebSocket = WebSocketStream<Counted<TokioIo<Upgraded>>>;
 
-/// A request that becomes a socket.
+/// A request that is to be upgraded.
 pub(crate) struct Upgrade {
     on_upgrade: OnUpgrade,
     accept: HeaderValue,
     speaks_carillon: bool,
 }
 
-/// The upgrade that a request asks for; 426 where it asks for none.
+/// Returns the upgrade that a request asks for, or a 426.
 pub(crate) fn upgrade_of(parts: &mut Parts) -> Result<Upgrade, Refusal> {
     let refused =
         |detail: &str| Refusal::new(StatusCode::UPGRADE_REQUIRED, "WebSocket upgrade required", detail);
     if parts.method != Method::GET {
-        return Err(refused("ask with GET"));
+        return Err(refused("use GET"));
     }
-    if !names(&parts.headers, &header::CONNECTION, "upgrade") {
+    if !has_token(&parts.headers, &header::CONNECTION, "upgrade") {
         return Err(refused("`Connection` header did not include 'upgrade'"));
     }
-    if !names(&parts.headers, &header::UPGRADE, "websocket") {
+    if !has_token(&parts.headers, &header::UPGRADE, "websocket") {
         return Err(refused("`Upgrade` header did not include 'websocket'"));
     }
-    if !names(&parts.headers, &header::SEC_WEBSOCKET_VERSION, "13") {
+    if !has_token(&parts.headers, &header::SEC_WEBSOCKET_VERSION, "13") {
         return Err(refused("`Sec-WebSocket-Version` header did not include '13'"));
     }
     let key = parts.headers.get(header::SEC_WEBSOCKET_KEY);
@@ -52,18 +52,17 @@ pub(crate) fn upgrade_of(parts: &mut Parts) -> Result<Upgrade, Refusal> {
     let accept = accept.ok_or_else(|| refused("`Sec-WebSocket-Key` header missing"))?;
     let speaks_carillon = subprotocols(parts).any(|name| name == SUBPROTOCOL);
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let on_upgrade = on_upgrade.ok_or_else(|| refused("this connection cannot become one"))?;
+    let on_upgrade = on_upgrade.ok_or_else(|| refused("this connection cannot be upgraded"))?;
     Ok(Upgrade { on_upgrade, accept, speaks_carillon })
 }
 
-fn names(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(word))
 }
 
 impl Upgrade {
-    /// Answers the request, and serves the socket that comes of it as one of `readers`. What is unfinished of its
-    /// messages is taken from `budget`.
+    /// Answers the request, and runs `serve` on its socket as one of `readers`. Unfinished messages are charged to `budget`.
     pub(crate) fn serve<F: Future<Output = ()> + Send + 'static>(
         self,
         readers: &TaskTracker,

@@ -56,7 +56,7 @@ async fn gone_alone_is_final_and_its_sender_is_told_while_all_else_is_tried_agai
     for record in [reader.record(), back.record()] {
         assert_eq!(
             undelivered(&record),
-            ["The application did not take it: the application answered 410 Gone."]
+            ["The application did not accept it: the application answered 410 Gone."]
         );
     }
     assert!(bff.metric("carillon_upstream_undeliverable_total", "").await > 0.5);
@@ -84,7 +84,7 @@ async fn what_did_not_arrive_for_a_day_is_given_up_with_its_line_and_one_line_in
     settled(&world).await;
     assert_eq!(
         undelivered(&reader.record()),
-        ["The application did not take it: it could not be reached for a day."; 3]
+        ["The application did not accept it: it could not be reached for a day."; 3]
     );
     assert!(application.posts().iter().all(|post| post.message() == "a"), "the line pauses as one");
     let dead = world.broker.dead(DeadList::Outbox).await.unwrap();

@@ -1,4 +1,4 @@
-//! Who asks over HTTP for what is not for everybody: an application with a key, a user, or anybody.
+//! Who makes a request over HTTP that needs a right: an application with a key, a user, or neither.
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -14,37 +14,37 @@ use crate::metrics;
 use crate::refusal::Refusal;
 
 /// Who makes a request.
-pub(crate) enum Asker {
-    /// An application with a key, or anybody where that is as good.
+pub(crate) enum Principal {
+    /// An application with a key, or any client where no key is needed.
     Application(Application),
     /// A signed-in user.
     User(Identity),
-    /// Whoever says nothing of who it is.
-    Anybody,
+    /// An anonymous request.
+    Anonymous,
 }
 
-/// An application that may do what it asks for.
+/// An application with the right that it asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Application {
-    /// The place of its key among the keys; `None` where no key is needed.
+    /// The index of its key; `None` where no key is needed.
     key: Option<usize>,
 }
 
-/// What is not for everybody to do.
+/// An action that needs a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// To say anything to anybody.
+    /// To publish to any audience.
     Publish,
-    /// To keep a state for a user.
+    /// To set a user's state.
     SetState,
-    /// To read what is somebody's: states, messages, presence.
+    /// To read the data of a user: states, messages, presence.
     Read,
-    /// To call tokens back.
+    /// To revoke tokens and sessions.
     Revoke,
 }
 
 impl Right {
-    /// What a key needs for it.
+    /// The scope that a key needs for it.
     fn scope(self) -> Scope {
         match self {
             Self::Publish | Self::SetState => Scope::Publish,
@@ -55,33 +55,33 @@ impl Right {
 }
 
 impl Gate {
-    /// Who makes a request, for which this right is needed unless it is the user's own affair. A token that is not good,
-    /// and one that a foreign page sends, is refused.
-    pub(crate) async fn asker(&self, parts: &Parts, right: Right) -> Result<Asker, Refusal> {
+    /// Identifies who makes a request that needs this right, unless it concerns the user's own data. A bad token is refused,
+    /// and so is a token that a page of another origin sends.
+    pub(crate) async fn principal(&self, parts: &Parts, right: Right) -> Result<Principal, Refusal> {
         if let Some(application) = self.keyed(parts, right)? {
-            return Ok(Asker::Application(application));
+            return Ok(Principal::Application(application));
         }
         match self.identities.token_of(parts) {
             Some(token) if self.identities.tokens.is_configured() => {
                 self.allow_origin(parts)?;
-                self.identity(token, self.limits.network(parts)).await.map(Asker::User)
+                self.identity(token, self.limits.network(parts)).await.map(Principal::User)
             }
-            _ if self.is_open(parts, right) => Ok(Asker::Application(Application { key: None })),
-            _ => Ok(Asker::Anybody),
+            _ if self.is_open(parts, right) => Ok(Principal::Application(Application { key: None })),
+            _ => Ok(Principal::Anonymous),
         }
     }
 
-    /// The application that makes a request, where it has this right.
+    /// Identifies the application that makes a request, and checks its right.
     pub(crate) fn application(&self, parts: &Parts, right: Right) -> Result<Application, Refusal> {
         match self.keyed(parts, right)? {
             Some(application) => Ok(application),
             None if self.is_open(parts, right) => Ok(Application { key: None }),
-            None => Err(self.no_key(right)),
+            None => Err(self.key_required(right)),
         }
     }
 
-    /// The application whose key a request has. A wrong key is counted; whoever has sent too many of them is refused,
-    /// also with a good one, so that nobody learns which one that is.
+    /// Returns the application whose key a request carries. A wrong key is counted. An address with too many of them is
+    /// refused even with a good key, so that a client cannot find out which key is good.
     pub(crate) fn keyed(&self, parts: &Parts, right: Right) -> Result<Option<Application>, Refusal> {
         match self.key_of(parts)? {
             Some((at, key)) => allowed(at, key, right).map(Some),
@@ -89,13 +89,13 @@ impl Gate {
         }
     }
 
-    /// The same of a request that is signed too, whose signature counts where the key does not.
+    /// Like [`Gate::keyed`], for a signed request: where the key is unknown, the signature counts.
     pub(crate) fn keyed_or_signed(&self, parts: &Parts) -> Result<Option<Application>, Refusal> {
         self.key_of(parts)?.map(|(at, key)| allowed(at, key, Right::Publish)).transpose()
     }
 
-    /// Whether anybody has this right. That anybody may publish opens nothing of people: neither where they sign in, nor
-    /// to whoever is not on this machine.
+    /// Whether a client without a key has this right. Open publishing gives no access to the data of people: neither once
+    /// users can sign in, nor to clients on other machines.
     fn is_open(&self, parts: &Parts, right: Right) -> bool {
         match self.publishing.open {
             Open::Nobody => false,
@@ -107,51 +107,52 @@ impl Gate {
         }
     }
 
-    /// What the key of an application is called, for the log.
+    /// Returns the name of an application's key, for the log.
     pub(crate) fn name_of(&self, application: Application) -> Option<&str> {
         self.publishing.keys.name(application.key?)
     }
 
-    /// Counts what an application says, with its bytes.
+    /// Counts a publish of an application, with its bytes.
     pub(crate) fn count(&self, one: Application, parts: &Parts, bytes: usize) -> Result<(), Refusal> {
         let publisher = match one.key {
             Some(key) => Some(Publisher::Key(key)),
             None => self.limits.network(parts).map(Publisher::Network),
         };
-        publisher.map_or(Ok(()), |publisher| self.limits.publish(&publisher, bytes))
+        publisher.map_or(Ok(()), |publisher| self.limits.count_publish(&publisher, bytes))
     }
 
-    /// What a request sends as a key, where there are any. What looks like a token is one, where people sign in.
-    fn sent_as_key<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
+    /// Returns the bearer text of a request where keys are configured, unless it looks like a token and users can sign in.
+    fn bearer_key<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
         let is_token = |text: &str| self.identities.tokens.is_configured() && header(text).is_some();
         bearer(&parts.headers).filter(|text| !self.publishing.keys.is_empty() && !is_token(text))
     }
 
     fn key_of(&self, parts: &Parts) -> Result<Option<(usize, &ApiKey)>, Refusal> {
-        let Some(given) = self.sent_as_key(parts) else { return Ok(None) };
-        // Those whose address is not known may be all the applications that there are.
-        if self.limits.is_told_apart(parts) {
-            self.limits.may_guess(parts)?;
+        let Some(given) = self.bearer_key(parts) else { return Ok(None) };
+        // Clients without a known address may include all the applications, so they are not refused for the guesses of
+        // others.
+        if self.limits.has_own_network(parts) {
+            self.limits.check_guesses(parts)?;
         }
         Ok(self.publishing.keys.find(given))
     }
 
-    /// What came as a key beside a signature and is none of ours: a guess, until the signature is good.
+    /// An unknown key beside a signature: it counts as a guess, unless the signature is valid.
     pub(crate) fn guess<'a>(&'a self, parts: &'a Parts) -> Guess<'a> {
         Guess { gate: self, parts, is_withdrawn: false }
     }
 
-    /// Counts the key of a request that is none of ours, where there is one.
+    /// Counts the key of a request that is unknown, where there is one.
     fn wrong_key(&self, parts: &Parts) -> Result<(), Refusal> {
-        if self.sent_as_key(parts).is_none() {
+        if self.bearer_key(parts).is_none() {
             return Ok(());
         }
         metrics::key_refused("unknown");
-        self.limits.guess(parts)
+        self.limits.count_guess(parts)
     }
 
-    /// A 401 for who asks for this without a key.
-    pub(crate) fn no_key(&self, right: Right) -> Refusal {
+    /// Returns the 401 of a request without the needed key.
+    pub(crate) fn key_required(&self, right: Right) -> Refusal {
         let title = match right {
             Right::Publish => "publishing requires a key",
             _ => "API key required",
@@ -159,18 +160,19 @@ impl Gate {
         let detail = match (self.publishing.keys.is_empty(), self.publishing.open, right) {
             (false, ..) => SEND_A_KEY,
             (true, Open::ThisMachine, _) => {
-                "without an API_KEY this is open to this machine alone: to http://localhost, 127.0.0.1 or [::1], and through no proxy"
+                "without an API_KEY only this machine has access: http://localhost, 127.0.0.1 or [::1], without a proxy"
             }
             (true, _, Right::Publish) => {
-                "no API_KEY is set here: start with one; to publish, a signature by WEBHOOK_SECRET or ALLOW_PUBLISH=1 will do"
+                "the service has no API_KEY: start it with one; to publish, WEBHOOK_SECRET with a signature or ALLOW_PUBLISH=1 is enough"
             }
-            (true, ..) => "no API_KEY is set here: start with one",
+            (true, ..) => "the service has no API_KEY: start it with one",
         };
         Refusal::new(StatusCode::UNAUTHORIZED, title, detail)
     }
 }
 
-/// A key beside a signature. It is counted as wrong however its request ends, also where nobody waits for its body any more.
+/// An unknown key beside a signature. It is counted as wrong however the request ends, even when the client does not wait
+/// for the end.
 pub(crate) struct Guess<'a> {
     gate: &'a Gate,
     parts: &'a Parts,
@@ -178,7 +180,7 @@ pub(crate) struct Guess<'a> {
 }
 
 impl Guess<'_> {
-    /// The signature is good, and the key was not needed.
+    /// Records that the signature is valid, so the key was not needed.
     pub(crate) fn withdraw(mut self) {
         self.is_withdrawn = true;
     }
@@ -187,31 +189,32 @@ impl Guess<'_> {
 impl Drop for Guess<'_> {
     fn drop(&mut self) {
         if !self.is_withdrawn {
-            // The request is refused in any case, for what is wrong with its signature.
+            // The request is refused in any case, for its signature.
             let _ = self.gate.wrong_key(self.parts);
         }
     }
 }
 
-/// A key that may do this.
+/// Returns the application of a key, if the key has the scope.
 fn allowed(at: usize, key: &ApiKey, right: Right) -> Result<Application, Refusal> {
     let scope = right.scope();
     if key.may(scope) {
-        tracing::debug!(key = key.name, ?right, "an application asks");
+        tracing::debug!(key = key.name, ?right, "an application makes a request");
         return Ok(Application { key: Some(at) });
     }
     metrics::key_refused("scope");
-    tracing::warn!(key = key.name, ?right, "a key may not do what was asked");
+    tracing::warn!(key = key.name, ?right, "a key lacks the scope of a request");
     let (needed, has) = (scope.as_str(), key.scopes());
     let detail =
-        format!("it may {has}, and this takes {needed}: use another key, or give it {needed} in API_KEY");
+        format!("the key has {has}, and this needs {needed}: use another key, or add {needed} in API_KEY");
     Err(Refusal::new(StatusCode::FORBIDDEN, "insufficient scope", detail))
 }
 
 const SEND_A_KEY: &str = "send Authorization: Bearer and one of the keys in API_KEY";
 
-/// A 401 for anybody who asks for what is a user's.
-pub(crate) fn who_asks() -> Refusal {
-    let detail = "send the token of somebody whom this is for, or one of the keys in API_KEY, as Authorization: Bearer";
+/// The 401 of an anonymous request for a user's data.
+pub(crate) fn authentication_required() -> Refusal {
+    let detail =
+        "send a token of a user who may read this, or one of the keys in API_KEY, as Authorization: Bearer";
     Refusal::new(StatusCode::UNAUTHORIZED, "authentication required", detail)
 }

@@ -3,31 +3,18 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::{Broker, Presence};
+use carillon_protocol::http::{PresenceList, UserPresence};
 use carillon_protocol::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC};
 use carillon_protocol::{FieldError, format_timestamp};
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::gate::asker::{Asker, Right};
 use crate::gate::caller::TOPIC_REFUSED;
+use crate::gate::principal::{Principal, Right};
 use crate::refusal::Refusal;
 use crate::request::queries;
 
-/// Users that one request asks for at most.
+/// Maximum users of one request.
 const USERS_MAX: usize = 100;
-
-/// Whether a user is online.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Told {
-    user: String,
-    online: bool,
-    /// Open ones, on all replicas.
-    connections: usize,
-    /// Since when the user is online, RFC 3339.
-    since: Option<String>,
-}
 
 /// `GET /api/presence/{user}`: whether a user is online.
 pub(crate) async fn one(
@@ -35,7 +22,7 @@ pub(crate) async fn one(
     State(broker): State<Broker>,
     Path(user): Path<String>,
     request: Request,
-) -> Result<Json<Told>, Refusal> {
+) -> Result<Json<UserPresence>, Refusal> {
     let (parts, _) = request.into_parts();
     let told = presence(&gate, &broker, &parts, &[user]).await?.pop();
     told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "user not found", ""))
@@ -46,10 +33,10 @@ pub(crate) async fn many(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<PresenceList>, Refusal> {
     let (parts, _) = request.into_parts();
     let users: Vec<_> = queries(&parts, "user").collect();
-    Ok(Json(json!({ "users": presence(&gate, &broker, &parts, &users).await? })))
+    Ok(Json(PresenceList { users: presence(&gate, &broker, &parts, &users).await? }))
 }
 
 async fn presence(
@@ -57,7 +44,7 @@ async fn presence(
     broker: &Broker,
     parts: &Parts,
     users: &[String],
-) -> Result<Vec<Told>, Refusal> {
+) -> Result<Vec<UserPresence>, Refusal> {
     let fault = |detail: String, limit: usize| {
         let fault = FieldError { limit: Some(limit as u64), ..FieldError::new("user", detail) };
         Err(Refusal::fields("invalid users", vec![fault]))
@@ -72,12 +59,13 @@ async fn presence(
     Ok(broker.presence(users).await?.iter().map(told).collect())
 }
 
-/// Whoever has a key sees everybody; others see whom they may hear of as readers of `presence:<user>`.
+/// Checks the right to see users: applications with a key see all users; others see those whose topic `presence:<user>` they
+/// may read.
 async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Refusal> {
-    let identity = match gate.asker(parts, Right::Read).await? {
-        Asker::Application(_) => return Ok(()),
-        Asker::User(identity) => Some(identity),
-        Asker::Anybody => None,
+    let identity = match gate.principal(parts, Right::Read).await? {
+        Principal::Application(_) => return Ok(()),
+        Principal::User(identity) => Some(identity),
+        Principal::Anonymous => None,
     };
     let may_see = |user: &String| gate.may_read(identity.as_ref(), &format!("{PRESENCE_TOPIC}{user}"));
     if users.iter().all(may_see) {
@@ -85,7 +73,7 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
     }
     match identity {
         Some(_) => {
-            let detail = format!("who is online is told as the topic presence:<user>; {TOPIC_REFUSED}");
+            let detail = format!("the presence of a user is the topic presence:<user>; {TOPIC_REFUSED}");
             Err(Refusal::new(StatusCode::FORBIDDEN, "presence not allowed", detail))
         }
         None => {
@@ -96,9 +84,9 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
     }
 }
 
-/// A user counts as online until the leave is reported, so that an answer and what readers hear are the same.
-fn told(presence: &Presence) -> Told {
+/// A user counts as online until the leave is announced, so that this response and the frames of readers agree.
+fn told(presence: &Presence) -> UserPresence {
     let Presence { user, connections, since_ms } = presence;
     let (online, since) = (since_ms.is_some(), since_ms.map(format_timestamp));
-    Told { user: user.clone(), online, connections: *connections, since }
+    UserPresence { user: user.clone(), online, connections: *connections, since }
 }

@@ -5,11 +5,7 @@ use serde_json::{Value, json};
 /// The refusals of requests; each is a response of the document.
 pub(super) const REFUSALS: [(u16, &str, &str); 13] = [
     (400, "Invalid", "The request is invalid; `errors` names each field and its limit."),
-    (
-        401,
-        "Unauthorized",
-        "A key, token, session or signature is required and missing, or is invalid.",
-    ),
+    (401, "Unauthorized", "A key, token, session or signature is required and missing, or is invalid."),
     (403, "Forbidden", "The page, user or key lacks the right to do this."),
     (404, "NotFound", "It does not exist, or the caller may not see it."),
     (408, "RequestTimeout", "The request was not sent, or could not be answered, in time."),

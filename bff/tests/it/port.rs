@@ -1,4 +1,4 @@
-//! The port: who has a place there, how much is held of what comes in, and what whoever is refused hears.
+//! The port: its places for connections, its bounds of memory, and its refusals.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn is_answered(stream: &mut TcpStream, request: &str) -> bool {
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// More than a kernel takes for a peer.
+/// More than a kernel buffers for a peer.
 const LARGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A port with few places, where `/` is answered, `/large` at length, `/slow` never is, and `/ws` is a socket.
@@ -51,7 +51,7 @@ async fn port(options: PlaceOptions) -> (SocketAddr, Tasks) {
 }
 
 #[tokio::test]
-async fn who_has_nothing_to_do_makes_room_for_who_asks() {
+async fn idle_connections_are_closed_for_new_ones() {
     let options = PlaceOptions { plain_max: 2, ..PlaceOptions::for_readers(10) };
     let (addr, _tasks) = port(options).await;
     let connect = async || TcpStream::connect(addr).await.unwrap();
@@ -71,7 +71,7 @@ async fn who_has_nothing_to_do_makes_room_for_who_asks() {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_is_told_so() {
+async fn a_connection_without_a_place_gets_a_response() {
     let options = PlaceOptions { plain_max: 2, plain_per_address_max: 1, ..PlaceOptions::for_readers(0) };
     let one_each = PlaceOptions { shared: vec![], ..options.clone() };
     let (addr, _tasks) = port(one_each).await;
@@ -123,7 +123,7 @@ async fn a_head_has_a_bound_and_a_time() {
 }
 
 #[tokio::test]
-async fn fragments_of_nothing_are_counted() {
+async fn empty_fragments_are_counted() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let mut socket = connect(&bff).await;
@@ -140,7 +140,7 @@ async fn fragments_of_nothing_are_counted() {
 }
 
 #[tokio::test]
-async fn messages_that_are_not_finished_have_a_bound() {
+async fn unfinished_messages_have_a_bound() {
     let world = World::new();
     let bff = bff(&world, &PROXIES).await;
     let upgrade = UPGRADE.replace("Host: x", "Host: x\r\nX-Forwarded-For: 192.0.2.1");
@@ -162,7 +162,7 @@ async fn messages_that_are_not_finished_have_a_bound() {
 }
 
 #[tokio::test]
-async fn what_nothing_can_verify_and_who_has_no_key_is_refused_before_the_body() {
+async fn a_request_without_valid_credentials_is_refused_before_its_body() {
     let world = World::new();
     let bff = bff(&world, &["--api-key", "a key of sixteen"]).await;
     let json = "Content-Type: application/json\r\nContent-Length: 50000";
@@ -183,7 +183,7 @@ async fn what_nothing_can_verify_and_who_has_no_key_is_refused_before_the_body()
 }
 
 #[tokio::test]
-async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
+async fn every_refusal_is_a_problem_and_no_response_is_cached() {
     let world = World::new();
     let bff = bff(&world, &["--api-key", KEY]).await;
     let http = Client::new();
@@ -228,7 +228,7 @@ async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_refused_before_the_body_gets_the_answer_however_much_comes() {
+async fn a_refusal_before_the_body_arrives_whatever_the_body_s_length() {
     let world = World::new();
     let bff = bff(&world, &["--api-key", KEY]).await;
     let half = vec![b'x'; 400_000];
@@ -273,7 +273,7 @@ async fn taken(addr: SocketAddr, requests: usize, bytes: usize, pause: Duration)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_which_too_little_is_taken_is_cut_and_one_on_a_slow_line_is_not() {
+async fn a_response_that_is_read_too_slowly_is_cut() {
     let (addr, _tasks) = port(PlaceOptions::for_readers(10)).await;
     let begun = Instant::now();
     // With a second request behind the first, the connection is not one that has nothing to do.

@@ -5,7 +5,7 @@ use carillon_harness::{Reader, ReaderOptions, Record, eventually};
 use serde_json::Value;
 
 use super::application::{Answer, Application, WEBHOOK};
-use super::{in_session, refusal, replica, said, session, settled};
+use super::{in_session, message, refusal, replica, session, settled};
 use crate::people::{PEOPLE, token};
 use crate::world::{Bff, DEADLINE, World};
 
@@ -32,7 +32,7 @@ async fn only_410_is_final_and_notifies_the_sender() {
     let reader = in_session(&bff, &session).await;
     let all = ["gone", "unauthorized", "forbidden", "missing", "unwanted", "last"];
     for id in all {
-        reader.send(&said(id)).await;
+        reader.send(&message(id)).await;
     }
     application.until("the last", |posts| posts.iter().any(|post| post.message() == "last")).await;
     settled(&world).await;
@@ -71,7 +71,7 @@ async fn a_message_is_given_up_after_a_day_with_one_log_line() {
     let reader = in_session(&bff, &token).await;
     let all = ["a", "b", "c"];
     for id in all {
-        reader.send(&said(id)).await;
+        reader.send(&message(id)).await;
     }
     let failed = async || bff.metric("carillon_upstream_attempts_total", "failed").await > 0.5;
     eventually("an attempt that failed", DEADLINE, failed).await;
@@ -107,7 +107,7 @@ async fn a_retry_after_of_the_application_is_obeyed() {
     .await;
     let bff = replica(&world, "bff-1", &application.url()).await;
     let reader = in_session(&bff, &session(&bff).await.0).await;
-    reader.send(&said("m")).await;
+    reader.send(&message("m")).await;
     application.wait_for(2).await;
     let posts = application.posts();
     let passed = posts[1].timestamp - posts[0].timestamp;
@@ -124,13 +124,13 @@ async fn anonymous_messages_are_refused_unless_allowed() {
     // A session does not count as a user.
     let nobody = [Reader::connect(&bff.ws()).await, in_session(&bff, &session(&bff).await.0).await];
     for reader in &nobody {
-        reader.send(&said("anonymous")).await;
+        reader.send(&message("anonymous")).await;
         refusal(reader, "not_signed_in").await;
         let words = reader.record().errors[0].1.clone();
         assert!(words.contains("--allow-anonymous-messages"), "{words}");
     }
     let ann = Reader::connect(&format!("{}?token={}", bff.ws(), token("ann"))).await;
-    ann.send(&said("ann's")).await;
+    ann.send(&message("ann's")).await;
     application.wait_for(1).await;
     assert_eq!(application.messages(), ["ann's"]);
 }

@@ -13,11 +13,11 @@ use carillon_auth::seal::SessionId;
 use carillon_auth::signature::Verified;
 use carillon_broker::limits::READ_MAX_BYTES;
 use carillon_broker::{Broker, EntryKind, Recalled, Revocation, Stored};
+use carillon_protocol::http::{Page, PageItem, Published, RevocationRequest};
 use carillon_protocol::limits::{
     ENTRY_MAX_BYTES, NAME_MAX_BYTES, PAGE_DEFAULT_ITEMS, PAGE_MAX_BYTES, PAGE_MAX_ITEMS, WAITING_MAX_ENTRIES,
 };
-use carillon_protocol::{Audience, Cursor, Entry, FieldError, Page, PageItem, Position, ready_to_push};
-use serde_json::json;
+use carillon_protocol::{Audience, Cursor, Entry, FieldError, Position, ready_to_push};
 use serde_json::value::RawValue;
 
 use crate::delivery::feed::Feeds;
@@ -240,20 +240,13 @@ fn limit(parts: &Parts) -> Result<usize, Refusal> {
 /// `POST /api/revocations`: refuses the tokens of a `user` that were issued until now, or the `token` with this `jti`, or
 /// the `session` with this id, and closes their readers.
 pub(crate) async fn revoke(State(gate): State<Gate>, request: Request) -> Result<StatusCode, Refusal> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        user: Option<String>,
-        token: Option<String>,
-        session: Option<String>,
-    }
     let (parts, body) = request.into_parts();
     gate.allow_origin(&parts)?;
     let application = gate.application(&parts, Right::Revoke)?;
     require_json(&parts, "send a revocation as application/json")?;
     let body = gate.read(&parts, body, ENTRY_MAX_BYTES, too_large).await?;
     let fault = |detail: String| Refusal::fields("invalid revocation", vec![FieldError::new("", detail)]);
-    let Body { user, token, session } = serde_json::from_slice(&body)
+    let RevocationRequest { user, token, session } = serde_json::from_slice(&body)
         .map_err(|error| fault(format!("{error}; send user, token or session")))?;
     let until_s = (gate.clock)() / 1_000;
     let is_name = |name: &String| (1..=NAME_MAX_BYTES).contains(&name.len());
@@ -316,7 +309,7 @@ pub(crate) async fn publish(
         std::str::from_utf8(&body).map_err(|error| invalid(vec![FieldError::new("", error.to_string())]))?;
     if let Some(sender) = sender {
         let (id, status) = messages.send(&sender, text, Some(uuid::Uuid::now_v7().to_string())).await?;
-        return Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": status }))).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(Published { id, status: Some(status) })).into_response());
     }
     // Repeated attempts of a webhook are one notification.
     let webhook_id = signature.as_ref().and_then(Verified::webhook_id);
@@ -333,5 +326,5 @@ pub(crate) async fn publish(
     }
     gate.broker.push(&[entry.into_bytes()]).await?;
     metrics::accepted();
-    Ok((StatusCode::ACCEPTED, Json(json!({ "id": notification.id }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Published { id: notification.id, status: None })).into_response())
 }

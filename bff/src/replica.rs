@@ -8,7 +8,7 @@ use axum::Router;
 use carillon_auth::identity::Identities;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
-use carillon_service::{Readiness, Tasks};
+use carillon_service::{Patience, PlaceOptions, Readiness, Tasks, serve};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::application::upstream::{Outbox, Upstream};
 use crate::broker_events::BrokerEvents;
-use crate::clock::{Clock, now_ms};
+use crate::clock::Clock;
 use crate::config::AllowOptions;
 use crate::delivery::dispatch::Dispatch;
 use crate::delivery::feed::Feeds;
@@ -38,9 +38,8 @@ use crate::metrics;
 use crate::notifications::History;
 use crate::people::messages::{Messages, TraceSender};
 use crate::people::presence::{PresenceOptions, PresenceReporter};
-use crate::random::{Random, random};
+use crate::random::Random;
 use crate::router::{Handlers, router};
-use crate::server::serve::{Patience, PlaceOptions, serve};
 use crate::sockets::readers::{Readers, Shared};
 use crate::sockets::ws::UNFINISHED_MAX_BYTES;
 use crate::upkeep::memory::Memory;
@@ -58,7 +57,7 @@ const LATCH_LASTS: Duration = Duration::from_secs(10);
 const ROOM_LASTS: Duration = Duration::from_secs(5);
 
 /// The settings of one replica.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The name of the replica: see [`Config::replica_name`].
     pub replica: String,
@@ -86,6 +85,10 @@ pub struct Settings {
     pub patience: Patience,
     /// How long presence lasts without a connection or a replica.
     pub presence: PresenceOptions,
+    /// The time, for what has an end: tokens, revocations, presence.
+    pub clock: Clock,
+    /// Spreads retries.
+    pub random: Random,
 }
 
 /// A running replica.
@@ -123,13 +126,13 @@ impl Replica {
             limits,
             patience,
             presence,
+            clock,
+            random,
         } = settings;
         let room = readiness.latch_for("connections", ROOM_LASTS);
         let places = PlaceOptions { room: Some(room), ..places(&limits) };
         // Steps that may fail come before the loops, which would be left running.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
-        let clock: Clock = Arc::new(now_ms);
-        let random: Random = Arc::new(random);
         let replica: Arc<str> = replica.into();
         let run = format!("{replica}-{:06x}", fastrand::u32(..1 << 24));
         let subscriptions = Subscriptions::default();
@@ -274,7 +277,7 @@ impl Replica {
 
 /// Returns the bounds of connections on the port of a replica.
 fn places(limits: &LimitOptions) -> PlaceOptions {
-    let mut options = PlaceOptions::for_readers(limits.readers_max);
+    let mut options = PlaceOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
     options.plain_per_address_max = limits.connections_per_address_max;
     options.shared.extend(&limits.trusted_proxies);
     if limits.trusted_proxy_hops.is_some() {

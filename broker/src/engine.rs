@@ -64,7 +64,9 @@ impl Engine {
         match self.endpoint() {
             Endpoint::Redis(_) => tokio::time::sleep(pause).await,
             #[cfg(feature = "memory")]
-            Endpoint::Memory(server) => server.reachable().await,
+            Endpoint::Memory(server) if server.notifies() => server.reachable().await,
+            #[cfg(feature = "memory")]
+            Endpoint::Memory(_) => tokio::time::sleep(pause).await,
         }
     }
 

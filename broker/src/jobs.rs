@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use carillon_protocol::limits::{JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS};
 use carillon_protocol::{Audience, JobStatus, check_json};
 use redis::{FromRedisValue, Script};
 
 use crate::limits::{
-    JOB_ATTEMPTS_MAX, JOB_ID_MAX_BYTES, JOB_INPUT_MAX_BYTES, JOB_KEEP_MS, JOB_LEASE_MS, JOB_LOOKS_MAX,
-    JOB_NAME_MAX_CHARS, JOB_PAUSE_MS, JOB_RESULT_MAX_BYTES, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX,
-    JOBS_OWNER_MAX,
+    JOB_ATTEMPTS_MAX, JOB_INPUT_MAX_BYTES, JOB_KEEP_MS, JOB_LEASE_MS, JOB_LOOKS_MAX, JOB_PAUSE_MS,
+    JOB_RESULT_MAX_BYTES, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
 };
 use crate::{Broker, BrokerError};
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use claim::{Batch, Claimed, Refused};
 pub use dead::{Dead, DeadList};
 #[cfg(feature = "memory")]
-pub use engine::memory::{Clock, Faults};
+pub use engine::memory::{Clock, Delay, Faults, Link};
 pub use error::BrokerError;
 pub use fan_out::{BrokerEvent, EntryKind, FanOut, Fanout, Stored, Subscriptions, channel_audience};
 pub use history::{Gap, History, Recalled};

@@ -82,10 +82,6 @@ pub const JOBS_OWNER_MAX: usize = 5;
 pub const JOBS_ANONYMOUS_MAX: usize = JOBS_MAX / 5;
 /// Jobs of one owner that are listed at most; older ones are found by their id.
 pub const JOBS_LISTED_MAX: usize = 20;
-/// Longest id of a job, so that the ids of its reports are names too.
-pub const JOB_ID_MAX_BYTES: usize = 100;
-/// Longest name of a job, in Unicode scalar values.
-pub const JOB_NAME_MAX_CHARS: usize = 120;
 /// Longest input of a job.
 pub const JOB_INPUT_MAX_BYTES: usize = 8 * 1024;
 /// Longest result of a job.

@@ -10,11 +10,13 @@ use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::demo::DemoKey;
 use carillon_bff::signed::Signing;
 use carillon_bff::{
-    AllowOptions, LimitOptions, Open, Patience, PlaceOptions, PresenceOptions, Publishing, Replica,
-    STOP_DEADLINE, Settings, metrics, now_ms, serve, viewer,
+    AllowOptions, LimitOptions, Open, PresenceOptions, Publishing, Replica, STOP_DEADLINE, Settings, metrics,
+    now_ms, random, viewer,
 };
 use carillon_broker::{Broker, FanOut, Names};
-use carillon_service::{Readiness, Tasks, admin, bind, init_logs_at, report, stop_on_signals};
+use carillon_service::{
+    Patience, PlaceOptions, Readiness, Tasks, admin, bind, init_logs_at, report, serve, stop_on_signals,
+};
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
@@ -83,13 +85,16 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             limits: LimitOptions::default(),
             patience: Patience::default(),
             presence: PresenceOptions::default(),
+            clock: Arc::new(now_ms),
+            random: Arc::new(random),
         };
         let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
         behind.push(DoorReplica::new(&name, replica.router())?);
         readers.push(replica.readers());
         tasks.spawn("a replica's port", replica.serve(listener));
     }
-    let places = PlaceOptions::for_readers(readers.len() * LimitOptions::default().readers_max);
+    let readers_max = readers.len() * LimitOptions::default().readers_max;
+    let places = PlaceOptions::for_readers(readers_max, metrics::port_limit_reached);
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
     tasks.spawn(
@@ -102,7 +107,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         recorder.render()
     });
     let stop = tasks.stop().clone();
-    let probes = serve(ports.admin, probes, Patience::default(), PlaceOptions::for_readers(0), stop, held);
+    let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
+    let probes = serve(ports.admin, probes, Patience::default(), places, stop, held);
     tasks.spawn("admin port", probes);
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use carillon_protocol::http::Published;
 use carillon_protocol::{Audience, Backoff, FieldError, Notification, Problem, Severity};
 use carillon_service::{init_logs_at, report};
 use clap::Args;
@@ -124,8 +125,7 @@ async fn try_post(http: &Http, url: &Address, json: &str) -> Result<String, Faul
 }
 
 fn accepted(answer: &Answer) -> Option<String> {
-    let answer: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    Some(answer.get("id")?.as_str()?.to_owned())
+    Some(serde_json::from_slice::<Published>(&answer.body).ok()?.id)
 }
 
 fn refused(url: &Address, answer: &Answer) -> anyhow::Error {

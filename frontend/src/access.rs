@@ -1,61 +1,32 @@
 //! The credentials that the page sends to the server: none, a browser's session, or a signed-in user's token.
 
-use carillon_protocol::parse_timestamp;
+use carillon_protocol::http::SignedIn;
+use carillon_protocol::{Fields, to_json};
 
-use crate::fields::{Fields, object};
 use crate::storage::Kept;
 
 const PASS_KEY: &str = "carillon-pass";
 const SESSION_KEY: &str = "carillon-session";
 
-/// A signed-in user's token, as `POST /api/demo/token` gives it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Pass {
-    /// The token.
-    pub token: String,
-    /// The user.
-    pub user: String,
-    /// When it expires, RFC 3339.
-    pub expires_at: String,
-}
-
-impl Pass {
-    /// Reads a token; `None` when a field is missing.
-    pub fn read(fields: &Fields) -> Option<Self> {
-        let text = |name| fields.text(name);
-        Some(Self { token: text("token")?, user: text("user")?, expires_at: text("expires_at")? })
-    }
-
-    fn to_json(&self) -> String {
-        let Self { token, user, expires_at } = self;
-        object(&[("token", Some(token)), ("user", Some(user)), ("expires_at", Some(expires_at))])
-    }
-
-    /// When it expires, in milliseconds since 1970; a token without a readable time has expired.
-    pub fn ends_ms(&self) -> u64 {
-        parse_timestamp(&self.expires_at).unwrap_or_default()
-    }
-}
-
-/// The credentials that the page sends with every request.
+/// What the page shows the server with everything that it asks.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The signed-in user's token, for this tab alone, so that two tabs may have two users.
-    pub pass: Option<Pass>,
-    /// The browser's session, for all its tabs, once it has started a job.
+    /// Of the signed-in user: for this tab, so that two tabs may be two people.
+    pub pass: Option<SignedIn>,
+    /// Of the browser: for all its tabs, once it has started a job.
     pub session: Option<String>,
 }
 
 impl Access {
     /// Returns the stored credentials.
     pub fn kept() -> Self {
-        let pass = Kept::InTab.read(PASS_KEY).and_then(|json| Pass::read(&Fields::read(&json)?));
+        let pass = Kept::InTab.read(PASS_KEY).and_then(|json| SignedIn::read(&Fields::read(&json)?));
         Self { pass, session: Kept::OnDevice.read(SESSION_KEY) }
     }
 
     /// Stores the credentials for the next load of the page.
     pub fn keep(&self) {
-        Kept::InTab.write(PASS_KEY, self.pass.as_ref().map(Pass::to_json).as_deref());
+        Kept::InTab.write(PASS_KEY, self.pass.as_ref().map(to_json).as_deref());
         Kept::OnDevice.write(SESSION_KEY, self.session.as_deref());
     }
 
@@ -91,10 +62,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_sent_in_subprotocols_and_headers() {
-        let pass = Pass { token: "t".into(), user: "anna".into(), expires_at: "2026-11-21T07:45:00Z".into() };
-        assert_eq!(pass.ends_ms(), 1_795_247_100_000);
-        assert!(Pass::read(&Fields::read(&pass.to_json()).unwrap()) == Some(pass.clone()));
+    fn is_shown_to_the_server_by_subprotocols_and_headers() {
+        let pass =
+            SignedIn { token: "t".into(), user: "anna".into(), expires_at: "2026-11-21T07:45:00Z".into() };
+        assert_eq!(SignedIn::read(&Fields::read(&to_json(&pass)).unwrap()), Some(pass.clone()));
         let mut access = Access::default();
         assert_eq!((access.is_known(), access.subprotocols()), (false, vec![]));
         access.session = Some("s".into());

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use carillon_protocol::ClientMessage;
+use carillon_protocol::http::{SignInRequest, SignedIn};
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::sent::Token;
+use carillon_protocol::{ClientMessage, to_json};
 use leptos::prelude::*;
 
-use crate::access::{Access, Pass};
+use crate::access::Access;
 use crate::clock::now;
 use crate::connection::Command;
 use crate::http::{Fault, post, status};
@@ -40,10 +41,11 @@ pub fn name_fault(name: &str) -> Option<String> {
     }
 }
 
-async fn fetch(user: &str) -> Result<Pass, Fault> {
-    let fields = post(TOKEN_PATH, &[("user", Some(user))], &Access::default()).await?;
+async fn fetch(user: &str) -> Result<SignedIn, Fault> {
+    let body = to_json(&SignInRequest { user: user.to_owned() });
+    let fields = post(TOKEN_PATH, body, &Access::default()).await?;
     let unreadable = || Fault { status: 0, detail: "The token cannot be read".to_owned() };
-    Pass::read(&fields).ok_or_else(unreadable)
+    SignedIn::read(&fields).ok_or_else(unreadable)
 }
 
 /// Signs in, and restarts the page as this user's.
@@ -75,7 +77,7 @@ pub fn watch(viewer: Viewer) {
     if let Some(alarm) = renewal.take() {
         alarm.clear();
     }
-    let Some(ends_ms) = viewer.access().pass.as_ref().map(Pass::ends_ms) else { return };
+    let Some(ends_ms) = viewer.access().pass.as_ref().map(SignedIn::ends_ms) else { return };
     let left_ms = ends_ms.saturating_sub(now().wall_ms);
     let wait_ms = left_ms.saturating_sub(RENEW_BEFORE_MS).max(left_ms / 2).clamp(RENEW_MIN_MS, RENEW_MAX_MS);
     *renewal = later(move || beside(renew(viewer)), Duration::from_millis(wait_ms));

@@ -2,16 +2,16 @@
 //! fetched first, however many there are.
 
 use carillon_protocol::Delivery;
+use carillon_protocol::http::{Page, PageItem};
 
 use crate::access::Access;
-use crate::fields::Fields;
 use crate::http::{Fault, get};
 use crate::inbox::{LIST_MAX_ROWS, Past};
 
 /// Fetches as many notifications after `since`, or of all, as the list shows.
 pub async fn read(access: &Access, since: Option<String>) -> Result<Past, Fault> {
     let page = get(&path(since.as_deref()), access).await?;
-    Ok(past(&page, since))
+    Ok(past(Page::read(&page), since))
 }
 
 fn path(since: Option<&str>) -> String {
@@ -22,27 +22,20 @@ fn path(since: Option<&str>) -> String {
     }
 }
 
-/// If there are earlier ones, the page begins after its oldest item, which is left out.
-fn past(page: &Fields, since: Option<String>) -> Past {
-    let mut items: Vec<_> = page.objects("items").iter().filter_map(delivery).collect();
-    let previous = page.text("previous");
+/// Where there is more before the page, it begins after its oldest item, which is left out.
+fn past(page: Page, since: Option<String>) -> Past {
+    let Page { items, next, previous, gap, read } = page;
+    let mut items: Vec<_> = items.into_iter().filter_map(delivery).collect();
     if let Some(previous) = &previous {
         items.retain(|item| item.cursor != *previous);
     }
-    Past {
-        items,
-        sent: Vec::new(),
-        since: previous.or(since),
-        next: page.text("next").unwrap_or_default(),
-        gap: page.is_true("gap"),
-        read: page.text("read"),
-    }
+    Past { items, sent: Vec::new(), since: previous.or(since), next, gap, read }
 }
 
-/// An unreadable item is not shown: it is of a newer version.
-fn delivery(item: &Fields) -> Option<Delivery> {
-    let notification = serde_json::from_str(item.raw("notification")?).ok()?;
-    Some(Delivery { notification, claimed_by: item.text("claimed_by")?, cursor: item.text("cursor")? })
+/// What cannot be read is not shown: it is of a version to come.
+fn delivery(item: PageItem) -> Option<Delivery> {
+    let PageItem { cursor, claimed_by, notification } = item;
+    Some(Delivery { notification: serde_json::from_str(notification.get()).ok()?, claimed_by, cursor })
 }
 
 #[cfg(test)]
@@ -50,14 +43,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_is_read_and_an_incomplete_one_is_not() {
+    fn an_item_of_a_page_is_read_and_one_without_a_notification_is_not() {
+        let item = |json: &str| serde_json::from_str::<PageItem>(json).unwrap();
         let json = r#"{"cursor":"a.1-0","claimed_by":"bff-2","notification":{"id":"n","body":"b"}}"#;
-        let read = delivery(&Fields::read(json).unwrap()).unwrap();
+        let read = delivery(item(json)).unwrap();
         assert_eq!(
             (read.notification.id.as_str(), read.claimed_by.as_str(), read.cursor.as_str()),
             ("n", "bff-2", "a.1-0")
         );
-        assert!(delivery(&Fields::read(r#"{"cursor":"a.1-0","claimed_by":"bff-2"}"#).unwrap()).is_none());
+        assert!(delivery(item(r#"{"cursor":"a.1-0","claimed_by":"bff-2","notification":7}"#)).is_none());
     }
 
     #[test]
@@ -68,7 +62,7 @@ mod tests {
         let page = |previous: &str| {
             let items = [item(4), item(5)].join(",");
             let page = format!(r#"{{"items":[{items}],"next":"a.9-0","gap":false{previous}}}"#);
-            let past = past(&Fields::read(&page).unwrap(), Some("a.3-0".to_owned()));
+            let past = past(serde_json::from_str(&page).unwrap(), Some("a.3-0".to_owned()));
             let ids = past.items.iter().map(|item| item.notification.id.clone()).collect::<Vec<_>>();
             (ids, past.since.unwrap(), past.next)
         };

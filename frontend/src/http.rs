@@ -1,9 +1,9 @@
 //! Requests to the server.
 
+use carillon_protocol::{Fields, Problem};
 use gloo_net::http::{Request, RequestBuilder};
 
 use crate::access::Access;
-use crate::fields::{Fields, object};
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +26,10 @@ pub async fn get(path: &str, access: &Access) -> Result<Fields, Fault> {
     answer(with(Request::get(path), access).build()).await
 }
 
-/// Posts an object of strings to a path, and returns the object of the response.
-pub async fn post(path: &str, body: &[(&str, Option<&str>)], access: &Access) -> Result<Fields, Fault> {
+/// Sends JSON to a path, and reads the object that answers.
+pub async fn post(path: &str, body: String, access: &Access) -> Result<Fields, Fault> {
     let request = with(Request::post(path), access).header("content-type", "application/json");
-    answer(request.body(object(body))).await
+    answer(request.body(body)).await
 }
 
 /// Returns the status of a path; 0 without a response.
@@ -53,7 +53,7 @@ async fn answer(request: Result<Request, gloo_net::Error>) -> Result<Fields, Fau
         return fields.ok_or_else(|| fault(0, "The answer cannot be read"));
     }
     let status = response.status();
-    match fields.and_then(|problem| problem.text("detail")) {
+    match fields.and_then(|fields| Problem::read_detail(&fields)) {
         Some(detail) => Err(fault(status, &detail)),
         None => Err(fault(status, &format!("The server answered with {status}"))),
     }

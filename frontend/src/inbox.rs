@@ -13,11 +13,12 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
+use carillon_protocol::http::JobState;
 use carillon_protocol::{Acks, Audience, ClientMessage, Delivery, GapReason, JobStatus, Resume, Status};
 
 pub use catch_up::{CATCH_UP_MAX_MS, CAUGHT_UP_AFTER_MS, CatchUp, NOTICE_MS, Notice};
 pub use item::{Collapse, Item};
-pub use job::{Job, JobState};
+pub use job::{Job, queued};
 pub use race::{QUIET_AFTER_MS, QUIET_AFTER_WINS, RACER_HUES, RACERS_MAX, Race, Standing};
 pub use reading::{READ_AFTER_MS, READ_EVERY_MS, Reading};
 pub use rows::{LIST_MAX_ROWS, Row, Rows};

@@ -1,12 +1,14 @@
 //! Starts jobs, and finds them again after the page is reloaded.
 
+use carillon_protocol::http::{JobList, JobRequest, JobState, ReportTo, SessionOpened};
+use carillon_protocol::to_json;
 use gloo_timers::future::TimeoutFuture;
 
 use crate::access::Access;
 use crate::connection::Command;
 use crate::http::{Fault, get, post};
 use crate::id::new_id;
-use crate::inbox::{Event, JobState};
+use crate::inbox::{Event, queued};
 use crate::live::beside;
 use crate::viewer::Viewer;
 
@@ -18,7 +20,7 @@ const TRY_AGAIN_MS: u32 = 500;
 
 /// Starts a job. It is on the screen at once, and shows there when it is refused.
 pub fn run(viewer: Viewer) {
-    let state = JobState::new(new_id(), NAME);
+    let state = queued(new_id(), NAME);
     viewer.act(Event::Jobs(vec![state.clone()]));
     beside(async move {
         if let Err(fault) = start(viewer, &state).await {
@@ -47,9 +49,10 @@ async fn start(viewer: Viewer, state: &JobState) -> Result<(), Fault> {
 
 async fn request(viewer: Viewer, state: &JobState) -> Result<(), Fault> {
     let access = known(viewer).await?;
-    let notify = if access.pass.is_some() { "user" } else { "session" };
-    let body = [("id", Some(state.id.as_str())), ("name", Some(&state.name)), ("notify", Some(notify))];
-    post("/api/jobs", &body, &access).await.map(drop)
+    let notify = if access.pass.is_some() { ReportTo::User } else { ReportTo::Session };
+    let (id, name) = (Some(state.id.clone()), Some(state.name.clone()));
+    let body = to_json(&JobRequest { id, name, steps: None, notify: Some(notify) });
+    post("/api/jobs", body, &access).await.map(drop)
 }
 
 /// Returns credentials that reports can be sent to. A page that starts no job opens no session.
@@ -61,7 +64,10 @@ async fn known(viewer: Viewer) -> Result<Access, Fault> {
     // Another tab may have opened one in the meantime.
     let session = match Access::kept().session {
         Some(session) => session,
-        None => post("/api/sessions", &[], &access).await?.text("session").unwrap_or_default(),
+        None => {
+            let fields = post("/api/sessions", "{}".to_owned(), &access).await?;
+            SessionOpened::read_token(&fields).unwrap_or_default()
+        }
     };
     viewer.become_known(Access { session: Some(session), ..access });
     viewer.command(Command::Reconnect);
@@ -75,8 +81,9 @@ pub async fn restore(viewer: Viewer) {
         return;
     }
     if let Ok(fields) = get("/api/jobs", &access).await {
-        // The response begins with the newest, and the list adds each on top.
-        let jobs = fields.objects("jobs");
-        viewer.act(Event::Jobs(jobs.iter().rev().filter_map(JobState::read).collect()));
+        // The newest comes first, and the list puts what comes on top.
+        let mut jobs = JobList::read(&fields).jobs;
+        jobs.reverse();
+        viewer.act(Event::Jobs(jobs));
     }
 }

@@ -9,7 +9,6 @@ pub mod composer;
 pub mod connection;
 pub mod controls;
 pub mod empty;
-pub mod fields;
 pub mod history;
 pub mod http;
 pub mod icon;

@@ -1,6 +1,7 @@
 //! The state from which a reloaded page continues.
 
-use crate::fields::{Fields, object, quoted};
+use carillon_protocol::{Fields, Status, object, quoted};
+
 use crate::inbox::{Inbox, Message};
 use crate::storage::Kept;
 
@@ -37,7 +38,8 @@ impl Place {
     }
 
     fn write(inbox: &Inbox) -> String {
-        let place = object(&[("user", inbox.me()), ("since", inbox.since().as_deref())]);
+        let place =
+            object(&[("user", inbox.me().map(quoted)), ("since", inbox.since().as_deref().map(quoted))]);
         let sent: Vec<_> = inbox.sent().messages().map(|message| to_json(message)).collect();
         format!("{{{}:{place},{}:[{}]}}", quoted("place"), quoted("sent"), sent.join(","))
     }
@@ -51,12 +53,12 @@ impl Place {
 fn to_json(message: &Message) -> String {
     let Message { id, to, text, at_ms, status, failed, .. } = message;
     object(&[
-        ("id", Some(id)),
-        ("to", Some(to)),
-        ("text", Some(text)),
-        ("at_ms", Some(&at_ms.to_string())),
-        ("status", status.map(carillon_protocol::Status::as_str)),
-        ("failed", failed.as_deref()),
+        ("id", Some(quoted(id))),
+        ("to", Some(quoted(to))),
+        ("text", Some(quoted(text))),
+        ("at_ms", Some(quoted(&at_ms.to_string()))),
+        ("status", status.map(|status| quoted(status.as_str()))),
+        ("failed", failed.as_deref().map(quoted)),
     ])
 }
 
@@ -67,7 +69,7 @@ fn message(fields: &Fields) -> Option<Message> {
         to: fields.text("to")?,
         text: fields.text("text")?,
         at_ms: fields.text("at_ms")?.parse().ok()?,
-        status: fields.text("status").and_then(|status| status.parse().ok()),
+        status: fields.text("status").and_then(|status| Status::read(&status)),
         failed: fields.text("failed"),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon_protocol::http::MessageProgress;
 use carillon_protocol::received::{ReadPosition, StatusChange};
 use carillon_protocol::{ClientEvent, CloseCode, Phase, Resume, ServerMessage, Status, Welcome};
 use leptos::prelude::*;
@@ -103,8 +104,8 @@ async fn query_statuses(viewer: Viewer, messages: Vec<Message>) {
     let access = viewer.access();
     for Message { id, .. } in messages {
         let path = format!("/api/notifications/{id}");
-        let answered = get(&path, &access).await.ok().and_then(|fields| fields.text("status"));
-        if let Some(status) = answered.and_then(|status| status.parse().ok()) {
+        let progress = get(&path, &access).await.ok();
+        if let Some(status) = progress.and_then(|fields| MessageProgress::read_status(&fields)) {
             viewer.act(Event::Status { id, status });
         }
     }

@@ -81,16 +81,21 @@ impl Status {
             Self::Read => "read",
         }
     }
+
+    /// Reads the word; `None` for any other.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        [Self::None, Self::Sent, Self::Delivered, Self::Read]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
 }
 
 impl std::str::FromStr for Status {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::None, Self::Sent, Self::Delivered, Self::Read];
-        all.into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| format!("'{text}' is not a status"))
+        Self::read(text).ok_or_else(|| format!("'{text}' is no status"))
     }
 }
 

@@ -10,13 +10,12 @@ mod close;
 mod command;
 mod cursor;
 mod entry;
+mod fields;
 mod frame;
-mod job;
+pub mod http;
 mod json;
 pub mod limits;
 mod notification;
-mod page;
-mod problem;
 mod seen;
 mod timestamp;
 
@@ -43,10 +42,9 @@ pub mod received {
         Delivered, Gap, Goodbye, Heartbeat, Raw, ReadPosition, Refused, State, StatusChange,
     };
 }
-pub use job::JobStatus;
+pub use fields::{Fields, object, quoted, to_json};
+pub use http::{FieldError, JobStatus, Problem};
 pub use json::{check_json, read_json, without_bom};
 pub use notification::{Action, Notification, Severity};
-pub use page::{Page, PageItem};
-pub use problem::{FieldError, Problem};
 pub use seen::Seen;
 pub use timestamp::{format_timestamp, parse_timestamp};

@@ -34,7 +34,14 @@ pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// Entries that may wait in the list before `POST /api/notifications` answers 503.
 pub const WAITING_MAX_ENTRIES: u64 = 100_000;
 
-/// The interval of heartbeat frames and WebSocket pings.
+/// Longest id of a job, so that the ids of its reports are names too.
+pub const JOB_ID_MAX_BYTES: usize = 100;
+/// Longest name of a job, in Unicode scalar values.
+pub const JOB_NAME_MAX_CHARS: usize = 120;
+/// Most steps of a job.
+pub const JOB_STEPS_MAX: u32 = 100;
+
+/// A heartbeat frame and a WebSocket ping go out this often.
 pub const HEARTBEAT_MS: u64 = 25_000;
 /// Either side drops the connection after this time without a frame from the other.
 pub const SILENCE_MS: u64 = 60_000;

@@ -6,6 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use brotli::enc::BrotliEncoderParams;
+use brotli::enc::backward_references::BrotliEncoderMode::{
+    self, BROTLI_FORCE_MSB_PRIOR, BROTLI_MODE_GENERIC,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -14,10 +18,14 @@ use crate::wasm;
 
 /// Maximum bytes that a browser has to download before the viewer runs: wasm and scripts, compressed with brotli.
 const CODE_MAX_BYTES: usize = 200 * 1024;
-const BROTLI_QUALITY: u32 = 11;
-const BROTLI_WINDOW_BITS: u32 = 22;
-/// Changes when this program generates other files from the same sources.
-const RECIPE: &[u8] = b"1";
+const BROTLI_QUALITY: i32 = 11;
+const BROTLI_WINDOW_BITS: i32 = 22;
+/// A file is one block: with smaller ones, code that is 250 bytes shorter may become 2,000 bytes longer in its compressed form.
+const BROTLI_BLOCK_BITS: i32 = 24;
+/// What a byte is predicted by: the second suits wasm, of which it saves 2 %.
+const BROTLI_MODES: [BrotliEncoderMode; 2] = [BROTLI_MODE_GENERIC, BROTLI_FORCE_MSB_PRIOR];
+/// Changes when this program makes other files of the same sources.
+const RECIPE: &[u8] = b"2";
 
 /// One file of the viewer.
 struct Asset {
@@ -167,13 +175,22 @@ fn remove(place: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The shortest form that any of the modes gives.
 fn brotli(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, BROTLI_QUALITY, BROTLI_WINDOW_BITS);
-    encoder.write_all(bytes)?;
-    encoder.flush()?;
-    drop(encoder);
-    Ok(out)
+    let mut forms = Vec::new();
+    for mode in BROTLI_MODES {
+        let params = BrotliEncoderParams {
+            mode,
+            quality: BROTLI_QUALITY,
+            lgwin: BROTLI_WINDOW_BITS,
+            lgblock: BROTLI_BLOCK_BITS,
+            ..BrotliEncoderParams::default()
+        };
+        let mut form = Vec::new();
+        brotli::BrotliCompress(&mut &bytes[..], &mut form, &params)?;
+        forms.push(form);
+    }
+    forms.into_iter().min_by_key(Vec::len).context("there is a mode")
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {

@@ -312,7 +312,7 @@ fn an_invalid_key_is_refused_at_the_start() {
         (curve("secp256k1"), "P-256 or P-384"),
         (made(&["-algorithm", "ED448"]), "Ed25519"),
         (url("file:///keys"), "begins with http://"),
-        (url("https://a:b@c/"), "leave them out"),
+        (url("https://a:b@c/"), "remove them"),
     ] {
         let fault = Tokens::new(&options).unwrap_err().to_string();
         assert!(fault.contains(expected), "{fault}");

@@ -11,13 +11,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carillon_broker::limits::{OUTBOX_ANONYMOUS_MAX, OUTBOX_LINE_MAX, OUTBOX_MAX, OUTBOX_USER_MAX};
 use carillon_broker::{Broker, OutboxError, Speaker};
+use carillon_protocol::http::ApplicationMessage;
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use carillon_protocol::{Audience, check_json, format_timestamp};
 use carillon_service::outbound::address;
 use carillon_service::{Tasks, filled};
 use clap::Args;
 use ring::digest;
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
@@ -83,22 +83,6 @@ pub(crate) struct UpstreamMessage<'a> {
 /// The code and the detail of the error with which a message is refused.
 pub(crate) type UpstreamError = (&'static str, String);
 
-/// The body that is posted to the application.
-#[derive(Serialize)]
-struct Body<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    connection: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    at: String,
-}
-
 /// The messages that wait for the application. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Outbox {
@@ -139,13 +123,13 @@ impl Outbox {
         let (session_id, user_id) = (name(&session), name(&user));
         let line = session.or(user).unwrap_or_else(|| Audience::Connection(connection.to_owned()));
         let webhook_id = webhook_id(&line, message.id);
-        let body = Body {
-            id: message.id.unwrap_or(&webhook_id),
-            session: session_id.as_deref(),
-            user: user_id.as_deref(),
-            connection,
-            message: message.message,
-            data: message.data,
+        let body = ApplicationMessage {
+            id: message.id.unwrap_or(&webhook_id).to_owned(),
+            session: session_id,
+            user: user_id,
+            connection: connection.to_owned(),
+            message: message.message.map(str::to_owned),
+            data: message.data.map(ToOwned::to_owned),
             at: format_timestamp((self.clock)()),
         };
         let body = serde_json::to_vec(&body).map_err(|error| ("invalid", error.to_string()))?;

@@ -1,17 +1,15 @@
 //! Every operation, with the statuses that its handler returns.
 
-use carillon_protocol::limits::NAME_MAX_BYTES;
-use carillon_protocol::{Audience, JobStatus, Notification, Page, Status};
+use carillon_protocol::Notification;
+use carillon_protocol::http::{
+    DemoState, JobAccepted, JobList, JobRequest, JobState, MessageProgress, MessageTrace, Page, PresenceList,
+    Published, RevocationRequest, SessionOpened, SignInRequest, SignedIn, UserPresence,
+};
 use schemars::JsonSchema;
 use schemars::generate::SchemaGenerator;
 use serde_json::{Value, json};
 
 use super::operation::Operation;
-use crate::gate::demo::SignedIn;
-use crate::gate::sessions::Opened;
-use crate::jobs::http::{Asked, Shown};
-use crate::people::presence::Told;
-use crate::people::trace::{Progress, Trace};
 
 /// Readers: anonymous, a user, or a session.
 const READERS: [&str; 6] = ["", "token", "tokenInQuery", "tokenInCookie", "session", "sessionInQuery"];
@@ -32,14 +30,6 @@ pub(super) fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let (get, post) = ("get", "post");
     let tag = "Notifications";
-    let accepted = json!({
-        "type": "object",
-        "required": ["id"],
-        "properties": {
-            "id": { "type": "string", "description": "The id of the notification, generated where it had none." },
-            "status": of::<Status>(schemas),
-        },
-    });
     vec![
         Operation::new(get, "/api/notifications", tag, "list", "Reads history, oldest first")
             .text("The notifications for everyone, for the caller's user and session, and for each `topic`; without `since` from the beginning, and with `before` from the newest end.")
@@ -51,19 +41,19 @@ fn notifications(schemas: &mut SchemaGenerator) -> Vec<Operation> {
             .text("A repeated `from` and `id` is accepted again and shown once. A user sends to a user or to a topic; with a key, an application publishes to any audience. Only a user's message has a `status`.")
             .for_any(&["key", "webhook", "apiAuth", "token", "tokenInQuery", "tokenInCookie"])
             .body(of::<Notification>(schemas))
-            .answers(202, "It is in the list.", accepted)
+            .answers(202, "It is in the list.", of::<Published>(schemas))
             .refuses(&[400, 401, 403, 408, 409, 413, 415, 429, 500, 503]),
         Operation::new(get, "/api/notifications/{id}", tag, "progress", "Returns the status of a message between people")
             .text("For its sender, its addressee, and applications with a key. Kept for 7 days.")
             .for_any(&PARTIES)
             .takes(&["from"])
-            .answers(200, "Its status.", of::<Progress>(schemas))
+            .answers(200, "Its status.", of::<MessageProgress>(schemas))
             .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
         Operation::new(get, "/api/notifications/{id}/trace", tag, "trace", "Returns where a message is waiting")
             .text("Each step: accepted, claimed, routed, written, acknowledged, read, or where it stopped. The number of replicas that received it is for callers that may read the addressee's presence, and whole ids of connections are for keys.")
             .for_any(&PARTIES)
             .takes(&["from"])
-            .answers(200, "Its steps.", of::<Trace>(schemas))
+            .answers(200, "Its steps.", of::<MessageTrace>(schemas))
             .refuses(&[400, 401, 403, 404, 408, 429, 500, 503]),
     ]
 }
@@ -174,49 +164,35 @@ fn twirp() -> Vec<Operation> {
 
 fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let tag = "People";
-    let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES });
-    let revocation = json!({
-        "type": "object",
-        "properties": { "user": name, "token": name, "session": { "type": "string", "pattern": "^[0-9a-f]{32}$" } },
-        "additionalProperties": false,
-        "minProperties": 1,
-        "maxProperties": 1,
-    });
-    let who = json!({ "type": "object", "required": ["user"], "properties": { "user": name } });
     vec![
         Operation::new("post", "/api/sessions", tag, "openSession", "Opens a session")
             .text("The session that the request names, with a new token if that is old, or else a new session.")
             .for_any(&["", "session", "sessionInQuery"])
-            .answers(201, "The session is open.", of::<Opened>(schemas))
+            .answers(201, "The session is open.", of::<SessionOpened>(schemas))
             .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("post", "/api/revocations", tag, "revoke", "Revokes tokens and sessions")
             .text("Revokes every token of a `user` issued up to now, the `token` with this `jti`, or the `session` with this id, and closes their sockets.")
             .for_any(&["key"])
-            .body(revocation)
+            .body(of::<RevocationRequest>(schemas))
             .ends(204, "The revocation is stored, for 31 days.")
             .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/presence", tag, "presences", "Returns which of several users are online")
             .text("For tokens whose `topics` cover `presence:<user>`, and applications with a key.")
             .for_any(&PARTIES)
             .takes(&["user"])
-            .answers(200, "The users, in the order of the request.", json!({
-                "type": "object", "required": ["users"],
-                "properties": { "users": { "type": "array", "items": of::<Told>(schemas) } },
-            }))
+            .answers(200, "The users, in the order of the request.", of::<PresenceList>(schemas))
             .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/presence/{user}", tag, "presence", "Returns whether a user is online")
             .for_any(&PARTIES)
-            .answers(200, "The user.", of::<Told>(schemas))
+            .answers(200, "The user.", of::<UserPresence>(schemas))
             .refuses(&[400, 401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/demo", tag, "demo", "Returns whether clients may sign in under any name")
             .for_any(&[""])
             .ends(204, "They may.")
-            .answers(200, "They may not.", json!({
-                "type": "object", "required": ["sign_in"], "properties": { "sign_in": { "const": false } },
-            })),
+            .answers(200, "They may not.", of::<DemoState>(schemas)),
         Operation::new("post", "/api/demo/token", tag, "signIn", "Signs a user in, for demonstrations")
             .for_any(&[""])
-            .body(who)
+            .body(of::<SignInRequest>(schemas))
             .answers(200, "A token.", of::<SignedIn>(schemas))
             .refuses(&[400, 403, 404, 408, 429]),
     ]
@@ -225,35 +201,24 @@ fn people(schemas: &mut SchemaGenerator) -> Vec<Operation> {
 fn jobs(schemas: &mut SchemaGenerator) -> Vec<Operation> {
     let tag = "Jobs";
     let owners = &READERS[1..];
-    let job = of::<Shown>(schemas);
-    let accepted = json!({
-        "type": "object",
-        "required": ["id", "status", "to"],
-        "properties": {
-            "id": { "type": "string" },
-            "status": of::<JobStatus>(schemas),
-            "to": of::<Audience>(schemas),
-        },
-    });
-    let all = json!({ "type": "object", "required": ["jobs"], "properties": { "jobs": { "type": "array", "items": job } } });
     vec![
         Operation::new("post", "/api/jobs", tag, "startJob", "Starts a background job")
             .text("Its reports are notifications with the `collapse_key` `job:<id>`. A repeat with the same id starts nothing. Open with ALLOW_JOBS, and to applications with a key.")
             .for_any(owners)
             .takes(&["session"])
-            .body(of::<Asked>(schemas))
-            .answers(202, "It is in the queue; `Location` is its address.", accepted)
+            .body(of::<JobRequest>(schemas))
+            .answers(202, "It is in the queue; `Location` is its address.", of::<JobAccepted>(schemas))
             .refuses(&[400, 401, 403, 408, 413, 415, 429, 500, 503]),
         Operation::new("get", "/api/jobs", tag, "jobs", "Lists the caller's jobs, newest first")
             .for_any(owners)
             .takes(&["session"])
-            .answers(200, "At most 20.", all)
+            .answers(200, "At most 20.", of::<JobList>(schemas))
             .refuses(&[401, 403, 408, 429, 500, 503]),
         Operation::new("get", "/api/jobs/{id}", tag, "job", "Returns the status of a job")
             .text("For its owner. Kept for 24 hours after its last change.")
             .for_any(owners)
             .takes(&["session"])
-            .answers(200, "The job.", job)
+            .answers(200, "The job.", of::<JobState>(schemas))
             .refuses(&[401, 403, 404, 408, 429, 500, 503]),
     ]
 }

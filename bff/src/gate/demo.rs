@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use carillon_protocol::http::{DemoState, SignInRequest, SignedIn};
 use carillon_protocol::{Audience, FieldError, format_timestamp};
 use carillon_service::Secret;
 use ring::hmac;
@@ -88,7 +89,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(key: Option<DemoKey>) -> 
 }
 
 fn off() -> Response {
-    Json(json!({ "sign_in": false })).into_response()
+    Json(DemoState { sign_in: false }).into_response()
 }
 
 async fn is_on(State(key): State<Arc<DemoKey>>, request: Request) -> Response {
@@ -96,24 +97,7 @@ async fn is_on(State(key): State<Arc<DemoKey>>, request: Request) -> Response {
     if key.is_open_to(&parts) { StatusCode::NO_CONTENT.into_response() } else { off() }
 }
 
-/// Somebody who is signed in.
-#[derive(serde::Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct SignedIn {
-    /// The token.
-    token: String,
-    /// Who it is for.
-    user: String,
-    /// When it runs out, RFC 3339.
-    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
-    expires_at: String,
-}
-
 async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Json<SignedIn>, Refusal> {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        user: String,
-    }
     let fault = |detail: String| Refusal::fields("invalid sign-in", vec![FieldError::new("user", detail)]);
     let (parts, body) = request.into_parts();
     if !key.is_open_to(&parts) {
@@ -122,7 +106,7 @@ async fn sign_in(State(key): State<Arc<DemoKey>>, request: Request) -> Result<Js
     }
     let body = axum::body::to_bytes(body, BODY_MAX_BYTES).await;
     let body = body.map_err(|_| fault(format!("the request has at most {BODY_MAX_BYTES} bytes")))?;
-    let Body { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
+    let SignInRequest { user } = serde_json::from_slice(&body).map_err(|error| fault(error.to_string()))?;
     let user = user.trim();
     Audience::named("user", user).map_err(|error| fault(error.to_string()))?;
     let now_ms = crate::clock::now_ms();

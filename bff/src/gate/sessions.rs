@@ -5,23 +5,11 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carillon_protocol::format_timestamp;
+use carillon_protocol::http::SessionOpened;
 
 use crate::gate::Gate;
 use crate::gate::caller::session_of;
 use crate::refusal::Refusal;
-
-/// An open session.
-#[derive(serde::Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Opened {
-    /// Its sealed token, which opens it.
-    session: String,
-    /// Its id, by which an application addresses it, and which opens nothing.
-    id: String,
-    /// When the token runs out, RFC 3339.
-    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
-    expires_at: String,
-}
 
 /// Opens the session that the request names, or a new one: 201 with its token, and the id by which an application may
 /// address it.
@@ -30,7 +18,7 @@ pub(crate) async fn open(State(gate): State<Gate>, request: Request) -> Result<R
     gate.allow_origin(&parts)?;
     let named = session_of(&parts);
     let open = gate.session(named.as_deref().unwrap_or("new")).await?;
-    let body = Opened {
+    let body = SessionOpened {
         session: open.token,
         id: open.session.id.to_string(),
         expires_at: format_timestamp(open.session.expires_at_ms),

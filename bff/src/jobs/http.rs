@@ -8,13 +8,12 @@ use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use carillon_broker::limits::{
-    JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX,
-};
+use carillon_broker::limits::{JOBS_ANONYMOUS_MAX, JOBS_LISTED_MAX, JOBS_MAX, JOBS_OWNER_MAX};
 use carillon_broker::{Broker, EnqueueError, Job, NewJob};
-use carillon_protocol::{Audience, FieldError, JobStatus, format_timestamp, read_json};
+use carillon_protocol::http::{JobAccepted, JobList, JobRequest, JobState, ReportTo};
+use carillon_protocol::limits::{JOB_ID_MAX_BYTES, JOB_NAME_MAX_CHARS, JOB_STEPS_MAX};
+use carillon_protocol::{Audience, FieldError, format_timestamp, read_json};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::gate::Gate;
@@ -27,9 +26,8 @@ use crate::upkeep::memory::Memory;
 
 /// Maximum bytes of a request body.
 const BODY_MAX_BYTES: usize = 4 * 1024;
-/// The number of steps of a job.
+/// The number of steps of a job that names none.
 const STEPS_DEFAULT: u32 = 10;
-const STEPS_MAX: u32 = 100;
 const NAME_DEFAULT: &str = "Background job";
 /// The `Retry-After` of an owner with the maximum of jobs, in seconds: most jobs of the replicas' own workers take longer,
 /// so one of five has probably ended by then.
@@ -39,36 +37,6 @@ const OWNER_RETRY_S: u64 = 5;
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Input {
     pub(crate) steps: u32,
-}
-
-/// The body of a `POST`.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Asked {
-    /// Makes a repeated request harmless. Letters, digits, dashes and underscores.
-    #[cfg_attr(test, schemars(length(min = 1, max = JOB_ID_MAX_BYTES)))]
-    id: Option<String>,
-    /// What it is called on the screen.
-    #[cfg_attr(test, schemars(length(min = 1, max = JOB_NAME_MAX_CHARS)))]
-    name: Option<String>,
-    /// How much there is to do.
-    #[cfg_attr(test, schemars(range(min = 1, max = STEPS_MAX)))]
-    steps: Option<u32>,
-    notify: Option<Notify>,
-}
-
-/// Who is told how a job stands; absent: the session of the request, or else its user.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-enum Notify {
-    /// The session of the request.
-    Session,
-    /// The signed-in user.
-    User,
-    /// One connection, by the id in its `welcome`; what it misses is gone.
-    Connection(String),
 }
 
 /// `POST /api/jobs`: answers 202 once the job is in the queue. A repeat with the same id starts nothing.
@@ -87,8 +55,8 @@ pub(crate) async fn start(
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload too large", detail)
     };
     let body = gate.read(&parts, body, BODY_MAX_BYTES, too_large).await?;
-    let asked: Asked = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
-    let new = new_job(asked, &caller).map_err(invalid)?;
+    let request: JobRequest = read_json(&body).map_err(|error| invalid(FieldError::new("", error)))?;
+    let new = new_job(request, &caller).map_err(invalid)?;
     gate.limits.count_publish_by(caller.user(), caller.network, body.len())?;
     queue.memory.check()?;
     // Jobs that the session started before its user signed in still belong to the user.
@@ -103,12 +71,12 @@ pub(crate) async fn start(
     metrics::job_accepted();
     queue.added.notify_one();
     let place = [(header::LOCATION, format!("/api/jobs/{}", new.id))];
-    let answer = json!({ "id": new.id, "status": status, "to": new.to });
+    let answer = JobAccepted { id: new.id, status, to: new.to };
     Ok((StatusCode::ACCEPTED, place, Json(answer)).into_response())
 }
 
-fn new_job(asked: Asked, caller: &Caller) -> Result<NewJob, FieldError> {
-    let Asked { id, name, steps, notify } = asked;
+fn new_job(request: JobRequest, caller: &Caller) -> Result<NewJob, FieldError> {
+    let JobRequest { id, name, steps, notify } = request;
     let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     // The id is part of a path.
     let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -122,16 +90,16 @@ fn new_job(asked: Asked, caller: &Caller) -> Result<NewJob, FieldError> {
         return Err(FieldError { limit: Some(JOB_NAME_MAX_CHARS as u64), ..FieldError::new("name", detail) });
     }
     let steps = steps.unwrap_or(STEPS_DEFAULT);
-    if !(1..=STEPS_MAX).contains(&steps) {
-        let detail = format!("a number from 1 to {STEPS_MAX}");
-        return Err(FieldError { limit: Some(STEPS_MAX.into()), ..FieldError::new("steps", detail) });
+    if !(1..=JOB_STEPS_MAX).contains(&steps) {
+        let detail = format!("a number from 1 to {JOB_STEPS_MAX}");
+        return Err(FieldError { limit: Some(JOB_STEPS_MAX.into()), ..FieldError::new("steps", detail) });
     }
     let (session, user) = (caller.own_session(), caller.own_user());
     let missing = |what: &str| FieldError::new("notify", format!("the request names no {what}"));
     let to = match notify {
-        Some(Notify::Session) => session.clone().ok_or_else(|| missing("session"))?,
-        Some(Notify::User) => user.clone().ok_or_else(|| missing("user"))?,
-        Some(Notify::Connection(id)) => Audience::named("connection", &id)
+        Some(ReportTo::Session) => session.clone().ok_or_else(|| missing("session"))?,
+        Some(ReportTo::User) => user.clone().ok_or_else(|| missing("user"))?,
+        Some(ReportTo::Connection(id)) => Audience::named("connection", &id)
             .map_err(|error| FieldError::new("notify", error.to_string()))?,
         None => session.clone().or_else(|| user.clone()).ok_or_else(|| missing("session"))?,
     };
@@ -145,36 +113,15 @@ fn invalid(fault: FieldError) -> Refusal {
 }
 
 /// A job as its owner sees it.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Shown {
-    id: String,
-    name: String,
-    status: JobStatus,
-    /// Percent.
-    #[cfg_attr(test, schemars(range(max = 100)))]
-    progress: u8,
-    /// In the worker's own bytes.
-    result: Option<Box<RawValue>>,
-    /// RFC 3339.
-    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
-    created_at: String,
-    /// RFC 3339.
-    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
-    updated_at: String,
-}
-
-impl From<Job> for Shown {
-    fn from(job: Job) -> Self {
-        Self {
-            id: job.new.id,
-            name: job.new.name,
-            status: job.status,
-            progress: job.progress,
-            result: job.result.and_then(|json| RawValue::from_string(json).ok()),
-            created_at: format_timestamp(job.created_ms),
-            updated_at: format_timestamp(job.updated_ms),
-        }
+fn state(job: Job) -> JobState {
+    JobState {
+        id: job.new.id,
+        name: job.new.name,
+        status: job.status,
+        progress: job.progress,
+        result: job.result.and_then(|json| RawValue::from_string(json).ok()),
+        created_at: format_timestamp(job.created_ms),
+        updated_at: format_timestamp(job.updated_ms),
     }
 }
 
@@ -184,11 +131,11 @@ pub(crate) async fn one(
     State(queue): State<Queue>,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Json<JobState>, Refusal> {
     let (parts, _) = request.into_parts();
     let caller = owner(&gate, &parts, has_key(&gate, &parts)?).await?;
     match queue.job_of(&caller, &id).await? {
-        Some(job) => Ok(Json(Shown::from(job)).into_response()),
+        Some(job) => Ok(Json(state(job))),
         None => {
             let detail = "jobs are kept for 24 hours after their last change, for their owner";
             Err(Refusal::new(StatusCode::NOT_FOUND, "job not found", detail))
@@ -201,7 +148,7 @@ pub(crate) async fn list(
     State(gate): State<Gate>,
     State(queue): State<Queue>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Json<JobList>, Refusal> {
     let (parts, _) = request.into_parts();
     let caller = owner(&gate, &parts, has_key(&gate, &parts)?).await?;
     let mut jobs = Vec::new();
@@ -209,8 +156,8 @@ pub(crate) async fn list(
         jobs.extend(queue.broker.jobs_of(&owner).await?);
     }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_ms));
-    let jobs: Vec<_> = jobs.into_iter().take(JOBS_LISTED_MAX).map(Shown::from).collect();
-    Ok(Json(json!({ "jobs": jobs })).into_response())
+    let jobs: Vec<_> = jobs.into_iter().take(JOBS_LISTED_MAX).map(state).collect();
+    Ok(Json(JobList { jobs }))
 }
 
 /// The queue of jobs. Cheap to clone.

@@ -1,8 +1,6 @@
 /// The limits that a client can reach.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
-    Connections,
-    ConnectionsPerAddress,
     RequestsPerAddress,
     Readers,
     ReadersPerUser,
@@ -11,7 +9,6 @@ pub(crate) enum Limit {
     PublishesPerUser,
     RequestTime,
     BodyBytes,
-    Unread,
     Slow,
     MessageBytes,
     UnfinishedBytes,
@@ -31,8 +28,6 @@ pub(crate) enum Limit {
 impl Limit {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connections_per_address",
             Self::RequestsPerAddress => "requests_per_address",
             Self::Readers => "readers",
             Self::ReadersPerUser => "readers_per_user",
@@ -41,7 +36,6 @@ impl Limit {
             Self::PublishesPerUser => "publishes_per_user",
             Self::RequestTime => "request_time",
             Self::BodyBytes => "body_bytes",
-            Self::Unread => "unread",
             Self::Slow => "slow",
             Self::MessageBytes => "message_bytes",
             Self::UnfinishedBytes => "unfinished_bytes",

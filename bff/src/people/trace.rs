@@ -1,10 +1,9 @@
 //! How far a message between people has come, and why not further.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use carillon_broker::Message;
+use carillon_protocol::http::{MessageProgress, MessageTrace, TraceStep};
 use carillon_protocol::limits::PRESENCE_TOPIC;
 use carillon_protocol::{Audience, Status, format_timestamp};
 
@@ -12,52 +11,6 @@ use crate::gate::Gate;
 use crate::gate::principal::Principal;
 use crate::people::messages::Messages;
 use crate::refusal::Refusal;
-
-/// How far a message between people has come.
-#[derive(serde::Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Progress {
-    id: String,
-    /// Who sent it.
-    from: String,
-    /// Whom it is for.
-    to: Audience,
-    status: Status,
-    /// When it came to each status, RFC 3339.
-    at: BTreeMap<&'static str, String>,
-}
-
-/// Each step of a message.
-#[derive(serde::Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("required" = ["id", "status", "steps", "stopped"])))]
-pub(crate) struct Trace {
-    id: String,
-    status: Status,
-    steps: Vec<Step>,
-    /// Why it has come no further, in a sentence; nothing once it was acknowledged.
-    stopped: Option<String>,
-}
-
-/// One step of a message.
-#[derive(Default, serde::Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Step {
-    /// `accepted`, `claimed`, `routed`, `written`, `acknowledged` or `read`.
-    step: &'static str,
-    /// When, RFC 3339.
-    #[cfg_attr(test, schemars(extend("format" = "date-time")))]
-    at: String,
-    /// The replica that did it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replica: Option<String>,
-    /// The connection that it was written to; for whoever has no key, without its last part, by which it is
-    /// reached.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connection: Option<String>,
-    /// More, in a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-}
 
 /// The parts of a trace that a principal may see.
 struct View {
@@ -94,13 +47,13 @@ pub(crate) async fn status(
     State(messages): State<Messages>,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Json<Progress>, Refusal> {
+) -> Result<Json<MessageProgress>, Refusal> {
     let (parts, _) = request.into_parts();
     let (_, message) = messages.find(&gate, &parts, &id).await?;
-    let at = message.at_ms.iter().map(|(status, at_ms)| (status.as_str(), format_timestamp(*at_ms)));
+    let at = message.at_ms.iter().map(|(status, at_ms)| (*status, format_timestamp(*at_ms)));
     let at = at.collect();
     let Message { from, to, status, .. } = message;
-    Ok(Json(Progress { id, from, to: Audience::User(to), status, at }))
+    Ok(Json(MessageProgress { id, from, to: Audience::User(to), status, at }))
 }
 
 /// `GET /api/notifications/{id}/trace`: each step of a message, and why it has not come further.
@@ -109,35 +62,35 @@ pub(crate) async fn trace(
     State(messages): State<Messages>,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Json<Trace>, Refusal> {
+) -> Result<Json<MessageTrace>, Refusal> {
     let (parts, _) = request.into_parts();
     let (principal, message) = messages.find(&gate, &parts, &id).await?;
     let view = View::of(&gate, &principal, &message);
     let (steps, stopped) = (steps(&message, &view), stopped(&message, &view));
-    Ok(Json(Trace { id, status: message.status, steps, stopped }))
+    Ok(Json(MessageTrace { id, status: message.status, steps, stopped }))
 }
 
-fn steps(message: &Message, view: &View) -> Vec<Step> {
+fn steps(message: &Message, view: &View) -> Vec<TraceStep> {
     let at = |status| message.at_ms.get(&status).map(|at_ms| format_timestamp(*at_ms)).unwrap_or_default();
-    let step = |step, at| Step { step, at, ..Step::default() };
+    let step = |step: &'static str, at| TraceStep { step: step.into(), at, ..TraceStep::default() };
     let accepted = Some(message.accepted_by.clone());
-    let mut steps = vec![Step { replica: accepted, ..step("accepted", at(Status::None)) }];
+    let mut steps = vec![TraceStep { replica: accepted, ..step("accepted", at(Status::None)) }];
     if message.claimed_by.is_some() {
-        steps.push(Step { replica: message.claimed_by.clone(), ..step("claimed", at(Status::Sent)) });
+        steps.push(TraceStep { replica: message.claimed_by.clone(), ..step("claimed", at(Status::Sent)) });
     }
     if let Some(routed) = message.routed {
         let replicas = if routed == 1 { "replica" } else { "replicas" };
         let detail = || format!("{routed} {replicas} had a connection of {} and received it", message.to);
-        steps.push(Step { detail: view.presence.then(detail), ..step("routed", at(Status::Sent)) });
+        steps.push(TraceStep { detail: view.presence.then(detail), ..step("routed", at(Status::Sent)) });
     }
     for writing in &message.writings {
         let connection = view.connection(&writing.connection);
         let replica = Some(writing.replica.clone());
-        steps.push(Step { replica, connection, ..step("written", format_timestamp(writing.at_ms)) });
+        steps.push(TraceStep { replica, connection, ..step("written", format_timestamp(writing.at_ms)) });
     }
     if message.at_ms.contains_key(&Status::Delivered) {
         let replica = message.acknowledged_by.clone();
-        steps.push(Step { replica, ..step("acknowledged", at(Status::Delivered)) });
+        steps.push(TraceStep { replica, ..step("acknowledged", at(Status::Delivered)) });
     }
     if message.at_ms.contains_key(&Status::Read) {
         steps.push(step("read", at(Status::Read)));

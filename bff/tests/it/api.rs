@@ -1,7 +1,8 @@
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_harness::{Reader, RedisServer, eventually};
+use carillon_protocol::Problem;
+use carillon_protocol::http::Page;
 use carillon_protocol::limits::WAITING_MAX_ENTRIES;
-use carillon_protocol::{Page, Problem};
 use reqwest::{Client, RequestBuilder, header};
 
 use crate::world::{Bff, DEADLINE, World, entry};

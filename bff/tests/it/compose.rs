@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use carillon_harness::{Reader, ReaderOptions, eventually};
-use carillon_protocol::Page;
+use carillon_protocol::http::Page;
 use reqwest::{Client, Response, header};
 use serde_json::Value;
 use tokio::task::spawn_blocking;

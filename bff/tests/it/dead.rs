@@ -85,5 +85,5 @@ async fn an_unreadable_entry_goes_to_the_dead_list_and_stops_nothing() {
     assert!(code == 1 && why.contains("the dead list people has no entry 1-0"), "{code} {why}");
     // The other way to read skips them too.
     let page = reqwest::get(bff.http("/api/notifications")).await.unwrap().text().await.unwrap();
-    assert_eq!(serde_json::from_str::<carillon_protocol::Page>(&page).unwrap().items.len(), 2);
+    assert_eq!(serde_json::from_str::<carillon_protocol::http::Page>(&page).unwrap().items.len(), 2);
 }

@@ -24,7 +24,7 @@ async fn a_page_of_history_ends_at_its_bytes() {
     loop {
         let url = bff.http(&format!("/api/notifications?limit=1000&since={since}"));
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
-        let page: carillon_protocol::Page = serde_json::from_str(&text).unwrap();
+        let page: carillon_protocol::http::Page = serde_json::from_str(&text).unwrap();
         if page.items.is_empty() {
             break;
         }
@@ -71,7 +71,7 @@ async fn a_page_of_history_ends_after_a_bounded_number_of_reads() {
             .send()
             .await
             .unwrap()
-            .json::<carillon_protocol::Page>()
+            .json::<carillon_protocol::http::Page>()
             .await
             .unwrap()
     };

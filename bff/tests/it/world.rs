@@ -6,12 +6,12 @@ use std::time::Duration;
 use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{
-    AllowOptions, LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream,
-    now_ms,
+    AllowOptions, LimitOptions, Open, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
+    random,
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
-use carillon_service::{Readiness, Tasks};
+use carillon_service::{Patience, Readiness, Tasks};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -257,6 +257,8 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
         limits: LimitOptions::default(),
         patience: Patience::default(),
         presence: PresenceOptions::default(),
+        clock: Arc::new(now_ms),
+        random: Arc::new(random),
     }
 }
 

@@ -1,10 +1,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value};
+use tokio::time::Instant;
 
 #[cfg(feature = "memory")]
 use super::memory::Server;
@@ -133,7 +134,10 @@ impl ConnectionLike for Connection {
         match self {
             Self::Redis(connection) => connection.req_packed_command(command),
             #[cfg(feature = "memory")]
-            Self::Memory(server) => Box::pin(std::future::ready(server.execute(command))),
+            Self::Memory(server) => Box::pin(async move {
+                let replies = server.exchange(&[command]).await?;
+                Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+            }),
         }
     }
 
@@ -146,11 +150,10 @@ impl ConnectionLike for Connection {
         match self {
             Self::Redis(connection) => connection.req_packed_commands(pipeline, offset, count),
             #[cfg(feature = "memory")]
-            Self::Memory(server) => {
-                let replies = pipeline.cmd_iter().map(|command| server.execute(command));
-                let replies: redis::RedisResult<Vec<_>> = replies.collect();
-                Box::pin(std::future::ready(replies))
-            }
+            Self::Memory(server) => Box::pin(async move {
+                let commands: Vec<_> = pipeline.cmd_iter().collect();
+                server.exchange(&commands).await
+            }),
         }
     }
 

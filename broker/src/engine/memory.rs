@@ -4,6 +4,7 @@
 mod commands;
 mod faults;
 mod keyspace;
+mod link;
 mod lua;
 mod pubsub;
 mod stream;
@@ -15,6 +16,8 @@ use tokio::sync::Notify;
 
 pub use faults::Faults;
 use keyspace::Keyspace;
+use link::Wire;
+pub use link::{Delay, Link};
 use lua::Scripts;
 pub(super) use pubsub::Subscription;
 
@@ -28,7 +31,11 @@ type Reply = Result<Value, String>;
 
 /// The server: cheap to clone, shared by all connections to it.
 #[derive(Clone)]
-pub(crate) struct Server(Arc<Shared>);
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    /// The network on the way to it, where a simulation has one.
+    wire: Option<Arc<Wire>>,
+}
 
 struct Shared {
     /// One command or script at a time, as on a Redis server.
@@ -56,7 +63,7 @@ impl Server {
             faults: faults::Switches::default(),
         }));
         let scripts = Mutex::new(Scripts::new(Arc::clone(&data)));
-        Self(Arc::new(Shared { scripts, data, back: Notify::new() }))
+        Self { shared: Arc::new(Shared { scripts, data, back: Notify::new() }), wire: None }
     }
 
     /// The clock of the process; the answer to `TIME` may differ from it.
@@ -64,8 +71,27 @@ impl Server {
         self.data().keys.now_ms()
     }
 
-    /// Carries out one command of a connection.
-    pub(super) fn execute(&self, command: &Cmd) -> RedisResult<Value> {
+    /// The same server, reached over a network.
+    fn over(&self, wire: &Arc<Wire>) -> Self {
+        Self { shared: Arc::clone(&self.shared), wire: Some(Arc::clone(wire)) }
+    }
+
+    /// Carries out commands of a connection, and returns their replies when they have come back.
+    pub(super) async fn exchange(&self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
+        let execute = || commands.iter().map(|command| self.execute(command)).collect();
+        match &self.wire {
+            None => execute(),
+            Some(wire) => wire.exchange(execute).await,
+        }
+    }
+
+    /// Whether the server notifies when it is reachable again; over a network it cannot.
+    pub(super) fn notifies(&self) -> bool {
+        self.wire.is_none()
+    }
+
+    /// Carries out one command.
+    fn execute(&self, command: &Cmd) -> RedisResult<Value> {
         let arguments: Vec<Bytes> = command
             .args_iter()
             .map(|argument| match argument {
@@ -73,7 +99,7 @@ impl Server {
                 _ => b"0".to_vec(),
             })
             .collect();
-        let mut scripts = self.0.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scripts = self.shared.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         if self.data().faults.away {
             return Err(away("a test has taken the server away"));
         }
@@ -91,7 +117,7 @@ impl Server {
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
-        lock(&self.0.data)
+        lock(&self.shared.data)
     }
 }
 

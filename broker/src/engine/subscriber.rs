@@ -26,7 +26,7 @@ impl Subscriber {
         match endpoint {
             Endpoint::Redis(client) => Self::to(client).await,
             #[cfg(feature = "memory")]
-            Endpoint::Memory(server) => server.subscriber().map(Self::Memory).ok_or_else(closed),
+            Endpoint::Memory(server) => server.subscriber().await.map(Self::Memory).map_err(Into::into),
         }
     }
 
@@ -40,7 +40,7 @@ impl Subscriber {
         match self {
             Self::Redis(sink, _) => within(RESPONSE_TIMEOUT, sink.subscribe(channels)).await,
             #[cfg(feature = "memory")]
-            Self::Memory(subscription) => subscription.subscribe(channels).then_some(()).ok_or_else(closed),
+            Self::Memory(subscription) => subscription.confirm(|one| one.subscribe(channels)).await,
         }
     }
 
@@ -48,7 +48,7 @@ impl Subscriber {
         match self {
             Self::Redis(sink, _) => within(RESPONSE_TIMEOUT, sink.unsubscribe(channels)).await,
             #[cfg(feature = "memory")]
-            Self::Memory(subscription) => subscription.unsubscribe(channels).then_some(()).ok_or_else(closed),
+            Self::Memory(subscription) => subscription.confirm(|one| one.unsubscribe(channels)).await,
         }
     }
 
@@ -57,7 +57,7 @@ impl Subscriber {
         match self {
             Self::Redis(sink, _) => within(PING_TIMEOUT, sink.ping::<redis::Value>()).await.map(|_| ()),
             #[cfg(feature = "memory")]
-            Self::Memory(subscription) => subscription.is_alive().then_some(()).ok_or_else(closed),
+            Self::Memory(subscription) => subscription.confirm(Subscription::is_alive).await,
         }
     }
 

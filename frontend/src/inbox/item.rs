@@ -1,9 +1,11 @@
-use carillon_protocol::{Action, Audience, Cursor, Delivery, Named, Notification, Severity, parse_timestamp};
+use carillon_protocol::http::JobState;
+use carillon_protocol::{
+    Action, Audience, Cursor, Delivery, Fields, Named, Notification, Severity, parse_timestamp,
+};
 use serde_json::value::RawValue;
 
-use super::job::{JOB_KEY, Job, JobState};
+use super::job::{JOB_KEY, Job, severity};
 use crate::clock::Now;
-use crate::fields::Fields;
 
 /// A notification as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +85,9 @@ impl Item {
     /// Creates an item for a job without a report on this page.
     pub(super) fn of_job(now: Now, state: JobState) -> Self {
         let at_ms = parse_timestamp(&state.created_at).unwrap_or(now.wall_ms);
-        let (severity, body) = (state.severity(), state.job().words());
-        let (key, job) = (Job::collapse_key(&state.id), state.job());
+        let job = Job::from(&state);
+        let (severity, body) = (severity(state.status), job.words());
+        let key = Job::collapse_key(&state.id);
         Self {
             slot: 0,
             id: key.clone(),

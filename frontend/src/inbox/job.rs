@@ -1,6 +1,5 @@
-use carillon_protocol::{JobStatus, Severity};
-
-use crate::fields::Fields;
+use carillon_protocol::http::JobState;
+use carillon_protocol::{Fields, JobStatus, Severity};
 
 /// The prefix of the collapse key of a job's reports.
 pub(super) const JOB_KEY: &str = "job:";
@@ -19,9 +18,8 @@ pub struct Job {
 impl Job {
     /// Reads one; `None` when something is missing.
     pub fn read(fields: &Fields) -> Option<Self> {
-        let status = fields.text("status")?.parse().ok()?;
-        let progress = u8::try_from(fields.number("progress").unwrap_or_default()).unwrap_or(100);
-        Some(Self { id: fields.text("id")?, status, progress })
+        let status = JobStatus::read(&fields.text("status")?)?;
+        Some(Self { id: fields.text("id")?, status, progress: fields.percent("progress") })
     }
 
     /// The key that all reports of a job collapse by.
@@ -46,46 +44,32 @@ impl Job {
     }
 }
 
-/// A job of `GET /api/jobs`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobState {
-    /// The id.
-    pub id: String,
-    /// The status.
-    pub status: JobStatus,
-    /// The progress, in percent.
-    pub progress: u8,
-    /// The name.
-    pub name: String,
-    /// When it was created, RFC 3339.
-    pub created_at: String,
+impl From<&JobState> for Job {
+    /// What a notification would say.
+    fn from(state: &JobState) -> Self {
+        Self { id: state.id.clone(), status: state.status, progress: state.progress }
+    }
 }
 
-impl JobState {
-    /// Creates the state of a job that was just requested.
-    pub fn new(id: String, name: &str) -> Self {
-        let (name, created_at) = (name.to_owned(), String::new());
-        Self { id, status: JobStatus::Queued, progress: 0, name, created_at }
+/// One that was just asked for.
+#[must_use]
+pub fn queued(id: String, name: &str) -> JobState {
+    JobState {
+        id,
+        name: name.to_owned(),
+        status: JobStatus::Queued,
+        progress: 0,
+        result: None,
+        created_at: String::new(),
+        updated_at: String::new(),
     }
+}
 
-    /// Reads one; `None` when something is missing.
-    pub fn read(fields: &Fields) -> Option<Self> {
-        let Job { id, status, progress } = Job::read(fields)?;
-        let [name, created_at] = ["name", "created_at"].map(|name| fields.text(name).unwrap_or_default());
-        Some(Self { id, status, progress, name, created_at })
-    }
-
-    /// Returns the report of this state.
-    pub(super) fn job(&self) -> Job {
-        Job { id: self.id.clone(), status: self.status, progress: self.progress }
-    }
-
-    pub(super) fn severity(&self) -> Severity {
-        match self.status {
-            JobStatus::Queued | JobStatus::Running => Severity::Info,
-            JobStatus::Done => Severity::Success,
-            JobStatus::Failed => Severity::Error,
-        }
+pub(super) fn severity(status: JobStatus) -> Severity {
+    match status {
+        JobStatus::Queued | JobStatus::Running => Severity::Info,
+        JobStatus::Done => Severity::Success,
+        JobStatus::Failed => Severity::Error,
     }
 }
 
@@ -98,7 +82,7 @@ mod tests {
         let json = r#"{"id":"j","name":"Import","status":"running","progress":40,"result":null,"created_at":"2026-11-21T07:45:00Z","updated_at":"2026-11-21T07:45:01Z"}"#;
         let state = JobState::read(&Fields::read(json).unwrap()).unwrap();
         assert_eq!(
-            (state.name.as_str(), state.progress, state.job().words()),
+            (state.name.as_str(), state.progress, Job::from(&state).words()),
             ("Import", 40, "40 %".to_owned())
         );
     }

@@ -2,12 +2,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use carillon_protocol::sent::Send;
-use carillon_protocol::{ClientMessage, Status};
+use carillon_protocol::{ClientMessage, Status, quoted};
 use serde_json::value::RawValue;
 
-use crate::fields::quoted;
-
-/// Maximum messages with a status; older ones keep their last ticks.
+/// Of more messages than this, the older ones show no further ticks.
 pub const SENT_MAX_MESSAGES: usize = 50;
 /// Maximum messages that wait for a connection: a server limits the messages in a row.
 pub const UNSENT_MAX_MESSAGES: usize = 20;

@@ -15,9 +15,9 @@ const INVALID_TOKEN: &str = "invalid token";
 /// The titles that one file gives as literals.
 fn titles(text: &str) -> Vec<&str> {
     let constructors = ["new", "fields", "unavailable", "too_many", "elsewhere"];
-    let calls = constructors
-        .iter()
-        .flat_map(|name| text.split(&format!("Refusal::{name}(")).skip(1).collect::<Vec<_>>());
+    let names = constructors.map(|name| format!("Refusal::{name}("));
+    let names = names.into_iter().chain(["ProblemResponse::new(".to_owned()]);
+    let calls = names.flat_map(|name| text.split(&name).skip(1).collect::<Vec<_>>());
     // The title stands before the first other literal; before it there may be the status.
     let first = calls.filter_map(|rest| {
         let (before, rest) = rest.split_once('"')?;

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use carillon_auth::signature::{Digest, SignatureError, Unsigned};
 use carillon_broker::limits::OUTBOX_PAUSE_MAX_MS;
 use carillon_broker::{Broker, BrokerError, GivenUp, Lease, Outgoing};
+use carillon_protocol::http::ApplicationMessage;
 use carillon_protocol::{Audience, Backoff};
 use carillon_service::outbound::Outbound;
 use futures_util::StreamExt;
@@ -220,11 +221,8 @@ impl Sender {
 /// Returns the notification to the sender of a message that is given up. As a notification, it also reaches a sender on
 /// another device or one who is offline.
 fn notice(outgoing: &Outgoing, why: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Sent {
-        id: String,
-    }
-    let own = serde_json::from_slice::<Sent>(&outgoing.message).map_or(outgoing.id.clone(), |sent| sent.id);
+    let sent = serde_json::from_slice::<ApplicationMessage>(&outgoing.message);
+    let own = sent.map_or(outgoing.id.clone(), |sent| sent.id);
     serde_json::json!({
         "id": format!("undelivered:{}", outgoing.id),
         "to": outgoing.line,

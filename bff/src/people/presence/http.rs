@@ -3,10 +3,9 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_broker::{Broker, Presence};
+use carillon_protocol::http::{PresenceList, UserPresence};
 use carillon_protocol::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC};
 use carillon_protocol::{FieldError, format_timestamp};
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::gate::caller::TOPIC_REFUSED;
@@ -17,25 +16,13 @@ use crate::request::queries;
 /// Maximum users of one request.
 const USERS_MAX: usize = 100;
 
-/// Whether a user is online.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Told {
-    user: String,
-    online: bool,
-    /// Open ones, on all replicas.
-    connections: usize,
-    /// Since when the user is online, RFC 3339.
-    since: Option<String>,
-}
-
 /// `GET /api/presence/{user}`: whether a user is online.
 pub(crate) async fn one(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
     Path(user): Path<String>,
     request: Request,
-) -> Result<Json<Told>, Refusal> {
+) -> Result<Json<UserPresence>, Refusal> {
     let (parts, _) = request.into_parts();
     let told = presence(&gate, &broker, &parts, &[user]).await?.pop();
     told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "user not found", ""))
@@ -46,10 +33,10 @@ pub(crate) async fn many(
     State(gate): State<Gate>,
     State(broker): State<Broker>,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<PresenceList>, Refusal> {
     let (parts, _) = request.into_parts();
     let users: Vec<_> = queries(&parts, "user").collect();
-    Ok(Json(json!({ "users": presence(&gate, &broker, &parts, &users).await? })))
+    Ok(Json(PresenceList { users: presence(&gate, &broker, &parts, &users).await? }))
 }
 
 async fn presence(
@@ -57,7 +44,7 @@ async fn presence(
     broker: &Broker,
     parts: &Parts,
     users: &[String],
-) -> Result<Vec<Told>, Refusal> {
+) -> Result<Vec<UserPresence>, Refusal> {
     let fault = |detail: String, limit: usize| {
         let fault = FieldError { limit: Some(limit as u64), ..FieldError::new("user", detail) };
         Err(Refusal::fields("invalid users", vec![fault]))
@@ -98,8 +85,8 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
 }
 
 /// A user counts as online until the leave is announced, so that this response and the frames of readers agree.
-fn told(presence: &Presence) -> Told {
+fn told(presence: &Presence) -> UserPresence {
     let Presence { user, connections, since_ms } = presence;
     let (online, since) = (since_ms.is_some(), since_ms.map(format_timestamp));
-    Told { user: user.clone(), online, connections: *connections, since }
+    UserPresence { user: user.clone(), online, connections: *connections, since }
 }

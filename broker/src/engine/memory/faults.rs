@@ -3,7 +3,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::keyspace::Keyspace;
-use super::{Bytes, Data, Server, random_replid};
+use super::{Bytes, Data, Delay, Link, Server, random_replid};
 use crate::engine::Engine;
 use crate::{Broker, Settings};
 
@@ -52,7 +52,7 @@ impl Faults {
     /// The server answers again.
     pub fn come_back(&self) {
         self.0.data().faults.away = false;
-        self.0.0.back.notify_waiters();
+        self.0.shared.back.notify_waiters();
     }
 
     /// Refuses every command that needs memory while `full`, as a server at its maxmemory does.
@@ -95,6 +95,12 @@ impl Faults {
         let command: Vec<Bytes> = command.iter().map(|word| word.as_bytes().to_vec()).collect();
         let reply = Data::call(&mut self.0.data(), &command);
         reply.map_or_else(|error| error, |value| lines(&value).join("\n"))
+    }
+
+    /// Returns another broker on the same server, over a network that delays each message, and that network.
+    pub fn over_network(&self, settings: Settings, delay: Delay) -> (Broker, Link) {
+        let link = Link::new(&self.0, delay);
+        (Broker(Arc::new(Engine::memory(link.server(), settings))), link)
     }
 
     /// Returns another broker on the same server.

@@ -1,11 +1,12 @@
+use carillon_protocol::http::JobState;
 use carillon_protocol::{JobStatus, Notification, Resume, Severity};
 use serde_json::value::RawValue;
 
-use super::super::{Event, Hold, JOB_LIFE_MS, Job, JobState, LEAVE_MS, LIFE_MS, Row, VISIBLE_MAX_TOASTS};
+use super::super::{Event, Hold, JOB_LIFE_MS, Job, LEAVE_MS, LIFE_MS, Row, VISIBLE_MAX_TOASTS, queued};
 use super::Page;
 
 fn state(id: &str, status: JobStatus, progress: u8) -> JobState {
-    JobState { status, progress, ..JobState::new(id.to_owned(), "Import") }
+    JobState { status, progress, ..queued(id.to_owned(), "Import") }
 }
 
 /// A worker's report.

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::Fields;
+
 /// What `GET /api/notifications` answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -19,6 +21,20 @@ pub struct Page {
     pub read: Option<String>,
 }
 
+impl Page {
+    /// Reads one; items that cannot be read are left out: they are of a version to come.
+    #[must_use]
+    pub fn read(fields: &Fields) -> Self {
+        Self {
+            items: fields.objects("items").iter().filter_map(PageItem::read).collect(),
+            next: fields.text("next").unwrap_or_default(),
+            previous: fields.text("previous"),
+            gap: fields.is_true("gap"),
+            read: fields.text("read"),
+        }
+    }
+}
+
 /// One notification of a page.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -30,4 +46,11 @@ pub struct PageItem {
     /// The notification, in the producer's own bytes.
     #[cfg_attr(feature = "schema", schemars(with = "crate::frame::Complete"))]
     pub notification: Box<RawValue>,
+}
+
+impl PageItem {
+    fn read(fields: &Fields) -> Option<Self> {
+        let (cursor, claimed_by) = (fields.text("cursor")?, fields.text("claimed_by")?);
+        Some(Self { cursor, claimed_by, notification: fields.json("notification")? })
+    }
 }

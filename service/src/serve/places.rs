@@ -5,16 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carillon_service::Latch;
-use carillon_service::counts::release;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pace::{ANSWER_PACE, Pace, READER_PACE, Taking};
-use crate::limits::clients::{CONNECTIONS_PER_ADDRESS_MAX, network};
-use crate::metrics::{self, Limit};
+use crate::counts::release;
+use crate::{Latch, network};
 
+/// Most connections of one address that are not readers, where nothing else is given.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
 /// Connections that are open beside those of readers: requests, and what waits for the next one.
 const PLAIN_CONNECTIONS_MAX: usize = 1_024;
 /// A connection that has asked before may wait this long until it has asked again. Proxies keep theirs for up to
@@ -38,12 +38,14 @@ pub struct PlaceOptions {
     pub shared: Vec<IpNet>,
     /// Set while there is room.
     pub room: Option<Latch>,
+    /// Called for each connection that reaches a limit.
+    pub limit_reached: fn(PortLimit),
 }
 
 impl PlaceOptions {
     /// Room for so many readers, and for as many others as is usual.
     #[must_use]
-    pub fn for_readers(readers_max: usize) -> Self {
+    pub fn for_readers(readers_max: usize, limit_reached: fn(PortLimit)) -> Self {
         let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         Self {
             all_max: readers_max.saturating_add(PLAIN_CONNECTIONS_MAX),
@@ -52,6 +54,36 @@ impl PlaceOptions {
             // A proxy on this machine is at a local address.
             shared: local.into_iter().map(IpNet::from).collect(),
             room: None,
+            limit_reached,
+        }
+    }
+}
+
+/// A limit of the connections of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortLimit {
+    /// No place, or only that of another connection.
+    Connections,
+    /// No place for this address.
+    ConnectionsPerAddress,
+    /// The head of a request took too long.
+    RequestTime,
+    /// The peer took too little of what was written.
+    Slow,
+    /// The peer took nothing of what was written.
+    Unread,
+}
+
+impl PortLimit {
+    /// Its name, as metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::RequestTime => "request_time",
+            Self::Slow => "slow",
+            Self::Unread => "unread",
         }
     }
 }
@@ -131,11 +163,11 @@ impl Places {
         let mut table = self.table();
         let of_network = network.and_then(|network| table.networks.get(&network)).copied();
         if of_network.unwrap_or_default() >= *plain_per_address_max {
-            metrics::limit_reached(Limit::ConnectionsPerAddress);
+            (self.options.limit_reached)(PortLimit::ConnectionsPerAddress);
             return Err(NoPlace::Address);
         }
         if self.is_full(&table) {
-            metrics::limit_reached(Limit::Connections);
+            (self.options.limit_reached)(PortLimit::Connections);
             let oldest = table.closable().ok_or(NoPlace::Full)?;
             table.remove(oldest);
         }
@@ -209,6 +241,11 @@ impl Table {
 }
 
 impl Place {
+    /// Reports that the connection reached a limit.
+    pub(super) fn limit_reached(&self, limit: PortLimit) {
+        (self.places.options.limit_reached)(limit);
+    }
+
     /// Notes what the connection does from now on.
     pub(super) fn set(&self, phase: Phase) {
         self.update(|_| phase);

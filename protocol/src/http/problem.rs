@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Fields;
+
 /// The body of every refusal over HTTP, `application/problem+json` as in RFC 9457.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -46,6 +48,14 @@ impl fmt::Display for FieldError {
         } else {
             write!(f, "{}: {}", self.field, self.detail)
         }
+    }
+}
+
+impl Problem {
+    /// Reads the detail alone, which is all that the viewer needs.
+    #[must_use]
+    pub fn read_detail(fields: &Fields) -> Option<String> {
+        fields.text("detail")
     }
 }
 

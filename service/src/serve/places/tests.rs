@@ -2,7 +2,8 @@ use super::super::pace::{ANSWER_PACE, READER_PACE};
 use super::*;
 
 fn places(all_max: usize, plain_max: usize, plain_per_address_max: usize) -> Arc<Places> {
-    let options = PlaceOptions { all_max, plain_max, plain_per_address_max, ..PlaceOptions::for_readers(0) };
+    let options =
+        PlaceOptions { all_max, plain_max, plain_per_address_max, ..PlaceOptions::for_readers(0, |_| {}) };
     Places::new(options)
 }
 

@@ -54,7 +54,7 @@ async fn all(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn who_has_nothing_to_do_makes_room_for_who_asks() {
+async fn idle_connections_are_closed_for_new_ones() {
     let options = PlaceOptions { plain_max: 2, ..PlaceOptions::for_readers(10, |_| {}) };
     let (addr, _tasks) = port(options).await;
     let connect = async || TcpStream::connect(addr).await.unwrap();
@@ -74,7 +74,7 @@ async fn who_has_nothing_to_do_makes_room_for_who_asks() {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_is_told_so() {
+async fn a_connection_without_a_place_gets_a_response() {
     let options =
         PlaceOptions { plain_max: 2, plain_per_address_max: 1, ..PlaceOptions::for_readers(0, |_| {}) };
     let one_each = PlaceOptions { shared: vec![], ..options.clone() };
@@ -125,7 +125,7 @@ async fn taken(addr: SocketAddr, requests: usize, bytes: usize, pause: Duration)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_which_too_little_is_taken_is_cut_and_one_on_a_slow_line_is_not() {
+async fn a_response_that_is_read_too_slowly_is_cut() {
     let (addr, _tasks) = port(PlaceOptions::for_readers(10, |_| {})).await;
     let begun = Instant::now();
     // With a second request behind the first, the connection is not one that has nothing to do.

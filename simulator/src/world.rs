@@ -211,6 +211,7 @@ impl World {
                 self.faults.come_back();
             }
             Fault::RedisFull { for_ms } => {
+                self.state().losses_at_ms.push(self.elapsed_ms());
                 self.faults.fill(true);
                 pause(for_ms).await;
                 self.faults.fill(false);

@@ -1,6 +1,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -49,7 +50,7 @@ impl Dns {
 
     /// What it answers from now on.
     pub fn set(&self, addresses: &[Ipv4Addr]) {
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+        *self.addresses.lock() = addresses.to_vec();
     }
 }
 
@@ -63,7 +64,7 @@ async fn serve(socket: UdpSocket, addresses: Arc<Mutex<Vec<Ipv4Addr>>>, stop: Ca
                 Err(_) => continue,
             },
         };
-        let known = addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = addresses.lock().clone();
         if let Some(reply) = reply(&query[..length], &known) {
             // An asker that is gone asks again, or not.
             let _ = socket.send_to(&reply, asker).await;

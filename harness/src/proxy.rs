@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -39,7 +40,7 @@ struct State {
 
 impl Shared {
     fn target(&self) -> SocketAddr {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.target.lock()
     }
 }
 
@@ -70,7 +71,7 @@ impl Proxy {
 
     /// Leads new connections to another server, as an address does that has moved. Those that are open stay where they are.
     pub fn lead_to(&self, target: SocketAddr) {
-        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        *self.shared.target.lock() = target;
     }
 
     /// Forwards everything again. Connections that were swallowed, or lost replies, are cut: what is
@@ -97,7 +98,7 @@ impl Proxy {
 
     /// Resets all connections of this moment. New ones fare as before.
     pub fn cut(&self) {
-        let new = self.shared.state().new;
+        let new = self.shared.state.lock().new;
         self.set(new, |_| Link::Cut);
     }
 
@@ -111,7 +112,7 @@ impl Proxy {
     /// Connections that are open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.shared.state().open.len()
+        self.shared.state.lock().open.len()
     }
 
     /// Connections that were ever accepted, refused ones not counted.
@@ -127,7 +128,7 @@ impl Proxy {
     }
 
     fn set(&self, new: Option<Link>, current: impl Fn(Link) -> Link) {
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         state.new = new;
         for link in state.open.values() {
             link.send_modify(|link| *link = if *link == Link::Cut { Link::Cut } else { current(*link) });
@@ -136,13 +137,9 @@ impl Proxy {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What the connection `id` does, now and later; `None` when it is refused.
     fn admit(&self, id: u64) -> Option<watch::Receiver<Link>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let link = state.new.filter(|_| state.open.len() < CONNECTIONS_MAX)?;
         let (sender, receiver) = watch::channel(link);
         state.open.insert(id, sender);
@@ -169,7 +166,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
                 () = stop.cancelled() => {}
                 () = connect(client, link, &shared) => {}
             }
-            shared.state().open.remove(&id);
+            shared.state.lock().open.remove(&id);
         });
     }
 }

@@ -1,12 +1,13 @@
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{self, Command, Driver};
+use crate::driver::{Command, Driver};
 use crate::{DialOptions, Received, Record};
 
 /// Commands that may wait for the driver.
@@ -95,19 +96,19 @@ impl Reader {
     /// All that it heard so far.
     #[must_use]
     pub fn record(&self) -> Record {
-        self.locked().clone()
+        self.record.lock().clone()
     }
 
     /// The notifications so far, each once, in the order in which they came.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
-        self.locked().received.clone()
+        self.record.lock().received.clone()
     }
 
     /// How many notifications it got so far.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.locked().received.len()
+        self.record.lock().received.len()
     }
 
     /// Waits until it has `count` notifications, and returns all it has.
@@ -133,7 +134,7 @@ impl Reader {
     /// When it does not within 30 seconds.
     pub async fn until(&self, what: &str, condition: impl Fn(&Record) -> bool) {
         let end = Instant::now() + STALL_DEADLINE;
-        while !condition(&self.locked()) {
+        while !condition(&self.record.lock()) {
             assert!(Instant::now() < end, "the reader never saw {what}: {}", self.summary());
             tokio::time::sleep(POLL).await;
         }
@@ -167,13 +168,9 @@ impl Reader {
         is_done.await.expect("a reader that runs");
     }
 
-    fn locked(&self) -> MutexGuard<'_, Record> {
-        driver::locked(&self.record)
-    }
-
     /// Where it stands, for the message of a test that failed.
     fn summary(&self) -> String {
-        let record = self.locked();
+        let record = self.record.lock();
         format!(
             "{} received, {} repeated, {} welcomes, phase {:?}, closes {:?}, gaps {:?}, refusals {:?}, errors {:?}, unreadable {:?}",
             record.received.len(),

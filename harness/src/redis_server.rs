@@ -1,10 +1,11 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::free_port;
@@ -138,7 +139,7 @@ impl RedisServer {
     /// When the server is shared.
     pub fn stop(&self) {
         self.must_be_own("a stop");
-        if let Some(mut leash) = self.running().take() {
+        if let Some(mut leash) = self.running.lock().take() {
             leash.kill();
         }
     }
@@ -162,7 +163,7 @@ impl RedisServer {
     /// When it does not start.
     pub fn start_again_empty(&self) {
         self.stop();
-        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = new_dir();
+        *self.dir.lock() = new_dir();
         self.start_again();
     }
 
@@ -199,13 +200,9 @@ impl RedisServer {
         assert!(self.database == 0, "{what}: this test needs a server of its own");
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Leash>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether the server came up; false when it ended at once, as with a taken port.
     fn launch(&self) -> bool {
-        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.dir.lock();
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
@@ -229,7 +226,7 @@ impl RedisServer {
         if leash.ended().is_some() {
             return false;
         }
-        *self.running() = Some(leash);
+        *self.running.lock() = Some(leash);
         true
     }
 

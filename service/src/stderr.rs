@@ -2,8 +2,10 @@
 //! nobody else ever waits for it.
 
 use std::io::Write;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 /// Bytes that wait to be written at most. A line that comes on top is dropped and counted.
 const WAITING_MAX_BYTES: usize = 256 * 1024;
@@ -17,7 +19,7 @@ static STDERR: LazyLock<Lines> = LazyLock::new(|| Lines::start(std::io::stderr()
 /// The lines that were not written, since stderr took none or too few.
 #[must_use]
 pub fn log_lines_dropped() -> u64 {
-    STDERR.state().dropped
+    STDERR.state.lock().dropped
 }
 
 /// Writes a line to stderr some time soon, and never waits or fails.
@@ -70,7 +72,7 @@ impl Lines {
     }
 
     fn push(&self, line: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (line, end): (_, &[u8]) = match line.get(..LINE_MAX_BYTES) {
             Some(cut) => (cut, b"\n"),
             None => (line, b""),
@@ -88,10 +90,10 @@ impl Lines {
 
     fn flush(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while !state.waiting.is_empty() || state.writing {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return };
-            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_for(&mut state, left);
         }
     }
 
@@ -111,7 +113,7 @@ impl Lines {
                 .is_ok();
                 told = if written { dropped } else { told };
             }
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.writing = false;
             if !written {
                 state.dropped += lines;
@@ -123,16 +125,12 @@ impl Lines {
 
     /// Waits for lines and takes all of them; with their number, and the number of those that were dropped so far.
     fn take(&self) -> (Vec<u8>, u64, u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while state.waiting.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         state.writing = true;
         (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lines), state.dropped)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,7 +153,7 @@ mod tests {
         reader.read_exact(&mut written).unwrap();
         lines.flush(PATIENCE);
         assert!(written.starts_with(b"one\nxxx") && written.ends_with(b"xxx\nthree\n"));
-        assert_eq!(lines.state().dropped, 0);
+        assert_eq!(lines.state.lock().dropped, 0);
     }
 
     #[test]
@@ -163,11 +161,11 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let lines = Lines::start(writer);
         // More than the pipe holds, what is being written and what may wait together.
-        while lines.state().dropped < 3 {
+        while lines.state.lock().dropped < 3 {
             lines.push(&[b'x'; 1_000]);
         }
         lines.flush(Duration::from_millis(10));
-        let dropped = lines.state().dropped;
+        let dropped = lines.state.lock().dropped;
         let expected = format!("{dropped} lines of the log were dropped here");
         let mut written = Vec::new();
         while !String::from_utf8_lossy(&written).contains(&expected) {
@@ -186,9 +184,9 @@ mod tests {
         let lines = Lines::start(writer);
         lines.push(b"one\n");
         lines.flush(PATIENCE);
-        assert_eq!(lines.state().dropped, 1);
+        assert_eq!(lines.state.lock().dropped, 1);
         lines.push(b"two\n");
         lines.flush(PATIENCE);
-        assert_eq!(lines.state().dropped, 2);
+        assert_eq!(lines.state.lock().dropped, 2);
     }
 }

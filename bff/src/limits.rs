@@ -3,3 +3,4 @@
 
 pub(crate) mod budget;
 pub(crate) mod clients;
+pub(crate) mod rate;

@@ -3,7 +3,6 @@
 
 mod address;
 mod guesses;
-mod rate;
 mod requests;
 
 use std::collections::HashMap;
@@ -21,11 +20,11 @@ use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::limits::rate::{Buckets, Rate};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 pub(crate) use address::network;
 use address::{Client, client};
-use rate::{Buckets, Rate};
 use requests::Requests;
 pub(crate) use requests::limit_requests;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::request::Parts;
 use tokio::time::Instant;
 
-use super::rate::Rate;
 use super::{Limits, whole_seconds};
+use crate::limits::rate::Rate;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 

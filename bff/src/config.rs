@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use carillon_auth::identity::IdentityOptions;
 use carillon_auth::token::Tokens;
 use carillon_broker::FanOut;
-use carillon_service::{Secret, filled};
+use carillon_service::profiles::ProfileOptions;
+use carillon_service::{Patience, Port, Secret, filled};
 use clap::{Args, ValueEnum};
 
 use crate::application::upstream::UpstreamOptions;
@@ -14,9 +15,6 @@ use crate::gate::publishing::{Open, Publishing};
 use crate::gate::signed::{Signing, SigningOptions};
 use crate::limits::clients::LimitOptions;
 use crate::people::presence::PresenceOptions;
-use crate::server::port::Port;
-use crate::server::profiles::ProfileOptions;
-use crate::server::serve::Patience;
 use crate::upkeep::storage::StorageOptions;
 
 /// The headings of the options of rights and of demonstrations in `--help` and docs/configuration.md.
@@ -214,5 +212,36 @@ fn replica_name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("'{text}': use 1 to {REPLICA_MAX_BYTES} letters, digits, dots, dashes and underscores"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn port_is_another_way_to_say_listen() {
+        let listen = |args: &[&str]| {
+            let config = Cli::parse_from([&["bff"], args].concat()).config;
+            config.listen_on().map(|addr| addr.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(listen(&[]).unwrap(), "127.0.0.1:8081");
+        assert_eq!(listen(&["--port", ":3000"]).unwrap(), "127.0.0.1:3000");
+        assert_eq!(listen(&["--listen", "0.0.0.0:8081", "--port", "3000"]).unwrap(), "0.0.0.0:3000");
+        assert_eq!(listen(&["--port", "0.0.0.0:3000"]).unwrap(), "0.0.0.0:3000");
+        assert_eq!(listen(&["--listen", "[::]:1", "--port", "[::]:1"]).unwrap(), "[::]:1");
+        let error = listen(&["--listen", "0.0.0.0:8081", "--port", "127.0.0.1:3000"]).unwrap_err();
+        assert_eq!(
+            error,
+            "LISTEN is 0.0.0.0:8081 and PORT is 127.0.0.1:3000: give one of them, or a PORT like :3000, which keeps the address of LISTEN"
+        );
     }
 }

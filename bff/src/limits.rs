@@ -4,3 +4,4 @@
 pub(crate) mod budget;
 pub(crate) mod clients;
 pub(crate) mod rate;
+pub(crate) mod request_time;

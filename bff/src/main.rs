@@ -7,15 +7,15 @@ use carillon_auth::identity::Identities;
 use carillon_bff::command_line::{Command, CommandLine};
 use carillon_bff::dead::dead;
 use carillon_bff::demo::DemoKey;
-use carillon_bff::profiles::profiles;
 use carillon_bff::rotate::rotate_session_key;
 use carillon_bff::signed::Signing;
-use carillon_bff::{
-    Config, Patience, PlaceOptions, Replica, STOP_DEADLINE, Settings, Upstream, metrics, now_ms,
-    raise_open_files, random, serve,
-};
+use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, Upstream, metrics, now_ms, random};
 use carillon_broker::Broker;
-use carillon_service::{Readiness, Tasks, admin, bind, check, init_logs, options, run, stop_on_signals};
+use carillon_service::profiles::profiles;
+use carillon_service::{
+    Patience, PlaceOptions, Readiness, Tasks, admin, bind, check, init_logs, options, raise_open_files, run,
+    serve, stop_on_signals,
+};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
 
@@ -76,28 +76,15 @@ async fn replica(config: Config) -> anyhow::Result<()> {
     });
     // The probes answer until the last reader is closed.
     let (patience, stop) = (Patience::default(), tasks.stop());
-    let probes = serve(
-        admin_listener,
-        probes,
-        patience,
-        PlaceOptions::for_readers(0),
-        stop.clone(),
-        replica.readers(),
-    );
+    let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
+    let probes = serve(admin_listener, probes, patience, places.clone(), stop.clone(), replica.readers());
     tasks.spawn("admin port", probes);
     if let Some(at) = config.profiles.listen() {
         let listener = bind("profiles", at, "--pprof-port").await?;
         let profiles = profiles(&config.profiles);
         tasks.spawn(
             "profiles' port",
-            serve(
-                listener,
-                profiles,
-                patience,
-                PlaceOptions::for_readers(0),
-                stop.clone(),
-                replica.readers(),
-            ),
+            serve(listener, profiles, patience, places.clone(), stop.clone(), replica.readers()),
         );
     }
     tasks.spawn("readers' port", replica.serve(listener));

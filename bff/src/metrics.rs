@@ -5,7 +5,7 @@ mod limit;
 
 use carillon_broker::Batch;
 use carillon_protocol::{CloseCode, GapReason, Status};
-use carillon_service::{Readiness, log_lines_dropped};
+use carillon_service::{PortLimit, Readiness, log_lines_dropped};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use strum::IntoStaticStr;
 
@@ -294,6 +294,11 @@ pub(crate) fn acknowledged(ids: usize) {
 
 pub(crate) fn trace_dropped() {
     counter!("carillon_traces_dropped_total").increment(1);
+}
+
+/// Counts a limit of the connections of a port.
+pub fn port_limit_reached(limit: PortLimit) {
+    counter!("carillon_limits_reached_total", "limit" => limit.as_str()).increment(1);
 }
 
 pub(crate) fn limit_reached(limit: Limit) {

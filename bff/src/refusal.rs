@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use carillon_broker::BrokerError;
 use carillon_protocol::{FieldError, Problem};
+use carillon_service::ProblemResponse;
 
 use crate::metrics;
 
@@ -142,14 +142,11 @@ impl IntoResponse for Refusal {
         let retry_after = self.retry_after();
         let Self { status, title, detail, errors, elsewhere, .. } = self;
         let problem = Problem { status: status.as_u16(), title: title.to_owned(), detail, errors };
-        let mut response = (status, Json(problem)).into_response();
+        let mut response = ProblemResponse(problem).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, wait.as_secs().into());
         }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if elsewhere {
             headers.append(header::SET_COOKIE, HeaderValue::from_static(FORGET_REPLICA));
         }

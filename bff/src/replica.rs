@@ -8,7 +8,7 @@ use axum::Router;
 use carillon_auth::identity::Identities;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
-use carillon_service::{Readiness, Tasks};
+use carillon_service::{Patience, PlaceOptions, Readiness, Tasks, serve};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -40,7 +40,6 @@ use crate::people::messages::{Messages, TraceSender};
 use crate::people::presence::{PresenceOptions, PresenceReporter};
 use crate::random::Random;
 use crate::router::{Handlers, router};
-use crate::server::serve::{Patience, PlaceOptions, serve};
 use crate::sockets::readers::{Readers, Shared};
 use crate::sockets::ws::UNFINISHED_MAX_BYTES;
 use crate::upkeep::memory::Memory;
@@ -278,7 +277,7 @@ impl Replica {
 
 /// Returns the bounds of connections on the port of a replica.
 fn places(limits: &LimitOptions) -> PlaceOptions {
-    let mut options = PlaceOptions::for_readers(limits.readers_max);
+    let mut options = PlaceOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
     options.plain_per_address_max = limits.connections_per_address_max;
     options.shared.extend(&limits.trusted_proxies);
     if limits.trusted_proxy_hops.is_some() {

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use carillon_broker::Broker;
+use carillon_service::Patience;
 
 use crate::gate::Gate;
 use crate::gate::demo::DemoKey;
@@ -15,11 +16,8 @@ use crate::jobs::http::Queue;
 use crate::notifications::History;
 use crate::people::messages::Messages;
 use crate::refusal::Refusal;
-use crate::server::serve::Patience;
 use crate::sockets::readers::Readers;
-use crate::{
-    compat, contract, gate, jobs, limits, notifications, people, refusal, server, sockets, user_state,
-};
+use crate::{compat, contract, gate, jobs, limits, notifications, people, refusal, sockets, user_state};
 
 /// The state of handlers, each of which takes the parts that it needs.
 macro_rules! handlers {
@@ -73,7 +71,7 @@ pub(crate) fn router(
         .route_service("/twirp/{*path}", any(compat::twirp::call).with_state(handlers.clone()))
         .merge(gate::demo::router(demo))
         // All routes above have a timeout. The routes below last.
-        .layer(from_fn_with_state(patience.request_timeout, server::serve::in_time))
+        .layer(from_fn_with_state(patience.request_timeout, limits::request_time::in_time))
         .layer(from_fn_with_state(limits, limits::clients::limit_requests))
         .route("/api", any(not_found))
         .route("/api/{*path}", any(not_found))

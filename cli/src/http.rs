@@ -12,9 +12,9 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Url;
 
-/// A server that has not answered by then is asked again.
+/// How long a server may take to respond; then the request is repeated.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A longer answer is none of ours.
+/// Maximum bytes of a response.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
 /// Posts JSON documents.
@@ -23,19 +23,19 @@ pub(crate) struct Http {
     authorization: Option<HeaderValue>,
 }
 
-/// What a server answered.
+/// A response of a server.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    /// Milliseconds after which it asks to be asked again.
+    /// The `Retry-After`, in milliseconds.
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) body: Bytes,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(crate) enum Unanswered {
-    /// There was no connection, so nothing was asked.
+    /// There was no connection, so no request was sent.
     Unconnected(String),
-    /// The connection was lost: what was asked may have been done.
+    /// The connection was lost: the request may have been carried out.
     Lost(String),
 }
 
@@ -72,7 +72,7 @@ impl Http {
     }
 }
 
-/// The cause behind all others, which only say that a request failed.
+/// Returns the cause behind all other errors, which only say that a request failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }

@@ -37,7 +37,7 @@ use crate::pill::Pill;
 use crate::race::RaceTable;
 use crate::reports;
 use crate::theme::ThemeButton;
-use crate::title::{count_words, to_tell};
+use crate::title::{count_words, to_show};
 use crate::toast::{Toasts, escape};
 use crate::viewer::Viewer;
 
@@ -76,7 +76,7 @@ pub fn Page() -> impl IntoView {
     }
 }
 
-/// What is happening.
+/// What the page shows, in a sentence.
 #[component]
 fn Sentence() -> impl IntoView {
     let viewer = Viewer::here();
@@ -88,7 +88,7 @@ fn Sentence() -> impl IntoView {
     }
 }
 
-/// The number of replicas with the longest sentence: its room is kept whatever is said, in any type.
+/// The number of replicas with the longest sentence, whose room is kept for any sentence, in any font.
 const LONGEST: usize = 3;
 
 fn sentence(replicas: usize) -> String {
@@ -104,11 +104,11 @@ fn sentence(replicas: usize) -> String {
     format!("{who} for every bell; everyone hears each one once.")
 }
 
-/// At the bell, how many are unread. The list says it to a screen reader.
+/// The number of unread items, at the bell. The list has it for a screen reader.
 #[component]
 fn Count() -> impl IntoView {
     let viewer = Viewer::here();
-    let count = words(move || count_words(to_tell(&viewer.inbox.read())));
+    let count = words(move || count_words(to_show(&viewer.inbox.read())));
     view! { <span class="count" aria-hidden="true" data-testid="count">{count}</span> }
 }
 

@@ -1,4 +1,4 @@
-//! What Dockerfile and docker-compose.yml promise, read from the files. `scripts/test-compose` runs them.
+//! The promises of Dockerfile and docker-compose.yml, read from the files. `scripts/test-compose` runs them.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 const TARGETS: [&str; 3] = ["producer", "bff", "frontend"];
-/// The one port that is published, on the loopback address unless asked otherwise.
+/// The one published port, on the loopback address by default.
 const DOOR: &str = "${BIND:-127.0.0.1}:${PORT:-8080}:8080";
 
 fn root() -> PathBuf {

@@ -5,31 +5,31 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A check that hears nothing for this long has failed.
+/// The timeout of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// No more of an answer is read.
+/// Maximum bytes of a response that are read.
 const ANSWER_MAX_BYTES: u64 = 4 * 1024;
 
-/// Asks the admin port at `admin` whether the process is ready, for the health check of a container
-/// without curl. An unspecified address, like 0.0.0.0, is asked on loopback.
+/// Queries the admin port at `admin` whether the process is ready, for the health check of a container without curl. An
+/// unspecified address, like 0.0.0.0, is queried on loopback.
 ///
 /// # Errors
-/// When nothing answers within 2 seconds, or what the process lacks to be ready.
+/// When there is no response within 2 seconds, or the process is not ready; the error names the missing conditions.
 pub async fn check(admin: SocketAddr) -> anyhow::Result<()> {
     let admin = reachable(admin);
-    let answer = tokio::time::timeout(CHECK_TIMEOUT, ask(admin))
+    let answer = tokio::time::timeout(CHECK_TIMEOUT, query(admin))
         .await
         .with_context(|| format!("{admin} did not answer within {CHECK_TIMEOUT:?}"))?
-        .with_context(|| format!("cannot ask {admin} whether it is ready"))?;
+        .with_context(|| format!("cannot query {admin} whether it is ready"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split_ascii_whitespace().nth(1) {
         Some("200") => Ok(()),
         Some("503") => bail!("{}", body.trim()),
-        _ => bail!("{admin} is no admin port: it answered '{}'", head.lines().next().unwrap_or_default()),
+        _ => bail!("{admin} is not an admin port: it answered '{}'", head.lines().next().unwrap_or_default()),
     }
 }
 
-async fn ask(admin: SocketAddr) -> std::io::Result<String> {
+async fn query(admin: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(admin).await?;
     let request = format!("GET /ready HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_what_is_missing_until_nothing_is() {
+    async fn names_the_missing_conditions_until_none_is_left() {
         let readiness = Readiness::default();
         let (redis, hub) = (readiness.latch("redis"), readiness.latch("hub"));
         let (addr, _tasks) = serve(admin(readiness.clone(), || "carillon_up 1\n".to_owned())).await;
@@ -90,19 +90,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_is_shut_or_is_something_else_is_named() {
+    async fn a_closed_port_or_another_server_is_named() {
         let (addr, _tasks) = serve(axum::Router::new()).await;
         let error = check(addr).await.unwrap_err().to_string();
-        assert!(error.ends_with("is no admin port: it answered 'HTTP/1.1 404 Not Found'"), "{error}");
+        assert!(error.ends_with("is not an admin port: it answered 'HTTP/1.1 404 Not Found'"), "{error}");
 
         let shut = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = format!("{:#}", check(shut).await.unwrap_err());
-        assert!(error.starts_with(&format!("cannot ask {shut} whether it is ready: ")), "{error}");
+        assert!(error.starts_with(&format!("cannot query {shut} whether it is ready: ")), "{error}");
     }
 
     #[tokio::test]
     async fn a_port_that_never_answers_is_given_up() {
-        // The kernel accepts for it; nobody reads.
+        // The kernel accepts the connection; nothing reads from it.
         let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = mute.local_addr().unwrap();
         tokio::time::pause();

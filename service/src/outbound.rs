@@ -1,4 +1,4 @@
-//! Asks others over HTTP: where keys are published, and the outside application.
+//! HTTP requests to other servers: to key sets, and to the application.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +14,20 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
-/// A connection that nobody used for so long is closed.
+/// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections to one host.
+/// Maximum idle connections to one host.
 const IDLE_MAX: usize = 2;
 
-/// What is read of an answer that nobody wants.
+/// Maximum bytes of an ignored body that are read.
 const REST_MAX_BYTES: usize = 16 * 1024;
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A client for HTTP and HTTPS. It follows no redirect and no proxy: it asks whom it was told to ask.
-/// Cheap to clone.
+/// A client for HTTP and HTTPS. It follows no redirect and uses no proxy, so it only reaches the given host. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outbound(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
-/// What was answered.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -36,8 +35,8 @@ pub struct Answer {
 }
 
 impl Outbound {
-    /// Trusts the authorities of this machine, or of the file in `SSL_CERT_FILE`; where there are none, as
-    /// in a small container, those that browsers trust.
+    /// Trusts the authorities of this machine, or of the file in `SSL_CERT_FILE`; without any, as in a small container,
+    /// those that browsers trust.
     pub fn with_default_roots() -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -63,8 +62,7 @@ impl Outbound {
         Self(client)
     }
 
-    /// Sends a request and reads the whole answer, which must come within `deadline` and have at most
-    /// `max_bytes`.
+    /// Sends a request and reads the whole response, which must arrive within `deadline` and have at most `max_bytes`.
     ///
     /// # Errors
     /// Says what went wrong, for the log: it may name hosts.
@@ -82,12 +80,12 @@ impl Outbound {
         };
         match timeout(deadline, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no whole answer within {} ms", deadline.as_millis())),
+            Err(_) => Err(format!("no complete response within {} ms", deadline.as_millis())),
         }
     }
 
-    /// Sends a request and says how it was answered, with which headers, which must be known within `deadline`. What else
-    /// the answer holds counts for nothing; where it is little, the connection is used again.
+    /// Sends a request and returns the status and headers of the response, which must arrive within `deadline`. The body is
+    /// ignored; if it is short, the connection is used again.
     ///
     /// # Errors
     /// Says what went wrong, for the log: it may name hosts.
@@ -98,7 +96,7 @@ impl Outbound {
     ) -> Result<(StatusCode, HeaderMap), String> {
         let response = match timeout(deadline, self.0.request(request)).await {
             Ok(response) => response.map_err(|error| innermost(&error))?,
-            Err(_) => return Err(format!("no answer within {} ms", deadline.as_millis())),
+            Err(_) => return Err(format!("no response within {} ms", deadline.as_millis())),
         };
         let (parts, body) = response.into_parts();
         let rest = Limited::new(body, REST_MAX_BYTES).collect();
@@ -107,24 +105,24 @@ impl Outbound {
     }
 }
 
-/// Reads the address of somebody to ask.
+/// Parses the URL of a server.
 ///
 /// # Errors
-/// Says what an address is like.
+/// The message shows how to write a URL.
 pub fn address(text: &str) -> Result<Uri, String> {
-    let unclear = || "it is a URL that begins with http:// or https:// and names a host".to_owned();
+    let unclear = || "write a URL that begins with http:// or https:// and names a host".to_owned();
     let uri: Uri = text.parse().map_err(|_| unclear())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     match uri.authority() {
         Some(authority) if is_http && authority.as_str().contains('@') => {
-            Err("a name and a password in the URL are not sent: leave them out".to_owned())
+            Err("a name and a password in the URL are not sent: remove them".to_owned())
         }
         Some(_) if is_http => Ok(uri),
         _ => Err(unclear()),
     }
 }
 
-/// The cause behind all others, which only say that a request failed.
+/// Returns the cause behind all other errors, which only say that a request failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }
@@ -141,7 +139,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// An authority, and a server's certificate that it has signed.
+    /// Creates an authority, and a certificate of a server that it has signed.
     fn certificates(folder: &Path) {
         need("openssl", "openssl");
         let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1";
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_nobody_vouches_for_is_not_spoken_to() {
+    async fn a_server_without_a_trusted_certificate_gets_no_request() {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         certificates(folder.path());
         let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();

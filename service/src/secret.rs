@@ -1,14 +1,14 @@
-//! Options that are secrets, and texts of options that may be empty.
+//! Options that are secrets, and options that may be empty.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A text without the blanks around it; an empty one is none.
+/// Returns a text without surrounding blanks; `None` if it is empty.
 pub fn filled(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 
-/// The entries of a list that say something.
+/// Returns the entries of a list that are not blank.
 pub fn words(list: &[String]) -> impl Iterator<Item = &str> {
     list.iter().filter_map(|word| filled(word))
 }
@@ -19,7 +19,6 @@ pub struct Secret(String);
 
 impl Secret {
     /// The secret itself.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The background loops of a process. Each is expected to run until stop is asked for; the first that
-/// ends before takes the others with it, so that no process lives on with a dead part and green probes.
+/// The background loops of a process. Each must run until the stop is requested; the first that ends before stops the
+/// others, so that no process lives on with a dead loop and green probes.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     stop: CancellationToken,
@@ -31,14 +31,12 @@ enum End {
 }
 
 impl Tasks {
-    /// Loops that stop with `stop`; a loop that ends too soon cancels it.
-    #[must_use]
+    /// Creates a set of loops that stop with `stop`; a loop that ends too soon cancels it.
     pub fn new(stop: CancellationToken) -> Self {
         Self { stop, ..Self::default() }
     }
 
     /// The token that ends every loop.
-    #[must_use]
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
@@ -64,7 +62,7 @@ impl Tasks {
         });
     }
 
-    /// Waits until stop is asked for, and from then on at most `deadline` for every loop to end.
+    /// Waits until the stop is requested, and then at most `deadline` for every loop to end.
     ///
     /// # Errors
     /// Names the loop that ended too soon or panicked, or else those that missed the deadline.
@@ -93,14 +91,14 @@ impl Tasks {
             End::Quiet => return,
             End::Failed(error) if too_soon => format!("the {name} loop failed: {error}"),
             End::Failed(error) => {
-                tracing::warn!(task = name, error, "a loop did not end well");
+                tracing::warn!(task = name, error, "a loop failed");
                 return;
             }
             End::Panicked(text) => format!("the {name} loop panicked: {text}"),
         };
         state.failure.get_or_insert_with(|| failure.clone());
         drop(state);
-        // Before the log: what is to end the process must not depend on anything else.
+        // This comes before the log, so that the end of the process depends on nothing else.
         self.stop.cancel();
         tracing::error!(task = name, "{failure}");
     }
@@ -108,7 +106,7 @@ impl Tasks {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without words".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 #[cfg(test)]
@@ -117,7 +115,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// Two loops: a well-behaved one, and `other`; the error of `join`.
+    /// Runs a well-behaved loop and `other`; returns the error of `join`.
     async fn with(other: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> String {
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn loops_that_end_when_they_are_told_are_fine() {
+    async fn loops_that_end_at_the_stop_are_fine() {
         let tasks = Tasks::default();
         for name in ["one", "two"] {
             let stop = tasks.stop().clone();
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_miss_the_deadline_are_named() {
+    async fn loops_that_miss_the_deadline_are_named() {
         let tasks = Tasks::default();
         tasks.spawn("stuck", std::future::pending());
         let stop = tasks.stop().clone();

@@ -176,8 +176,8 @@ mod tests {
             (format!("hunter2 x:read:{SECRET}"), "a name has"),
             (format!(":read:{SECRET}"), "a name has"),
             (format!("hunter2:{SECRET}"), "name:scope+scope:secret"),
-            (format!("a:read:{SECRET},a:revoke:{SECRET}2"), "another is called a too"),
-            (format!("{SECRET}2,key-1:read:{SECRET}"), "another is called key-1 too"),
+            (format!("a:read:{SECRET},a:revoke:{SECRET}2"), "another key has the name a too"),
+            (format!("{SECRET}2,key-1:read:{SECRET}"), "another key has the name key-1 too"),
             (format!("a:read:{SECRET},b:revoke:{SECRET}"), "the same secret"),
         ] {
             let error = keys(&text).unwrap_err().to_string();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use carillon_service::counts::{count, release};
+use carillon_service::{CONNECTIONS_PER_ADDRESS_MAX, network};
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::Mutex;
@@ -23,7 +24,6 @@ use tokio::time::Instant;
 use crate::limits::rate::{Buckets, Rate};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
-pub(crate) use address::network;
 use address::{Client, client};
 use requests::Requests;
 pub(crate) use requests::limit_requests;
@@ -33,9 +33,6 @@ const READER_RETRY_SECONDS: u64 = 5;
 
 /// A publish counts as one, and as one more for each of these bytes.
 const BYTES_PER_PUBLISH: usize = 4_096;
-
-/// Default of the connections of one address that are not readers.
-pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits of each replica")]
@@ -282,14 +279,6 @@ impl Drop for ReaderPermit {
         if let Some(network) = self.network {
             release(&mut readers.networks, network, 1);
         }
-    }
-}
-
-/// Raises the limit of open files as far as the system allows, since each reader needs one.
-pub fn raise_open_files() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "limit of open files"),
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
 }
 

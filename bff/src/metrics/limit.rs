@@ -4,8 +4,6 @@ use strum::IntoStaticStr;
 #[derive(Clone, Copy, Debug, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub(crate) enum Limit {
-    Connections,
-    ConnectionsPerAddress,
     RequestsPerAddress,
     Readers,
     ReadersPerUser,
@@ -14,7 +12,6 @@ pub(crate) enum Limit {
     PublishesPerUser,
     RequestTime,
     BodyBytes,
-    Unread,
     Slow,
     MessageBytes,
     UnfinishedBytes,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use carillon_broker::limits::PRESENCE_BATCH_MAX_USERS;
 use carillon_broker::{Beat, Beaten, Broker, BrokerError};
 use carillon_protocol::Backoff;
-use carillon_service::parse_duration;
+use carillon_service::{DRAIN_DEADLINE, parse_duration};
 use clap::Args;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::hub::Hub;
 use crate::metrics;
-use crate::server::serve::DRAIN_DEADLINE;
 
 pub(crate) use http::{many, one};
 

@@ -132,7 +132,7 @@ async fn a_page_of_another_origin_neither_publishes_nor_sets_a_state() {
 async fn that_anybody_may_publish_opens_nothing_else_also_where_nobody_signs_in() {
     let world = World::new();
     let mut bff = started(&world, &["--allow-publish"]).await;
-    bff.process.wait_line("anybody who reaches this replica may publish").await;
+    bff.process.wait_line("any client that reaches this replica may publish").await;
     let forwarded = Client::new().post(bff.http(PUBLISH)).header("x-forwarded-for", "192.0.2.1");
     let status = forwarded.json(&json!({ "body": "for all" })).send().await.unwrap().status();
     assert_eq!(status, 202);

@@ -190,10 +190,10 @@ async fn names_that_come_twice_are_refused_where_one_of_them_would_count() {
     let service = Service::over(broker).await;
     let state = || reqwest::Client::new().put(format!("http://{}/api/users/ann/state", service.addr));
     let (status, words) = service.ask(state(), br#"{"a":"1","a":"2"}"#.to_vec()).await;
-    assert!(status == 400 && words.contains("twice"), "{status} {words}");
+    assert!(status == 400 && words.contains("repeated"), "{status} {words}");
     let entry = br#"{"body":"b","to":{"user":"ann"},"to":null}"#.to_vec();
     let (status, words) = service.post("/api/notifications", entry).await;
-    assert!(status == 400 && words.contains("twice"), "{status} {words}");
+    assert!(status == 400 && words.contains("repeated"), "{status} {words}");
     // A mark of byte order in front is passed over everywhere.
     let marked = |json: &str| format!("\u{feff}{json}").into_bytes();
     assert_eq!(service.ask(state(), marked(r#"{"a":"1"}"#)).await.0, 204);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{
-    AllowOptions, LimitOptions, Open, Patience, PresenceOptions, Publishing, Replica, Settings, Upstream,
-    now_ms, random,
+    AllowOptions, LimitOptions, Open, PresenceOptions, Publishing, Replica, Settings, Upstream, now_ms,
+    random,
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
-use carillon_service::{Readiness, Tasks};
+use carillon_service::{Patience, Readiness, Tasks};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What files import from each other: never in a circle, and in `bff` only from the rooms below.
+//! Rules of imports between files: there are no circles, and a room of `bff` imports from rooms below it only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use super::{Source, metadata, none, short, sources};
 /// The rooms of `bff`, files at its top among them, and the rooms that each may import from, besides `metrics`, `refusal`,
 /// `request` and `clock`, which are for all. They stand in order: a room imports from rooms below it alone. A new edge is
 /// a decision: see ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("replica", &[]),
     ("router", &[]),
     ("command_line", &["config", "upkeep"]),
-    ("config", &["application", "people", "gate", "upkeep", "server", "limits"]),
+    ("config", &["application", "people", "gate", "upkeep", "limits"]),
     ("contract", &["people", "jobs", "gate"]),
     ("compat", &["sockets", "user_state", "gate"]),
-    ("sockets", &["people", "application", "gate", "delivery", "server", "limits"]),
+    ("sockets", &["people", "application", "gate", "delivery", "limits"]),
     ("notifications", &["people", "gate", "delivery", "limits", "entry_refused"]),
-    ("people", &["gate", "delivery", "upkeep", "server", "limits", "entry_refused"]),
+    ("people", &["gate", "delivery", "upkeep", "limits", "entry_refused"]),
     ("jobs", &["gate", "upkeep"]),
     ("application", &["gate", "upkeep", "limits"]),
     ("user_state", &["gate", "delivery"]),
@@ -24,7 +24,6 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("gate", &["delivery", "limits"]),
     ("delivery", &["limits"]),
     ("upkeep", &[]),
-    ("server", &["limits"]),
     ("limits", &[]),
     ("entry_refused", &[]),
     ("viewer", &[]),
@@ -34,7 +33,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("clock", &[]),
     ("random", &[]),
 ];
-/// What every room may import from.
+/// The modules that every room may import from.
 const FOR_ALL: [&str; 5] = ["metrics", "refusal", "request", "clock", "random"];
 /// What wires the rooms imports from all that stand below it.
 const WIRING: [&str; 2] = ["replica", "router"];

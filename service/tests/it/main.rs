@@ -1,3 +1,4 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod port;
 mod signals;

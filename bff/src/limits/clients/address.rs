@@ -7,9 +7,6 @@ use ipnet::IpNet;
 
 use crate::request::is_forwarded;
 
-/// A provider gives one subscriber a network of this size, within which it can use any address.
-const IPV6_PREFIX_BITS: u8 = 64;
-
 /// Parses a network of an option: `10.0.0.0/8`, or one address.
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
@@ -64,16 +61,6 @@ pub(super) fn client(parts: &Parts, proxies: &[IpNet], hops: Option<NonZeroUsize
         // An address from a header does not prove that the client is on this machine.
         true if client.is_loopback() && !is_forwarded(&parts.headers) => Client::Local,
         true => Client::At(client),
-    }
-}
-
-/// Returns the network that an address counts against.
-pub(crate) fn network(address: IpAddr) -> IpNet {
-    match address {
-        IpAddr::V4(_) => IpNet::from(address),
-        IpAddr::V6(_) => {
-            IpNet::new(address, IPV6_PREFIX_BITS).map_or(IpNet::from(address), |net| net.trunc())
-        }
     }
 }
 
@@ -166,14 +153,6 @@ mod tests {
         ] {
             assert_eq!(client_of(peer, lines, "", Some(hops)), client, "{peer} {lines:?} {hops}");
         }
-    }
-
-    #[test]
-    fn an_ipv6_subscriber_is_one_client() {
-        let network = |text: &str| network(text.parse().unwrap());
-        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
-        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Link {
         self.server.clone()
     }
 
+    /// Whether both are the network of the same broker.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.wire.id == other.wire.id
+    }
+
     /// Ends all connections; what is under way is lost, and new ones can be made.
     pub fn cut(&self) {
         self.wire.state.lock().cuts += 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A reader that takes nothing for this long is closed as slow.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Readers of events take this much in that time, or all that there is.
 pub(super) const READER_PACE: Pace = Pace { bytes: 64 * 1024, within: WRITE_TIMEOUT };
 /// A client takes this much of an answer in this time, or the rest of it. A proxy or a kernel takes large parts with long

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use carillon_service::Latch;
-use carillon_service::counts::release;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pace::{ANSWER_PACE, Pace, READER_PACE, Taking};
-use crate::limits::clients::{CONNECTIONS_PER_ADDRESS_MAX, network};
-use crate::metrics::{self, Limit};
+use crate::counts::release;
+use crate::{Latch, network};
 
+/// Most connections of one address that are not readers, where nothing else is given.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
 /// Connections that are open beside those of readers: requests, and what waits for the next one.
 const PLAIN_CONNECTIONS_MAX: usize = 1_024;
 /// A connection that has asked before may wait this long until it has asked again. Proxies keep theirs for up to
@@ -38,12 +39,14 @@ pub struct PlaceOptions {
     pub shared: Vec<IpNet>,
     /// Set while there is room.
     pub room: Option<Latch>,
+    /// Called for each connection that reaches a limit.
+    pub limit_reached: fn(PortLimit),
 }
 
 impl PlaceOptions {
     /// Room for so many readers, and for as many others as is usual.
     #[must_use]
-    pub fn for_readers(readers_max: usize) -> Self {
+    pub fn for_readers(readers_max: usize, limit_reached: fn(PortLimit)) -> Self {
         let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         Self {
             all_max: readers_max.saturating_add(PLAIN_CONNECTIONS_MAX),
@@ -52,6 +55,36 @@ impl PlaceOptions {
             // A proxy on this machine is at a local address.
             shared: local.into_iter().map(IpNet::from).collect(),
             room: None,
+            limit_reached,
+        }
+    }
+}
+
+/// A limit of the connections of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortLimit {
+    /// No place, or only that of another connection.
+    Connections,
+    /// No place for this address.
+    ConnectionsPerAddress,
+    /// The head of a request took too long.
+    RequestTime,
+    /// The peer took too little of what was written.
+    Slow,
+    /// The peer took nothing of what was written.
+    Unread,
+}
+
+impl PortLimit {
+    /// Its name, as metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::RequestTime => "request_time",
+            Self::Slow => "slow",
+            Self::Unread => "unread",
         }
     }
 }
@@ -128,14 +161,14 @@ impl Places {
         let PlaceOptions { plain_per_address_max, shared, .. } = &self.options;
         let peer = peer.to_canonical();
         let network = (!shared.iter().any(|network| network.contains(&peer))).then(|| network(peer));
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let of_network = network.and_then(|network| table.networks.get(&network)).copied();
         if of_network.unwrap_or_default() >= *plain_per_address_max {
-            metrics::limit_reached(Limit::ConnectionsPerAddress);
+            (self.options.limit_reached)(PortLimit::ConnectionsPerAddress);
             return Err(NoPlace::Address);
         }
         if self.is_full(&table) {
-            metrics::limit_reached(Limit::Connections);
+            (self.options.limit_reached)(PortLimit::Connections);
             let oldest = table.closable().ok_or(NoPlace::Full)?;
             table.remove(oldest);
         }
@@ -149,16 +182,12 @@ impl Places {
 
     /// Whether one more would get a place.
     pub(super) fn has_room(&self) -> bool {
-        let table = self.table();
+        let table = self.table.lock();
         !self.is_full(&table) || table.closable().is_some()
     }
 
     fn is_full(&self, table: &Table) -> bool {
         table.plain >= self.options.plain_max || table.open.len() >= self.options.all_max
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,6 +238,11 @@ impl Table {
 }
 
 impl Place {
+    /// Reports that the connection reached a limit.
+    pub(super) fn limit_reached(&self, limit: PortLimit) {
+        (self.places.options.limit_reached)(limit);
+    }
+
     /// Notes what the connection does from now on.
     pub(super) fn set(&self, phase: Phase) {
         self.update(|_| phase);
@@ -236,7 +270,7 @@ impl Place {
             Phase::Idle(_) => Phase::Taking,
             other => other,
         });
-        let mut taking = self.taking();
+        let mut taking = self.taking.lock();
         if taking.is_none() {
             *taking = Some(Taking::new());
             self.changed.notify_one();
@@ -246,30 +280,26 @@ impl Place {
     /// Notes that the peer took so many bytes, and more is to be written.
     pub(super) fn took(&self, bytes: usize) {
         let Some(pace) = self.pace() else { return };
-        if let Some(taking) = self.taking().as_mut() {
+        if let Some(taking) = self.taking.lock().as_mut() {
             taking.took(bytes, &pace);
         }
     }
 
     /// Notes that the peer took all that was written.
     pub(super) fn took_all(&self) {
-        *self.taking() = None;
+        *self.taking.lock() = None;
         self.update(|phase| match phase {
             Phase::Taking => Phase::Idle(Instant::now()),
             other => other,
         });
     }
 
-    fn taking(&self) -> MutexGuard<'_, Option<Taking>> {
-        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pace(&self) -> Option<Pace> {
-        self.places.table().open.get(&self.id).map(|open| open.phase.pace())
+        self.places.table.lock().open.get(&self.id).map(|open| open.phase.pace())
     }
 
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
-        let mut table = self.places.table();
+        let mut table = self.places.table.lock();
         let Some(open) = table.open.get(&self.id) else { return };
         let (was, phase) = (open.phase, next(open.phase));
         if was != phase {
@@ -290,12 +320,12 @@ impl Place {
 
     /// Until when the connection is waited for; an error when its time is over or its place is another's.
     pub(super) fn deadline(&self, request_timeout: Duration) -> Result<Option<Instant>, Over> {
-        let table = self.places.table();
+        let table = self.places.table.lock();
         let Some(open) = table.open.get(&self.id) else { return Err(Over::Closed) };
         let (now, crowded_at) = (Instant::now(), self.places.options.plain_max / 2);
         match open.phase {
             Phase::Busy | Phase::Taking | Phase::Reader => {
-                let until = self.taking().as_ref().map(|taking| taking.since + open.phase.pace().within);
+                let until = self.taking.lock().as_ref().map(|taking| taking.since + open.phase.pace().within);
                 if until.is_some_and(|until| until <= now) { Err(Over::NotTaken) } else { Ok(until) }
             }
             Phase::Asking(since) if since + request_timeout <= now => Err(Over::Slow),
@@ -323,7 +353,7 @@ pub(super) enum Over {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.table().remove(self.id);
+        self.places.table.lock().remove(self.id);
     }
 }
 

@@ -14,11 +14,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::ConnectInfo;
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use carillon_service::parse_duration;
+use axum::response::Response;
 use clap::Args;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -30,17 +28,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::metrics::{self, Limit};
-use crate::refusal::Refusal;
-pub(crate) use pace::WRITE_TIMEOUT;
-pub use places::PlaceOptions;
+pub use pace::WRITE_TIMEOUT;
+pub use places::{CONNECTIONS_PER_ADDRESS_MAX, PlaceOptions, PortLimit};
 use places::{Over, Phase, Place, Places};
 use refused::Told;
 use stream::{Answer, Placed};
 use unread::Asked;
 
+use crate::parse_duration;
+
 /// After the stop, readers have this long to be let go.
-pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
 /// And what is then still open has this long before it is cut.
 const CUT_AFTER: Duration = Duration::from_secs(1);
 /// The head of a request has at most this many bytes. A longer one is a 431.
@@ -176,8 +174,8 @@ async fn connection(
             Ok(until) => until.unwrap_or_else(|| Instant::now() + FAR),
             Err(over) => {
                 match over {
-                    Over::Slow => metrics::limit_reached(Limit::RequestTime),
-                    Over::NotTaken => metrics::limit_reached(Limit::Slow),
+                    Over::Slow => place.limit_reached(PortLimit::RequestTime),
+                    Over::NotTaken => place.limit_reached(PortLimit::Slow),
                     Over::Closed => {}
                 }
                 return;
@@ -186,7 +184,7 @@ async fn connection(
         tokio::select! {
             served = serving.as_mut() => {
                 if served.is_err_and(|error| is_unread(&error)) {
-                    metrics::limit_reached(Limit::Unread);
+                    place.limit_reached(PortLimit::Unread);
                 }
                 return;
             }
@@ -212,18 +210,6 @@ fn placed(response: Response, place: Arc<Place>) -> Response {
         place.set(Phase::Reader);
     }
     response.map(|body| Body::new(Answer::new(body, place)))
-}
-
-/// Gives up on a request whose body, or whose answer, takes too long.
-pub(crate) async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            metrics::limit_reached(Limit::RequestTime);
-            let detail = format!("a request is to be sent, and can be answered, within {limit:?}");
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "request timeout", detail).into_response()
-        }
-    }
 }
 
 /// What cannot be set is done without.

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use carillon_protocol::FieldError;
+use carillon_protocol::{FieldError, Problem};
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -22,9 +23,7 @@ use pprof::{ProfilerGuard, ProfilerGuardBuilder};
 use pprof_alloc::{DEFAULT_PPROF_SAMPLE_RATE, PPROF_SAMPLE_RATE_ENV};
 use tokio::sync::Mutex;
 
-use crate::refusal::Refusal;
-use crate::request::query;
-use crate::server::port::Port;
+use crate::{Port, ProblemResponse};
 
 /// How long the processor is watched where the request does not say, as in Go.
 const SECONDS_DEFAULT: u64 = 30;
@@ -77,26 +76,30 @@ pub fn profiles(options: &ProfileOptions) -> Router {
         .route("/debug/pprof/heap", get(async move || heap(heap_is_sampled).await))
         .fallback(async || {
             let detail = "here are /debug/pprof/profile?seconds=30 and /debug/pprof/heap";
-            Refusal::new(StatusCode::NOT_FOUND, "not found", detail)
+            ProblemResponse::new(StatusCode::NOT_FOUND, "not found", detail)
         })
         .with_state(Arc::default())
 }
 
 /// `GET /debug/pprof/profile?seconds=`: where processor time goes, from now on. One at a time.
-async fn cpu(State(busy): State<Arc<Mutex<()>>>, request: Request) -> Result<impl IntoResponse, Refusal> {
+async fn cpu(
+    State(busy): State<Arc<Mutex<()>>>,
+    request: Request,
+) -> Result<impl IntoResponse, ProblemResponse> {
     let (parts, _) = request.into_parts();
-    let seconds = match query(&parts, "seconds").map(|text| text.parse()) {
+    let seconds = match seconds_of(&parts).map(|text| text.parse()) {
         None => SECONDS_DEFAULT,
         Some(Ok(seconds @ 1..=SECONDS_MAX)) => seconds,
         Some(_) => {
             let detail = format!("a number from 1 to {SECONDS_MAX}");
             let fault = FieldError { limit: Some(SECONDS_MAX), ..FieldError::new("seconds", detail) };
-            return Err(Refusal::fields("invalid profile length", vec![fault]));
+            let problem = ProblemResponse::new(StatusCode::BAD_REQUEST, "invalid profile length", "");
+            return Err(ProblemResponse(Problem { errors: vec![fault], ..problem.0 }));
         }
     };
     let Ok(_one) = busy.try_lock() else {
         let detail = "another one is being taken: there is one clock for all of the process";
-        return Err(Refusal::new(StatusCode::CONFLICT, "profile already running", detail));
+        return Err(ProblemResponse::new(StatusCode::CONFLICT, "profile already running", detail));
     };
     // Dropped with the request: a profile that nobody waits for is not taken any longer.
     let guard = watch()?;
@@ -110,31 +113,37 @@ async fn cpu(State(busy): State<Arc<Mutex<()>>>, request: Request) -> Result<imp
     reply("profile.pb.gz", profile.await.map_err(anyhow::Error::from).flatten())
 }
 
-fn watch() -> Result<ProfilerGuard<'static>, Refusal> {
+/// The parameter `seconds`; an empty one is absent.
+fn seconds_of(parts: &Parts) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(name, value)| name == "seconds" && !value.is_empty()).map(|(_, value)| value.into_owned())
+}
+
+fn watch() -> Result<ProfilerGuard<'static>, ProblemResponse> {
     // A stack is not followed while the unwinder itself is at work on another.
     let builder = ProfilerGuardBuilder::default().frequency(FREQUENCY_HZ).blocklist(&["libgcc", "vdso"]);
     builder.build().map_err(|error| {
         tracing::warn!(%error, "no profile of the processor");
         let detail = "samples go through a temporary file: start with TMPDIR naming a folder that can be written to, /dev/shm in a container";
-        Refusal::new(StatusCode::NOT_IMPLEMENTED, "CPU profiling unavailable", detail)
+        ProblemResponse::new(StatusCode::NOT_IMPLEMENTED, "CPU profiling unavailable", detail)
     })
 }
 
 /// `GET /debug/pprof/heap`: who holds memory, by samples since the start.
-async fn heap(is_sampled: bool) -> Result<impl IntoResponse, Refusal> {
+async fn heap(is_sampled: bool) -> Result<impl IntoResponse, ProblemResponse> {
     if !is_sampled {
         let detail = format!("start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "heap profiling disabled", detail));
+        return Err(ProblemResponse::new(StatusCode::NOT_IMPLEMENTED, "heap profiling disabled", detail));
     }
     let profile = tokio::task::spawn_blocking(pprof_alloc::generate_pprof);
     reply("heap.pb.gz", profile.await.map_err(anyhow::Error::from).flatten())
 }
 
-fn reply(name: &str, profile: anyhow::Result<Vec<u8>>) -> Result<impl IntoResponse + use<>, Refusal> {
+fn reply(name: &str, profile: anyhow::Result<Vec<u8>>) -> Result<impl IntoResponse + use<>, ProblemResponse> {
     let profile = profile.map_err(|error| {
         tracing::error!(%error, "a profile could not be written");
         let detail = "the cause is in the log of the service";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "profile failed", detail)
+        ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "profile failed", detail)
     })?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),

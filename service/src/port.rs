@@ -34,10 +34,7 @@ impl FromStr for Port {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::Config;
 
     #[test]
     fn a_port_is_a_number_or_an_address() {
@@ -53,29 +50,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Port>().map_err(drop), port, "{text}");
         }
-    }
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        config: Config,
-    }
-
-    #[test]
-    fn port_is_another_way_to_say_listen() {
-        let listen = |args: &[&str]| {
-            let config = Cli::parse_from([&["bff"], args].concat()).config;
-            config.listen_on().map(|addr| addr.to_string()).map_err(|error| error.to_string())
-        };
-        assert_eq!(listen(&[]).unwrap(), "127.0.0.1:8081");
-        assert_eq!(listen(&["--port", ":3000"]).unwrap(), "127.0.0.1:3000");
-        assert_eq!(listen(&["--listen", "0.0.0.0:8081", "--port", "3000"]).unwrap(), "0.0.0.0:3000");
-        assert_eq!(listen(&["--port", "0.0.0.0:3000"]).unwrap(), "0.0.0.0:3000");
-        assert_eq!(listen(&["--listen", "[::]:1", "--port", "[::]:1"]).unwrap(), "[::]:1");
-        let error = listen(&["--listen", "0.0.0.0:8081", "--port", "127.0.0.1:3000"]).unwrap_err();
-        assert_eq!(
-            error,
-            "LISTEN is 0.0.0.0:8081 and PORT is 127.0.0.1:3000: give one of them, or a PORT like :3000, which keeps the address of LISTEN"
-        );
     }
 }

@@ -1,11 +1,12 @@
 //! One run: replicas, devices, a producer and what breaks, on paused time in one thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_broker::{Broker, Delay, Faults, Link, Settings};
 use carillon_protocol::Audience;
 use futures_util::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -137,7 +138,7 @@ impl World {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// A broker of its own, over a network of its own.

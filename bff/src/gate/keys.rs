@@ -3,6 +3,7 @@
 use std::fmt;
 
 use carillon_service::{Secret, filled};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use subtle::ConstantTimeEq;
 
 /// Minimum bytes of a secret; a shorter one can be guessed.
@@ -13,7 +14,8 @@ const NAME_MAX_BYTES: usize = 64;
 pub const KEYS_MAX: usize = 64;
 
 /// What a key allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Scope {
     /// Publish to any audience, and set states of users.
     Publish,
@@ -21,18 +23,6 @@ pub enum Scope {
     Read,
     /// Revoke tokens and sessions.
     Revoke,
-}
-
-impl Scope {
-    const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Revoke];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Publish => "publish",
-            Self::Read => "read",
-            Self::Revoke => "revoke",
-        }
-    }
 }
 
 /// One key.
@@ -51,7 +41,7 @@ impl ApiKey {
 
     /// The scopes, for a message.
     pub(crate) fn scopes(&self) -> String {
-        self.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" and ")
+        self.scopes.iter().map(|scope| scope.into_str()).collect::<Vec<_>>().join(" and ")
     }
 }
 
@@ -110,7 +100,7 @@ impl ApiKeys {
 
 fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
     let (name, scopes, secret) = match entry.split_once(':') {
-        None => (format!("key-{number}"), Scope::ALL.to_vec(), entry),
+        None => (format!("key-{number}"), Scope::VARIANTS.to_vec(), entry),
         Some((name, rest)) => {
             let (scopes, secret) = rest
                 .split_once(':')
@@ -140,9 +130,8 @@ fn name_of(name: &str) -> Result<String, String> {
 
 /// The message does not repeat an unknown scope: where a secret holds colons, it may be a part of the secret.
 fn scopes_of(text: &str) -> Result<Vec<Scope>, String> {
-    let scope = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word.trim());
-    let scopes: Option<Vec<_>> = text.split('+').map(scope).collect();
-    scopes.ok_or_else(|| "scopes are publish, read and revoke, with + between".to_owned())
+    let scopes: Result<Vec<_>, _> = text.split('+').map(|word| word.trim().parse()).collect();
+    scopes.map_err(|_| "scopes are publish, read and revoke, with + between".to_owned())
 }
 
 #[cfg(test)]
@@ -162,10 +151,10 @@ mod tests {
         let all = keys(&text).unwrap();
         let found = |secret: &str| {
             let (at, key) = all.find(secret)?;
-            let may: Vec<_> = Scope::ALL.into_iter().filter(|scope| key.may(*scope)).collect();
+            let may: Vec<_> = Scope::VARIANTS.iter().copied().filter(|scope| key.may(*scope)).collect();
             Some((at, key.name.clone(), may))
         };
-        assert_eq!(found(SECRET), Some((0, "key-1".into(), Scope::ALL.to_vec())));
+        assert_eq!(found(SECRET), Some((0, "key-1".into(), Scope::VARIANTS.to_vec())));
         assert_eq!(found(&format!("{SECRET}:2")), Some((1, "shop".into(), vec![Scope::Publish])));
         let ops = found(&format!("{SECRET}3"));
         assert_eq!(ops, Some((2, "ops.1".into(), vec![Scope::Read, Scope::Revoke])));

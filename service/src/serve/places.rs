@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -160,7 +161,7 @@ impl Places {
         let PlaceOptions { plain_per_address_max, shared, .. } = &self.options;
         let peer = peer.to_canonical();
         let network = (!shared.iter().any(|network| network.contains(&peer))).then(|| network(peer));
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let of_network = network.and_then(|network| table.networks.get(&network)).copied();
         if of_network.unwrap_or_default() >= *plain_per_address_max {
             (self.options.limit_reached)(PortLimit::ConnectionsPerAddress);
@@ -181,16 +182,12 @@ impl Places {
 
     /// Whether one more would get a place.
     pub(super) fn has_room(&self) -> bool {
-        let table = self.table();
+        let table = self.table.lock();
         !self.is_full(&table) || table.closable().is_some()
     }
 
     fn is_full(&self, table: &Table) -> bool {
         table.plain >= self.options.plain_max || table.open.len() >= self.options.all_max
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -273,7 +270,7 @@ impl Place {
             Phase::Idle(_) => Phase::Taking,
             other => other,
         });
-        let mut taking = self.taking();
+        let mut taking = self.taking.lock();
         if taking.is_none() {
             *taking = Some(Taking::new());
             self.changed.notify_one();
@@ -283,30 +280,26 @@ impl Place {
     /// Notes that the peer took so many bytes, and more is to be written.
     pub(super) fn took(&self, bytes: usize) {
         let Some(pace) = self.pace() else { return };
-        if let Some(taking) = self.taking().as_mut() {
+        if let Some(taking) = self.taking.lock().as_mut() {
             taking.took(bytes, &pace);
         }
     }
 
     /// Notes that the peer took all that was written.
     pub(super) fn took_all(&self) {
-        *self.taking() = None;
+        *self.taking.lock() = None;
         self.update(|phase| match phase {
             Phase::Taking => Phase::Idle(Instant::now()),
             other => other,
         });
     }
 
-    fn taking(&self) -> MutexGuard<'_, Option<Taking>> {
-        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pace(&self) -> Option<Pace> {
-        self.places.table().open.get(&self.id).map(|open| open.phase.pace())
+        self.places.table.lock().open.get(&self.id).map(|open| open.phase.pace())
     }
 
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
-        let mut table = self.places.table();
+        let mut table = self.places.table.lock();
         let Some(open) = table.open.get(&self.id) else { return };
         let (was, phase) = (open.phase, next(open.phase));
         if was != phase {
@@ -327,12 +320,12 @@ impl Place {
 
     /// Until when the connection is waited for; an error when its time is over or its place is another's.
     pub(super) fn deadline(&self, request_timeout: Duration) -> Result<Option<Instant>, Over> {
-        let table = self.places.table();
+        let table = self.places.table.lock();
         let Some(open) = table.open.get(&self.id) else { return Err(Over::Closed) };
         let (now, crowded_at) = (Instant::now(), self.places.options.plain_max / 2);
         match open.phase {
             Phase::Busy | Phase::Taking | Phase::Reader => {
-                let until = self.taking().as_ref().map(|taking| taking.since + open.phase.pace().within);
+                let until = self.taking.lock().as_ref().map(|taking| taking.since + open.phase.pace().within);
                 if until.is_some_and(|until| until <= now) { Err(Over::NotTaken) } else { Ok(until) }
             }
             Phase::Asking(since) if since + request_timeout <= now => Err(Over::Slow),
@@ -360,7 +353,7 @@ pub(super) enum Over {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.table().remove(self.id);
+        self.places.table.lock().remove(self.id);
     }
 }
 

@@ -72,7 +72,7 @@ async fn an_address_has_so_many_and_readers_and_proxies_do_not_count() {
     let _four = places.take(at(1)).unwrap();
     let _local: Vec<_> = (0..9).map(|_| places.take(Ipv4Addr::LOCALHOST.into()).unwrap()).collect();
     drop((one, three));
-    assert_eq!(places.table().networks[&network(at(1))], 1);
+    assert_eq!(places.table.lock().networks[&network(at(1))], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn the_oldest_that_has_nothing_to_do_makes_room() {
     busy.set(Phase::Reader);
     let _last = places.take(at(5)).unwrap();
     drop((new, newer, busy));
-    let table = places.table();
+    let table = places.table.lock();
     assert_eq!((table.plain, table.open.len()), (1, 1));
 }
 

@@ -5,7 +5,7 @@ use carillon_auth::identity::IdentityOptions;
 use carillon_auth::token::Tokens;
 use carillon_broker::FanOut;
 use carillon_service::profiles::ProfileOptions;
-use carillon_service::{Patience, Port, Secret, filled};
+use carillon_service::{Port, Secret, Timeouts, filled};
 use clap::{Args, ValueEnum};
 
 use crate::application::upstream::UpstreamOptions;
@@ -84,7 +84,7 @@ pub struct Config {
     pub limits: LimitOptions,
     /// Timeouts for slow peers
     #[command(flatten)]
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// How long presence lasts without a connection or a replica
     #[command(flatten)]
     pub presence: PresenceOptions,

@@ -11,7 +11,7 @@ use carillon_bff::{
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
-use carillon_service::{Patience, Readiness, Tasks};
+use carillon_service::{Readiness, Tasks, Timeouts};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -255,7 +255,7 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
         does_jobs: true,
         static_dir: None,
         limits: LimitOptions::default(),
-        patience: Patience::default(),
+        patience: Timeouts::default(),
         presence: PresenceOptions::default(),
         clock: Arc::new(now_ms),
         random: Arc::new(random),

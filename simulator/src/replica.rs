@@ -9,7 +9,7 @@ use carillon_auth::identity::{Identities, IdentityOptions};
 use carillon_bff::signed::Signing;
 use carillon_bff::{AllowOptions, Clock, LimitOptions, PresenceOptions, Publishing, Replica, Settings};
 use carillon_broker::{Broker, FanOut, Link};
-use carillon_service::{Patience, Readiness, Tasks};
+use carillon_service::{Readiness, Tasks, Timeouts};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -59,7 +59,7 @@ impl Node {
             does_jobs: false,
             static_dir: None,
             limits: LimitOptions::default(),
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
             presence: PresenceOptions::default(),
             clock,
             random: Arc::new(fastrand::f64),

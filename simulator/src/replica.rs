@@ -59,7 +59,11 @@ impl Node {
             does_jobs: false,
             static_dir: None,
             limits: LimitOptions::default(),
+<<<<<<< HEAD
             patience: Timeouts::default(),
+=======
+            timeouts: Timeouts::default(),
+>>>>>>> words
             presence: PresenceOptions::default(),
             clock,
             random: Arc::new(fastrand::f64),

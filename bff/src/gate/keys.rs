@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use carillon_service::{Secret, filled};
+use carillon_service::filled;
+use secrecy::{ExposeSecret, SecretString};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use subtle::ConstantTimeEq;
 
@@ -31,7 +32,7 @@ pub(crate) struct ApiKey {
     /// The name, for the log.
     pub(crate) name: String,
     scopes: Vec<Scope>,
-    secret: Secret,
+    secret: SecretString,
 }
 
 impl ApiKey {
@@ -60,15 +61,19 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Names each unusable entry by its place, with the reason and without its secret.
-    pub fn new(entries: &[Secret]) -> anyhow::Result<Self> {
+    pub fn new(entries: &[SecretString]) -> anyhow::Result<Self> {
         let (mut keys, mut faults) = (Vec::<ApiKey>::new(), Vec::new());
-        let filled = entries.iter().filter_map(|entry| filled(entry.expose()));
+        let filled = entries.iter().filter_map(|entry| filled(entry.expose_secret()));
         for (number, entry) in (1..).zip(filled) {
             match key(entry, number) {
                 Ok(key) if keys.iter().any(|other| other.name == key.name) => {
                     faults.push(format!("API_KEY: key {number}: another key has the name {} too", key.name));
                 }
-                Ok(key) if keys.iter().any(|other| other.secret == key.secret) => {
+                Ok(key)
+                    if keys
+                        .iter()
+                        .any(|other| other.secret.expose_secret() == key.secret.expose_secret()) =>
+                {
                     faults.push(format!("API_KEY: key {number}: another key has the same secret"));
                 }
                 Ok(key) => keys.push(key),
@@ -93,7 +98,7 @@ impl ApiKeys {
     /// Returns the key with this secret, and its index. All keys are compared in constant time, so that the time does not
     /// depend on them.
     pub(crate) fn find(&self, given: &str) -> Option<(usize, &ApiKey)> {
-        let is_it = |key: &ApiKey| bool::from(given.as_bytes().ct_eq(key.secret.expose().as_bytes()));
+        let is_it = |key: &ApiKey| bool::from(given.as_bytes().ct_eq(key.secret.expose_secret().as_bytes()));
         self.0.iter().enumerate().fold(None, |found, one| if is_it(one.1) { Some(one) } else { found })
     }
 }
@@ -114,7 +119,7 @@ fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
             secret.len()
         ));
     }
-    let secret = secret.parse().unwrap_or_else(|never| match never {});
+    let secret = secret.into();
     Ok(ApiKey { name, scopes, secret })
 }
 
@@ -141,7 +146,7 @@ mod tests {
     const SECRET: &str = "0123456789abcdef";
 
     fn keys(text: &str) -> anyhow::Result<ApiKeys> {
-        let secrets: Vec<Secret> = text.split(',').map(|text| text.parse().unwrap()).collect();
+        let secrets: Vec<SecretString> = text.split(',').map(|text| text.into()).collect();
         ApiKeys::new(&secrets)
     }
 

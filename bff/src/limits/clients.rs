@@ -315,13 +315,8 @@ mod tests {
         assert_eq!(status(limits.admit(Some("bob"), here)), Some(429), "the address'");
         permits.push(limits.admit(None, there).ok().unwrap());
         assert_eq!(status(limits.admit(None, at("192.0.2.3"))), Some(503), "the replica's");
-<<<<<<< HEAD
-        places.clear();
-        let readers = limits.readers.lock();
-=======
         permits.clear();
         let readers = limits.readers.lock();
->>>>>>> words
         assert_eq!((readers.all, readers.users.len(), readers.networks.len()), (0, 0, 0));
     }
 }

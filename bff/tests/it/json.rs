@@ -29,12 +29,12 @@ struct Service {
 impl Service {
     async fn over(broker: Broker) -> Self {
         let application = Application::start(|_, _| Answer::Status(204)).await;
-        let secret = Some(WEBHOOK.parse().unwrap());
+        let secret = Some(WEBHOOK.into());
         let signing = Signing::new(&SigningOptions { webhook_secret: secret, apiauth_secret: None }).unwrap();
         let upstream = UpstreamOptions { upstream_url: Some(application.url()) };
         let upstream = Upstream::new(&upstream, &signing).unwrap();
         let people = IdentityOptions {
-            jwt_secret: vec![SECRET.parse().unwrap()],
+            jwt_secret: vec![SECRET.into()],
             people_send: true,
             ..IdentityOptions::default()
         };

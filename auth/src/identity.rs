@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once_and_no_secret_is() {
         let options = IdentityOptions {
-            jwt_secret: vec!["hunter2".parse().unwrap()],
+            jwt_secret: vec!["hunter2".into()],
             jwt_public_key: Some("/nowhere/key.pem".to_owned()),
             jwks_url: Some("ftp://x".to_owned()),
             allowed_origins: vec!["example.com".to_owned()],

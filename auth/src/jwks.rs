@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -157,12 +158,12 @@ impl Jwks {
     }
 
     fn was_missed(&self, id: &str) -> bool {
-        lock(&self.missed).get(id).is_some_and(|until| Instant::now() < *until)
+        self.missed.lock().get(id).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Remembers that no key of this name was published, so that invented names cost one fetch and no second place.
     fn miss(&self, id: &str) {
-        let (mut missed, now) = (lock(&self.missed), Instant::now());
+        let (mut missed, now) = (self.missed.lock(), Instant::now());
         if missed.len() >= MISSED_MAX {
             missed.retain(|_, until| now < *until);
         }
@@ -259,7 +260,7 @@ impl<'a> Share<'a> {
     fn take(jwks: &'a Jwks, from: Option<IpNet>) -> Option<Self> {
         let max =
             if is_one_client(from) { WAITING_PER_ADDRESS_MAX } else { jwks.pace.waiting_max.div_ceil(2) };
-        let mut all = lock(&jwks.waiting_from);
+        let mut all = jwks.waiting_from.lock();
         let waiting = all.entry(from).or_default();
         if *waiting >= max {
             return None;
@@ -271,17 +272,13 @@ impl<'a> Share<'a> {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        release(&mut lock(&self.jwks.waiting_from), self.from, 1);
+        release(&mut self.jwks.waiting_from.lock(), self.from, 1);
     }
 }
 
 /// Whether the network that a token's sender counts against is of one client, and not of all unknown ones.
 fn is_one_client(from: Option<IpNet>) -> bool {
     from.is_some_and(|network| network.prefix_len() > 0)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Parses the keys of a JWKS. Unusable keys are left out, since other keys of the set may still be valid.

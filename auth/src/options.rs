@@ -1,5 +1,5 @@
-use carillon_service::Secret;
 use clap::Args;
+use secrecy::SecretString;
 
 use crate::token::lifetime::TokenLifetime;
 
@@ -9,7 +9,7 @@ use crate::token::lifetime::TokenLifetime;
 pub struct IdentityOptions {
     /// Secrets for tokens signed with HS256, HS384 or HS512, at least 32 bytes each, separated by commas. There is no default
     #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
-    pub jwt_secret: Vec<Secret>,
+    pub jwt_secret: Vec<SecretString>,
     /// Public keys for tokens signed with RS…, PS…, ES256, ES384 or EdDSA: a PEM text, in which `\n` may stand for a line
     /// end, or the path of a file
     #[arg(long, env)]

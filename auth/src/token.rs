@@ -15,6 +15,7 @@ use anyhow::bail;
 use carillon_service::{filled, words};
 use ipnet::IpNet;
 use jsonwebtoken::{AlgorithmFamily, Header};
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{TOKEN_MAX_BYTES, TokenError};
@@ -76,7 +77,7 @@ impl Tokens {
     pub fn new(options: &IdentityOptions) -> anyhow::Result<Self> {
         provider::install();
         let (mut keys, mut faults) = (Vec::new(), Vec::new());
-        for secret in options.jwt_secret.iter().filter_map(|secret| filled(secret.expose())) {
+        for secret in options.jwt_secret.iter().filter_map(|secret| filled(secret.expose_secret())) {
             match Key::secret(secret) {
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push(format!("JWT_SECRET: {fault}")),

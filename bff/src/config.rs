@@ -5,8 +5,9 @@ use carillon_auth::identity::IdentityOptions;
 use carillon_auth::token::Tokens;
 use carillon_broker::FanOut;
 use carillon_service::profiles::ProfileOptions;
-use carillon_service::{Port, Secret, Timeouts, filled};
+use carillon_service::{Port, Timeouts, filled};
 use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::application::upstream::UpstreamOptions;
 use crate::gate::demo::DemoKey;
@@ -54,7 +55,7 @@ pub struct Config {
     /// Keys of applications, separated by commas: a secret of at least 16 bytes, which may do everything, or
     /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol/identity.md explains the scopes
     #[arg(long, env, help_heading = MAY, hide_env_values = true, value_delimiter = ',')]
-    pub api_key: Vec<Secret>,
+    pub api_key: Vec<SecretString>,
     /// Lets any client on this machine sign in under any name, with the first JWT_SECRET: for demonstrations only. With it, a
     /// replica refuses to start on an address that other machines reach
     #[arg(long, env, help_heading = DEMO, value_parser = clap::builder::FalseyValueParser::new())]
@@ -151,7 +152,7 @@ impl Config {
                 "DEMO_SIGN_IN lets any client sign in under any name, and {listen} is not a loopback address: listen on 127.0.0.1, or set DEMO_SIGN_IN_EXPOSED too"
             );
         }
-        let secret = self.identity.jwt_secret.iter().find(|secret| filled(secret.expose()).is_some());
+        let secret = self.identity.jwt_secret.iter().find(|secret| filled(secret.expose_secret()).is_some());
         match (self.demo_sign_in, secret) {
             (false, _) => Ok(None),
             (true, Some(secret)) => Ok(Some(DemoKey::of(secret.clone(), exposed))),

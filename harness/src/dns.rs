@@ -1,6 +1,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -48,7 +49,7 @@ impl Dns {
 
     /// Sets the addresses that it returns.
     pub fn set(&self, addresses: &[Ipv4Addr]) {
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+        *self.addresses.lock() = addresses.to_vec();
     }
 }
 
@@ -62,7 +63,7 @@ async fn serve(socket: UdpSocket, addresses: Arc<Mutex<Vec<Ipv4Addr>>>, stop: Ca
                 Err(_) => continue,
             },
         };
-        let known = addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = addresses.lock().clone();
         if let Some(reply) = reply(&query[..length], &known) {
             // A client that is gone needs no reply.
             let _ = socket.send_to(&reply, client).await;

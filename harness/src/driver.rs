@@ -1,8 +1,9 @@
 use std::future::pending;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_client::{Connection, Dial, Event, Opening};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Frame, ReaderOptions, Record, Refused, Socket};
@@ -92,19 +93,19 @@ impl Driver {
                 },
                 event = self.connection.next() => self.record(event),
             }
-            locked(&self.record).add_phase(self.connection.phase());
+            self.record.lock().add_phase(self.connection.phase());
         }
     }
 
     fn record(&mut self, event: Event<Refused>) {
         match event {
             Event::Refused(refused) => {
-                locked(&self.record).add_refusal(refused);
+                self.record.lock().add_refusal(refused);
                 self.connection.dial_mut().next_url += 1;
             }
-            Event::Received { event, .. } => locked(&self.record).add(event),
+            Event::Received { event, .. } => self.record.lock().add(event),
             Event::Closed { code, .. } => {
-                locked(&self.record).add_close(code);
+                self.record.lock().add_close(code);
                 self.connection.dial_mut().next_url += 1;
             }
             Event::Connecting | Event::Opened | Event::Alive | Event::Silent => {}
@@ -136,8 +137,4 @@ impl Driver {
         // The test may have stopped waiting.
         let _ = done.send(());
     }
-}
-
-pub(crate) fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }

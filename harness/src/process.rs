@@ -2,9 +2,10 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::leash::Leash;
@@ -217,14 +218,14 @@ impl Lines {
             if let Some(stream) = stream {
                 BufReader::new(stream).split(b'\n').map_while(Result::ok).for_each(|line| filled.push(line));
             }
-            filled.printed().ended = true;
+            filled.0.lock().ended = true;
         });
         lines
     }
 
     fn push(&self, mut line: Vec<u8>) {
         line.truncate(LINE_MAX_BYTES);
-        let mut printed = self.printed();
+        let mut printed = self.0.lock();
         if printed.lines.len() == LINES_MAX {
             printed.lines.pop_front();
         }
@@ -232,14 +233,10 @@ impl Lines {
     }
 
     fn all(&self) -> Vec<String> {
-        self.printed().lines.iter().cloned().collect()
+        self.0.lock().lines.iter().cloned().collect()
     }
 
     fn ended(&self) -> bool {
-        self.printed().ended
-    }
-
-    fn printed(&self) -> MutexGuard<'_, Printed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ended
     }
 }

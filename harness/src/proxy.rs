@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -39,7 +40,7 @@ struct State {
 
 impl Shared {
     fn target(&self) -> SocketAddr {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.target.lock()
     }
 }
 
@@ -69,7 +70,7 @@ impl Proxy {
 
     /// Sends new connections to another server, like an address that has moved. Open connections stay at the old one.
     pub fn lead_to(&self, target: SocketAddr) {
-        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        *self.shared.target.lock() = target;
     }
 
     /// Forwards everything again. Connections that were swallowed, or lost replies, are cut: the rest of their streams is
@@ -96,7 +97,7 @@ impl Proxy {
 
     /// Resets all current connections. New ones work as before.
     pub fn cut(&self) {
-        let new = self.shared.state().new;
+        let new = self.shared.state.lock().new;
         self.set(new, |_| Link::Cut);
     }
 
@@ -109,7 +110,7 @@ impl Proxy {
 
     /// The number of open connections.
     pub fn open(&self) -> usize {
-        self.shared.state().open.len()
+        self.shared.state.lock().open.len()
     }
 
     /// The number of connections accepted so far, without refused ones.
@@ -123,7 +124,7 @@ impl Proxy {
     }
 
     fn set(&self, new: Option<Link>, current: impl Fn(Link) -> Link) {
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         state.new = new;
         for link in state.open.values() {
             link.send_modify(|link| *link = if *link == Link::Cut { Link::Cut } else { current(*link) });
@@ -132,13 +133,9 @@ impl Proxy {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the behaviour of the connection `id`, now and later; `None` when it is refused.
     fn admit(&self, id: u64) -> Option<watch::Receiver<Link>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let link = state.new.filter(|_| state.open.len() < CONNECTIONS_MAX)?;
         let (sender, receiver) = watch::channel(link);
         state.open.insert(id, sender);
@@ -165,7 +162,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
                 () = stop.cancelled() => {}
                 () = connect(client, link, &shared) => {}
             }
-            shared.state().open.remove(&id);
+            shared.state.lock().open.remove(&id);
         });
     }
 }

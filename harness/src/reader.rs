@@ -1,12 +1,13 @@
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{self, Command, Driver};
+use crate::driver::{Command, Driver};
 use crate::{DialOptions, Received, Record};
 
 /// Maximum commands that wait for the driver.
@@ -91,17 +92,17 @@ impl Reader {
 
     /// Returns everything that it has received.
     pub fn record(&self) -> Record {
-        self.locked().clone()
+        self.record.lock().clone()
     }
 
     /// Returns the notifications so far, each once, in the order in which they arrived.
     pub fn received(&self) -> Vec<Received> {
-        self.locked().received.clone()
+        self.record.lock().received.clone()
     }
 
     /// Returns the number of notifications so far.
     pub fn count(&self) -> usize {
-        self.locked().received.len()
+        self.record.lock().received.len()
     }
 
     /// Waits until it has `count` notifications, and returns all it has.
@@ -127,7 +128,7 @@ impl Reader {
     /// When it does not within 30 seconds.
     pub async fn until(&self, what: &str, condition: impl Fn(&Record) -> bool) {
         let end = Instant::now() + STALL_DEADLINE;
-        while !condition(&self.locked()) {
+        while !condition(&self.record.lock()) {
             assert!(Instant::now() < end, "the reader never saw {what}: {}", self.summary());
             tokio::time::sleep(POLL).await;
         }
@@ -161,13 +162,9 @@ impl Reader {
         is_done.await.expect("a reader that runs");
     }
 
-    fn locked(&self) -> MutexGuard<'_, Record> {
-        driver::locked(&self.record)
-    }
-
     /// Returns a summary, for the message of a failed test.
     fn summary(&self) -> String {
-        let record = self.locked();
+        let record = self.record.lock();
         format!(
             "{} received, {} repeated, {} welcomes, phase {:?}, closes {:?}, gaps {:?}, refusals {:?}, errors {:?}, unreadable {:?}",
             record.received.len(),

@@ -1,10 +1,11 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::free_port;
@@ -133,7 +134,7 @@ impl RedisServer {
     /// When the server is shared.
     pub fn stop(&self) {
         self.must_be_own("a stop");
-        if let Some(mut leash) = self.running().take() {
+        if let Some(mut leash) = self.running.lock().take() {
             leash.kill();
         }
     }
@@ -157,7 +158,7 @@ impl RedisServer {
     /// When it does not start.
     pub fn start_again_empty(&self) {
         self.stop();
-        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = new_dir();
+        *self.dir.lock() = new_dir();
         self.start_again();
     }
 
@@ -194,13 +195,9 @@ impl RedisServer {
         assert!(self.database == 0, "{what}: this test needs a server of its own");
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Leash>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts the process; returns whether it runs: it ends at once when its port is taken.
     fn launch(&self) -> bool {
-        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.dir.lock();
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
@@ -224,7 +221,7 @@ impl RedisServer {
         if leash.ended().is_some() {
             return false;
         }
-        *self.running() = Some(leash);
+        *self.running.lock() = Some(leash);
         true
     }
 

@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Whether a process may get work: a set of named latches, all of which must be set. Readiness is separate from liveness, so
@@ -26,18 +27,14 @@ impl Latch {
     /// Sets whether the condition holds. A change is logged.
     pub fn set(&self, set: bool) {
         let held = self.holds();
-        *self.set_at() = set.then(Instant::now);
+        *self.set_at.lock() = set.then(Instant::now);
         if held != set {
             tracing::info!(latch = self.name, set, "readiness");
         }
     }
 
     fn holds(&self) -> bool {
-        self.set_at().is_some_and(|at| self.lasts.is_none_or(|lasts| at.elapsed() < lasts))
-    }
-
-    fn set_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.set_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.set_at.lock().is_some_and(|at| self.lasts.is_none_or(|lasts| at.elapsed() < lasts))
     }
 }
 
@@ -58,7 +55,7 @@ impl Readiness {
 
     fn add(&self, name: &'static str, lasts: Option<Duration>) -> Latch {
         let latch = Latch { name, lasts, set_at: Arc::default() };
-        self.latches().push(latch.clone());
+        self.latches.lock().push(latch.clone());
         latch
     }
 
@@ -82,17 +79,13 @@ impl Readiness {
     /// Returns each name once, and whether all of its latches hold.
     pub fn conditions(&self) -> Vec<(&'static str, bool)> {
         let mut conditions: Vec<(&'static str, bool)> = Vec::new();
-        for latch in self.latches().iter() {
+        for latch in self.latches.lock().iter() {
             match conditions.iter_mut().find(|(name, _)| *name == latch.name) {
                 Some((_, holds)) => *holds &= latch.holds(),
                 None => conditions.push((latch.name, latch.holds())),
             }
         }
         conditions
-    }
-
-    fn latches(&self) -> MutexGuard<'_, Vec<Latch>> {
-        self.latches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

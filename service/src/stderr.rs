@@ -2,8 +2,10 @@
 //! and no other code waits for it.
 
 use std::io::Write;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 /// Maximum bytes that wait to be written. A further line is dropped and counted.
 const WAITING_MAX_BYTES: usize = 256 * 1024;
@@ -16,7 +18,7 @@ static STDERR: LazyLock<Lines> = LazyLock::new(|| Lines::start(std::io::stderr()
 
 /// Returns the number of lines that were dropped because stderr was blocked.
 pub fn log_lines_dropped() -> u64 {
-    STDERR.state().dropped
+    STDERR.state.lock().dropped
 }
 
 /// Queues a line for stderr. It never waits or fails.
@@ -69,7 +71,7 @@ impl Lines {
     }
 
     fn push(&self, line: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (line, end): (_, &[u8]) = match line.get(..LINE_MAX_BYTES) {
             Some(cut) => (cut, b"\n"),
             None => (line, b""),
@@ -87,10 +89,10 @@ impl Lines {
 
     fn flush(&self, timeout: Duration) {
         let until = Instant::now() + timeout;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while !state.waiting.is_empty() || state.writing {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return };
-            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_for(&mut state, left);
         }
     }
 
@@ -110,7 +112,7 @@ impl Lines {
                 .is_ok();
                 reported = if written { dropped } else { reported };
             }
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.writing = false;
             if !written {
                 state.dropped += lines;
@@ -122,16 +124,12 @@ impl Lines {
 
     /// Waits for lines and takes all of them, with their number and the number of lines dropped so far.
     fn take(&self) -> (Vec<u8>, u64, u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while state.waiting.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         state.writing = true;
         (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lines), state.dropped)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,7 +152,7 @@ mod tests {
         reader.read_exact(&mut written).unwrap();
         lines.flush(TIMEOUT);
         assert!(written.starts_with(b"one\nxxx") && written.ends_with(b"xxx\nthree\n"));
-        assert_eq!(lines.state().dropped, 0);
+        assert_eq!(lines.state.lock().dropped, 0);
     }
 
     #[test]
@@ -162,11 +160,11 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let lines = Lines::start(writer);
         // More than the pipe, the batch being written and the queue can hold together.
-        while lines.state().dropped < 3 {
+        while lines.state.lock().dropped < 3 {
             lines.push(&[b'x'; 1_000]);
         }
         lines.flush(Duration::from_millis(10));
-        let dropped = lines.state().dropped;
+        let dropped = lines.state.lock().dropped;
         let expected = format!("{dropped} lines of the log were dropped here");
         let mut written = Vec::new();
         while !String::from_utf8_lossy(&written).contains(&expected) {
@@ -185,9 +183,9 @@ mod tests {
         let lines = Lines::start(writer);
         lines.push(b"one\n");
         lines.flush(TIMEOUT);
-        assert_eq!(lines.state().dropped, 1);
+        assert_eq!(lines.state.lock().dropped, 1);
         lines.push(b"two\n");
         lines.flush(TIMEOUT);
-        assert_eq!(lines.state().dropped, 2);
+        assert_eq!(lines.state.lock().dropped, 2);
     }
 }

@@ -1,9 +1,10 @@
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,7 +50,7 @@ impl Tasks {
         name: &'static str,
         future: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        self.state().running.push(name);
+        self.state.lock().running.push(name);
         let tasks = self.clone();
         self.tracker.spawn(async move {
             let end = match AssertUnwindSafe(future).catch_unwind().await {
@@ -69,7 +70,7 @@ impl Tasks {
         self.stop.cancelled().await;
         self.tracker.close();
         let all_ended = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
-        let state = self.state();
+        let state = self.state.lock();
         if let Some(failure) = &state.failure {
             bail!("{failure}");
         }
@@ -81,7 +82,7 @@ impl Tasks {
 
     fn ended(&self, name: &'static str, end: End) {
         let too_soon = !self.stop.is_cancelled();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(at) = state.running.iter().position(|running| *running == name) {
             state.running.remove(at);
         }
@@ -100,10 +101,6 @@ impl Tasks {
         // This comes before the log, so that the end of the process depends on nothing else.
         self.stop.cancel();
         tracing::error!(task = name, "{failure}");
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

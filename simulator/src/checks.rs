@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use carillon_frontend::inbox::LIST_MAX_ROWS;
 use carillon_protocol::Audience;
 
+use crate::course::History;
 use crate::device::Record;
 use crate::plan::Plan;
-use crate::world::History;
 
 /// A reply that Redis sent may be lost with the data just after; this is added to the time on the way, in milliseconds.
 const SLACK_MS: u64 = 50;
@@ -89,12 +89,11 @@ fn in_order(record: &Record, faults: &mut Vec<String>) {
     let mut last: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
     let mut cursors: BTreeMap<&str, &carillon_protocol::Cursor> = BTreeMap::new();
     for shown in &record.shown {
-        if let Some(number) = shown.id.strip_prefix('n').and_then(|number| number.parse().ok()) {
-            if let Some((before, id)) = last.insert(&shown.audience, (number, &shown.id))
-                && before >= number
-            {
-                faults.push(format!("showed {} after {id}", shown.id));
-            }
+        if let Some(number) = shown.id.strip_prefix('n').and_then(|number| number.parse().ok())
+            && let Some((before, id)) = last.insert(&shown.audience, (number, &shown.id))
+            && before >= number
+        {
+            faults.push(format!("showed {} after {id}", shown.id));
         }
         if let Some(cursor) = &shown.cursor
             && let Some(before) = cursors.insert(&shown.audience, cursor)

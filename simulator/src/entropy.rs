@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 thread_local! {
-    static GENERATOR: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::with_seed(0));
+    static GENERATOR: RefCell<fastrand::Rng> = const { RefCell::new(fastrand::Rng::with_seed(0)) };
 }
 
 /// Decides all randomness of this thread. Call it before anything on the thread draws some.

@@ -3,6 +3,7 @@
 //! inbox of the viewer. One seed decides a run, and the run is checked against the five promises in `checks`.
 
 mod checks;
+mod course;
 mod device;
 mod entropy;
 mod network;
@@ -43,7 +44,7 @@ pub fn run(plan: &Plan) -> Outcome {
     entropy::seed(plan.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O can be built");
-    let history = runtime.block_on(world::run(plan));
+    let history = runtime.block_on(course::run(plan));
     let mut hasher = DefaultHasher::new();
     format!("{history:?}").hash(&mut hasher);
     Outcome {

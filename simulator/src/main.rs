@@ -5,11 +5,11 @@ use std::io::{IsTerminal, Read, Write};
 use std::num::NonZero;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use carillon_simulator::{Outcome, Plan, run, shrink};
 use clap::Parser;
+use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 
 /// Failing seeds after which no more are begun.
@@ -104,7 +104,7 @@ fn many(options: &Options) -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || lock(&totals).broken.len() >= BROKEN_MAX {
+                    if seed >= end || totals.lock().broken.len() >= BROKEN_MAX {
                         break;
                     }
                     let plan = Plan::draw(seed);
@@ -112,12 +112,12 @@ fn many(options: &Options) -> ExitCode {
                     if options.twice && in_process(&plan).fingerprint != outcome.fingerprint {
                         outcome.broken.push("two runs of this seed differ".to_owned());
                     }
-                    lock(&totals).add(&plan, outcome);
+                    totals.lock().add(&plan, outcome);
                 }
             });
         }
     });
-    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let totals = totals.into_inner();
     let seconds = began.elapsed().as_secs_f64();
     println!("{} seeds in {seconds:.0} s, {} notifications shown", totals.runs, totals.shown);
     for (kind, count) in &totals.faults {
@@ -180,8 +180,4 @@ fn again(plan: &Plan) -> String {
 
 fn report(broken: &[String]) {
     broken.iter().take(8).for_each(|fault| println!("    {fault}"));
-}
-
-fn lock(totals: &Mutex<Totals>) -> MutexGuard<'_, Totals> {
-    totals.lock().unwrap_or_else(PoisonError::into_inner)
 }

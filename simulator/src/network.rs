@@ -45,8 +45,7 @@ impl Path {
     async fn carry(self, mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, delay: Delay) {
         let carrying = async {
             let mut chunk = vec![0; CHUNK_BYTES];
-            loop {
-                let Ok(bytes @ 1..) = from.read(&mut chunk).await else { break };
+            while let Ok(bytes @ 1..) = from.read(&mut chunk).await {
                 sleep(delay()).await;
                 if self.hangs.load(Ordering::Relaxed) {
                     continue;

@@ -42,7 +42,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn start(name: String, broker: &Broker, link: Link, clock: Clock) -> anyhow::Result<Self> {
         let identities = IdentityOptions {
-            jwt_secret: vec![SECRET.parse()?],
+            jwt_secret: vec![SECRET.into()],
             public_topics: vec![TOPIC.to_owned()],
             people_send: true,
             ..IdentityOptions::default()

@@ -13,7 +13,7 @@ fn options() -> IdentityOptions {
 }
 
 pub(super) fn secret() -> IdentityOptions {
-    IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..options() }
+    IdentityOptions { jwt_secret: vec![SECRET.into()], ..options() }
 }
 
 fn pem(text: &str) -> IdentityOptions {
@@ -275,7 +275,7 @@ fn several_keys_are_valid_during_a_rotation() {
     let text = format!("{}\n# and\n{}{}", old.public_pem(), new.public_pem(), rsa.public_pem());
     std::fs::write(&file, text).unwrap();
     let options = IdentityOptions {
-        jwt_secret: [SECRET, " ", second].map(|one| one.parse().unwrap()).to_vec(),
+        jwt_secret: [SECRET, " ", second].map(|one| one.into()).to_vec(),
         ..pem(&format!("{}\n", file.display()))
     };
     for signer in [&old, &new, &rsa, &Signer::secret(SECRET), &Signer::secret(second)] {
@@ -290,7 +290,7 @@ fn several_keys_are_valid_during_a_rotation() {
 #[test]
 fn an_invalid_key_is_refused_at_the_start() {
     let secrets = |list: &str| IdentityOptions {
-        jwt_secret: list.split(',').map(|one| one.parse().unwrap()).collect(),
+        jwt_secret: list.split(',').map(|one| one.into()).collect(),
         ..options()
     };
     let url = |url: &str| IdentityOptions { jwks_url: Some(url.to_owned()), ..options() };
@@ -318,8 +318,7 @@ fn an_invalid_key_is_refused_at_the_start() {
         assert!(fault.contains(expected), "{fault}");
         assert!(!fault.contains("hunter2") && !fault.contains("anything"), "{fault}");
     }
-    let blank =
-        IdentityOptions { jwt_secret: vec![" ".parse().unwrap()], jwks_url: Some(String::new()), ..pem("") };
+    let blank = IdentityOptions { jwt_secret: vec![" ".into()], jwks_url: Some(String::new()), ..pem("") };
     assert!(!Tokens::new(&blank).unwrap().is_configured());
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn session_token(data: &[u8]) -> bool {
 /// token, or a line with a header and then claims, which are signed here.
 pub(crate) fn token(data: &[u8]) -> bool {
     static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
-        let jwt_secret = vec![JWT_SECRET.parse().expect("any text")];
+        let jwt_secret = vec![JWT_SECRET.into()];
         let jwt_public_key = Some(JWT_PUBLIC_KEY.to_owned());
         Tokens::new(&IdentityOptions { jwt_secret, jwt_public_key, ..IdentityOptions::default() })
             .expect("two keys")

@@ -267,9 +267,8 @@ async fn a_trace_hides_connections_and_presence_without_the_right() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_at_a_replica_with_a_slow_clock_misses_no_token() {
     let (broker, _faults) = Broker::memory(Arc::new(|| now_ms() + 60_000));
-    let options = IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
-    let publishing =
-        Publishing { keys: ApiKeys::new(&[KEY.parse().unwrap()]).unwrap(), ..Publishing::default() };
+    let options = IdentityOptions { jwt_secret: vec![SECRET.into()], ..IdentityOptions::default() };
+    let publishing = Publishing { keys: ApiKeys::new(&[KEY.into()]).unwrap(), ..Publishing::default() };
     let settings = Settings { publishing, ..settings(&options) };
     let addr = serve(&broker, settings).await;
     let url = |path: &str| format!("http://{addr}{path}");

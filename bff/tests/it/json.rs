@@ -12,6 +12,7 @@ use carillon_broker::{Broker, DeadList};
 use carillon_harness::{DialOptions, Hostile, Socket, eventually, hostile};
 use carillon_protocol::{CloseCode, ServerMessage, check_json};
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::people::{SECRET, token};
 use crate::upstream::WEBHOOK;
@@ -28,12 +29,12 @@ struct Service {
 impl Service {
     async fn over(broker: Broker) -> Self {
         let application = Application::start(|_, _| Answer::Status(204)).await;
-        let secret = Some(WEBHOOK.parse().unwrap());
+        let secret = Some(WEBHOOK.into());
         let signing = Signing::new(&SigningOptions { webhook_secret: secret, apiauth_secret: None }).unwrap();
         let upstream = UpstreamOptions { upstream_url: Some(application.url()) };
         let upstream = Upstream::new(&upstream, &signing).unwrap();
         let people = IdentityOptions {
-            jwt_secret: vec![SECRET.parse().unwrap()],
+            jwt_secret: vec![SECRET.into()],
             people_send: true,
             ..IdentityOptions::default()
         };
@@ -138,7 +139,7 @@ async fn every_door(broker: Broker) {
     for user in ["ann", "ben"] {
         eventually("what was taken is in history", DEADLINE, async || count(user).await == pushed).await;
     }
-    for list in DeadList::ALL {
+    for list in DeadList::VARIANTS.iter().copied() {
         let dead = service.broker.dead(list).await.unwrap();
         assert!(dead.is_empty(), "what a door takes, the claim takes: {dead:#?}");
     }

@@ -53,8 +53,7 @@ impl Place {
 
     async fn in_memory() -> Self {
         let (broker, _) = Broker::memory(Arc::new(now_ms));
-        let options =
-            IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
+        let options = IdentityOptions { jwt_secret: vec![SECRET.into()], ..IdentityOptions::default() };
         let replicas = [replica(&broker, &options).await, replica(&broker, &options).await];
         Self { replicas, broker, _redis: None }
     }

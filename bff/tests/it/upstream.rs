@@ -336,7 +336,7 @@ async fn messages_leave_without_redis_too() {
         _ => Answer::Status(204),
     })
     .await;
-    let secret = |text: &str| Some(text.parse().unwrap());
+    let secret = |text: &str| Some(text.into());
     let options = SigningOptions { webhook_secret: secret(WEBHOOK), apiauth_secret: secret(LEGACY) };
     let signing = Signing::new(&options).unwrap();
     let upstream = UpstreamOptions { upstream_url: Some(application.url()) };

@@ -139,7 +139,7 @@ fn history_entry(fields: &[Vec<u8>]) -> Result<(String, Stored), BrokerError> {
     let stored = Stored {
         position: position(&fields[0])?,
         prev: position(&fields[3])?,
-        kind: EntryKind::parse(&text(&fields[2])),
+        kind: EntryKind::of(&text(&fields[2])),
         raw: fields[4].clone(),
     };
     Ok((text(&fields[1]), stored))

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -158,7 +159,7 @@ impl Connections {
         let ConnectionOptions { plain_per_address_max, shared, .. } = &self.options;
         let peer = peer.to_canonical();
         let network = (!shared.iter().any(|network| network.contains(&peer))).then(|| network(peer));
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let of_network = network.and_then(|network| table.networks.get(&network)).copied();
         if of_network.unwrap_or_default() >= *plain_per_address_max {
             (self.options.limit_reached)(PortLimit::ConnectionsPerAddress);
@@ -179,16 +180,12 @@ impl Connections {
 
     /// Whether another connection would be accepted.
     pub(super) fn has_room(&self) -> bool {
-        let table = self.table();
+        let table = self.table.lock();
         !self.is_full(&table) || table.closable().is_some()
     }
 
     fn is_full(&self, table: &Table) -> bool {
         table.plain >= self.options.plain_max || table.open.len() >= self.options.all_max
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -271,7 +268,7 @@ impl ConnectionPermit {
             Phase::Idle(_) => Phase::Draining,
             other => other,
         });
-        let mut progress = self.progress();
+        let mut progress = self.progress.lock();
         if progress.is_none() {
             *progress = Some(Progress::new());
             self.changed.notify_one();
@@ -281,30 +278,26 @@ impl ConnectionPermit {
     /// Records that the peer has read bytes, and more is to be written.
     pub(super) fn took(&self, bytes: usize) {
         let Some(pace) = self.pace() else { return };
-        if let Some(progress) = self.progress().as_mut() {
+        if let Some(progress) = self.progress.lock().as_mut() {
             progress.took(bytes, &pace);
         }
     }
 
     /// Records that the peer has read everything.
     pub(super) fn took_all(&self) {
-        *self.progress() = None;
+        *self.progress.lock() = None;
         self.update(|phase| match phase {
             Phase::Draining => Phase::Idle(Instant::now()),
             other => other,
         });
     }
 
-    fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pace(&self) -> Option<Pace> {
-        self.connections.table().open.get(&self.id).map(|open| open.phase.pace())
+        self.connections.table.lock().open.get(&self.id).map(|open| open.phase.pace())
     }
 
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
-        let mut table = self.connections.table();
+        let mut table = self.connections.table.lock();
         let Some(open) = table.open.get(&self.id) else { return };
         let (was, phase) = (open.phase, next(open.phase));
         if was != phase {
@@ -325,13 +318,13 @@ impl ConnectionPermit {
 
     /// Returns the deadline of the connection; an error when it has passed or the connection has to close for another.
     pub(super) fn deadline(&self, request_timeout: Duration) -> Result<Option<Instant>, Expired> {
-        let table = self.connections.table();
+        let table = self.connections.table.lock();
         let Some(open) = table.open.get(&self.id) else { return Err(Expired::Closed) };
         let (now, crowded_at) = (Instant::now(), self.connections.options.plain_max / 2);
         match open.phase {
             Phase::Busy | Phase::Draining | Phase::Reader => {
                 let until =
-                    self.progress().as_ref().map(|progress| progress.since + open.phase.pace().within);
+                    self.progress.lock().as_ref().map(|progress| progress.since + open.phase.pace().within);
                 if until.is_some_and(|until| until <= now) { Err(Expired::Unread) } else { Ok(until) }
             }
             Phase::ReadingHead(since) if since + request_timeout <= now => Err(Expired::Slow),
@@ -359,7 +352,7 @@ pub(super) enum Expired {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.connections.table().remove(self.id);
+        self.connections.table.lock().remove(self.id);
     }
 }
 

@@ -76,7 +76,7 @@ async fn an_address_has_a_limit_without_readers_and_proxies() {
     let _four = connections.take(at(1)).unwrap();
     let _local: Vec<_> = (0..9).map(|_| connections.take(Ipv4Addr::LOCALHOST.into()).unwrap()).collect();
     drop((one, three));
-    assert_eq!(connections.table().networks[&network(at(1))], 1);
+    assert_eq!(connections.table.lock().networks[&network(at(1))], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn the_oldest_idle_connection_makes_room() {
     busy.set(Phase::Reader);
     let _last = connections.take(at(5)).unwrap();
     drop((new, newer, busy));
-    let table = connections.table();
+    let table = connections.table.lock();
     assert_eq!((table.plain, table.open.len()), (1, 1));
 }
 

@@ -53,7 +53,7 @@ pub struct Config {
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_worker: bool,
     /// Keys of applications, separated by commas: a secret of at least 16 bytes, which may do everything, or
-    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol/identity.md says what each scope opens
+    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol/identity.md explains the scopes
     #[arg(long, env, help_heading = MAY, hide_env_values = true, value_delimiter = ',')]
     pub api_key: Vec<SecretString>,
     /// Lets any client on this machine sign in under any name, with the first JWT_SECRET: for demonstrations only. With it, a

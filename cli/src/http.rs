@@ -72,7 +72,7 @@ impl Http {
     }
 }
 
-/// Returns the cause behind all other errors, which only say that a request failed.
+/// Returns the cause behind all other errors, which only report that a request failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }

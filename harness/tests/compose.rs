@@ -52,7 +52,7 @@ fn stages() -> Vec<Stage> {
     stages
 }
 
-/// A tag that says which release it is, and not just the newest.
+/// A tag of one release, not `latest`.
 fn is_pinned(image: &str) -> bool {
     let tag = image.split_once(':').map(|(_, tag)| tag).unwrap_or_default();
     let digits = tag.chars().filter(char::is_ascii_digit).count();
@@ -138,7 +138,7 @@ fn our_images_are_built_here_and_the_others_pinned() {
         if TARGETS.contains(&&*name) {
             assert_eq!(image, format!("carillon/{name}:${{TAG:-dev}}"));
             assert_eq!(service["build"]["target"], *name);
-            assert_eq!(service["pull_policy"], "build", "{name}: nobody else's image of that name is run");
+            assert_eq!(service["pull_policy"], "build", "{name}: no foreign image of that name is run");
         } else {
             assert!(is_pinned(image), "{name}: pin {image}");
         }

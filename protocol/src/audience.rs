@@ -67,7 +67,7 @@ impl Audience {
         }
         if kind == "user" && name.ends_with(STATE_SUFFIX) {
             return Err(AudienceError(format!(
-                "a user's name does not end in '{STATE_SUFFIX}': the channel of that name tells another user of a new state"
+                "a user's name does not end in '{STATE_SUFFIX}': the channel of that name is for the state of another user"
             )));
         }
         let name = name.to_owned();

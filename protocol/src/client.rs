@@ -384,7 +384,7 @@ mod tests {
             assert_eq!(client.cursor(), Some("e.6-0"), "{resume}");
         }
         client.text(3, WELCOME);
-        assert_eq!(client.cursor(), Some("e.5-0"), "a server that cannot resume says where it begins");
+        assert_eq!(client.cursor(), Some("e.5-0"), "a server that cannot resume sends its own cursor");
     }
 
     #[test]

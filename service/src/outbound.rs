@@ -65,7 +65,7 @@ impl Outbound {
     /// Sends a request and reads the whole response, which must arrive within `deadline` and have at most `max_bytes`.
     ///
     /// # Errors
-    /// Says what went wrong, for the log: it may name hosts.
+    /// The message is for the log: it may name hosts.
     pub async fn ask(
         &self,
         request: Request<Full<Bytes>>,
@@ -88,8 +88,8 @@ impl Outbound {
     /// ignored; if it is short, the connection is used again.
     ///
     /// # Errors
-    /// Says what went wrong, for the log: it may name hosts.
-    pub async fn tell(
+    /// The message is for the log: it may name hosts.
+    pub async fn send(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
@@ -122,7 +122,7 @@ pub fn address(text: &str) -> Result<Uri, String> {
     }
 }
 
-/// Returns the cause behind all other errors, which only say that a request failed.
+/// Returns the cause behind all other errors, which only report that a request failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }

@@ -166,7 +166,11 @@ async fn keys_stay_while_the_provider_is_down_or_sends_garbage() {
     let port = free_port();
     let address = (Ipv4Addr::LOCALHOST, port).into();
     let tokens = tokens(address, Pace { timeout: Duration::from_secs(3), ..PACE }, &mut tasks);
-    assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::KeysAway), "nobody is there yet");
+    assert_eq!(
+        verify(&tokens, &token(&known)).await,
+        Err(TokenError::KeysAway),
+        "the provider does not run yet"
+    );
     let mut serving = JoinSet::new();
     provider.start(port, &mut serving).await;
     // It is fetched again without a request of a token.
@@ -314,7 +318,7 @@ async fn keys_of_a_provider_that_is_down_stay_valid_for_a_day() {
         running.run_with(CancellationToken::new(), fetch).await;
     });
     tokio::time::sleep(KEYS_KEEP - Duration::from_secs(1)).await;
-    assert_eq!(jwks.keys().len(), 1, "an outage signs nobody out");
+    assert_eq!(jwks.keys().len(), 1, "known keys stay valid during an outage");
     tokio::time::sleep(2 * FETCH_INTERVAL_MIN).await;
     assert!(jwks.keys().is_empty());
     assert!(jwks.fetched_after_now(Some("known"), None).await.unwrap().is_away, "a 503 and no 401");

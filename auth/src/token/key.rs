@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(verify(&options, &token).unwrap().user, "ann");
         assert_eq!(verify(&options, &other.sign(&header, &claims)), Err(TokenError::Signature));
         assert_eq!(verify(&options, &format!("{token}.x")), Err(TokenError::Malformed));
-        assert_eq!(verify(&secret(), &token), Err(TokenError::Algorithm), "the key says what it is for");
+        assert_eq!(verify(&secret(), &token), Err(TokenError::Algorithm), "the algorithm is the key's");
         let critical = json!({ "alg": "Ed25519", "crit": ["x"] });
         assert_eq!(verify(&options, &signer.sign(&critical, &claims)), Err(TokenError::Critical));
         let mut jwk = signer.jwk();

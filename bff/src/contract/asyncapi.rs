@@ -1,4 +1,4 @@
-//! The AsyncAPI 3.0 document of what is said on the sockets and streams.
+//! The AsyncAPI 3.0 document of the messages on the sockets and streams.
 
 use std::fs;
 use std::path::Path;

@@ -76,7 +76,7 @@ impl Operation {
         self
     }
 
-    /// Each scheme is enough; an empty name stands for nobody in particular.
+    /// Each scheme is enough; an empty name stands for anonymous requests.
     pub(super) fn for_any(mut self, schemes: &[&str]) -> Self {
         let one = |scheme: &&str| if scheme.is_empty() { json!({}) } else { json!({ *scheme: [] }) };
         self.value["security"] = schemes.iter().map(one).collect();

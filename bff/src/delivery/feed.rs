@@ -35,7 +35,7 @@ const FAILURES_MAX: u32 = 60;
 /// A reader and where it starts. It is filled before the upgrade, in one place.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// Its id in the hub, drawn at random so that nobody can guess it.
+    /// Its id in the hub, drawn at random so that no client can guess it.
     pub id: ReaderId,
     /// At least one audience, without repeats.
     pub audiences: Arc<[Audience]>,

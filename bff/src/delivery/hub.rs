@@ -27,7 +27,7 @@ pub use refill::Refill;
 use ring::{Ring, frames_after, highest_floor};
 pub use values::{Recipients, Value};
 
-/// The id of a reader of this hub. The caller draws it at random, so that nobody can guess a connection's id.
+/// The id of a reader of this hub. The caller draws it at random, so that no client can guess a connection's id.
 pub type ReaderId = u64;
 
 /// What a reader has to do next.

@@ -40,7 +40,7 @@ async fn an_unreadable_message_gets_an_error_and_a_final_close() {
     socket.send_binary(b"nonsense").await;
     assert_eq!(socket.until_closed().await.1, Some(CloseCode::BAD_MESSAGE));
 
-    // Too long for a message: the reader is closed, and nobody else.
+    // Too long for a message: only this reader is closed.
     let mut other = open(&bff.ws()).await;
     let mut socket = open(&bff.ws()).await;
     socket.send(&"x".repeat(ENTRY_MAX_BYTES + 1)).await;

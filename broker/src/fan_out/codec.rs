@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_nothing() {
+    fn a_truncated_entry_is_ignored() {
         for payload in [
             "",
             "e1\n",

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn age_tells_of_a_gap_only_where_no_stream_is_left() {
+    fn age_reports_a_gap_only_where_no_stream_is_left() {
         let since = Cursor { epoch: "e".into(), position: at(10) };
         let now_ms = 10 + 24 * 60 * 60 * 1_000 + 1;
         let gaps = |now_ms, last, tail: Option<u64>| {

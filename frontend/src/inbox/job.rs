@@ -45,7 +45,7 @@ impl Job {
 }
 
 impl From<&JobState> for Job {
-    /// What a notification would say.
+    /// Converts the state as a notification would show it.
     fn from(state: &JobState) -> Self {
         Self { id: state.id.clone(), status: state.status, progress: state.progress }
     }

@@ -124,7 +124,7 @@ impl Sender {
             Some(why) => Outcome::Over(why),
             None => match self.post(&outgoing).await {
                 Ok((status, _)) if status.is_success() => Outcome::Arrived,
-                // Only 410 says that the application is gone for good. A 401 or 404 may come from a failed deploy.
+                // Only 410 means that the application is gone for good. A 401 or 404 may come from a failed deploy.
                 Ok((StatusCode::GONE, _)) => Outcome::Refused("the application answered 410 Gone".to_owned()),
                 Ok((status, headers)) => Outcome::Failed {
                     fault: format!("the application answered {status}"),
@@ -161,7 +161,7 @@ impl Sender {
             .fold(Request::post(url), |request, (name, value)| request.header(name, value))
             .body(Full::new(Bytes::copy_from_slice(&outgoing.message)))
             .map_err(|error| error.to_string())?;
-        self.client.tell(request, ANSWER_TIMEOUT).await
+        self.client.send(request, ANSWER_TIMEOUT).await
     }
 
     /// Records the result of an attempt, and retries while Redis does not answer. Without a record, the message is due again

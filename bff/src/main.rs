@@ -13,8 +13,8 @@ use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, Upstream, metrics, 
 use carillon_broker::Broker;
 use carillon_service::profiles::profiles;
 use carillon_service::{
-    Patience, PlaceOptions, Readiness, Tasks, admin, bind, check, init_logs, options, raise_open_files, run,
-    serve, stop_on_signals,
+    ConnectionOptions, Readiness, Tasks, Timeouts, admin, bind, check, init_logs, options, raise_open_files,
+    run, serve, stop_on_signals,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
@@ -75,8 +75,8 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         recorder.render()
     });
     // The probes answer until the last reader is closed.
-    let (patience, stop) = (Patience::default(), tasks.stop());
-    let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
+    let (patience, stop) = (Timeouts::default(), tasks.stop());
+    let places = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
     let probes = serve(admin_listener, probes, patience, places.clone(), stop.clone(), replica.readers());
     tasks.spawn("admin port", probes);
     if let Some(at) = config.profiles.listen() {

@@ -8,7 +8,7 @@ use axum::Router;
 use carillon_auth::identity::Identities;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
-use carillon_service::{Patience, PlaceOptions, Readiness, Tasks, serve};
+use carillon_service::{ConnectionOptions, Readiness, Tasks, Timeouts, serve};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -82,7 +82,7 @@ pub struct Settings {
     /// The limits of one client.
     pub limits: LimitOptions,
     /// The timeouts for a slow peer.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// How long presence lasts without a connection or a replica.
     pub presence: PresenceOptions,
     /// The time, for what has an end: tokens, revocations, presence.
@@ -94,8 +94,8 @@ pub struct Settings {
 /// A running replica.
 pub struct Replica {
     router: Router,
-    patience: Patience,
-    places: PlaceOptions,
+    patience: Timeouts,
+    places: ConnectionOptions,
     stop: CancellationToken,
     readers: TaskTracker,
 }
@@ -130,7 +130,7 @@ impl Replica {
             random,
         } = settings;
         let room = readiness.latch_for("connections", ROOM_LASTS);
-        let places = PlaceOptions { room: Some(room), ..places(&limits) };
+        let places = ConnectionOptions { room: Some(room), ..places(&limits) };
         // Steps that may fail come before the loops, which would be left running.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
@@ -276,8 +276,8 @@ impl Replica {
 }
 
 /// Returns the bounds of connections on the port of a replica.
-fn places(limits: &LimitOptions) -> PlaceOptions {
-    let mut options = PlaceOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
+fn places(limits: &LimitOptions) -> ConnectionOptions {
+    let mut options = ConnectionOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
     options.plain_per_address_max = limits.connections_per_address_max;
     options.shared.extend(&limits.trusted_proxies);
     if limits.trusted_proxy_hops.is_some() {

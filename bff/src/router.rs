@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use carillon_broker::Broker;
-use carillon_service::Patience;
+use carillon_service::Timeouts;
 
 use crate::gate::Gate;
 use crate::gate::demo::DemoKey;
@@ -48,7 +48,7 @@ handlers! {
 pub(crate) fn router(
     handlers: Handlers,
     demo: Option<DemoKey>,
-    patience: Patience,
+    patience: Timeouts,
     viewer: Option<Router>,
 ) -> Router {
     let limits = Arc::clone(&handlers.gate.limits);

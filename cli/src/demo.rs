@@ -15,7 +15,7 @@ use carillon_bff::{
 };
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{
-    Patience, PlaceOptions, Readiness, Tasks, admin, bind, init_logs_at, report, serve, stop_on_signals,
+    ConnectionOptions, Readiness, Tasks, Timeouts, admin, bind, init_logs_at, report, serve, stop_on_signals,
 };
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -83,7 +83,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             does_jobs: true,
             static_dir: options.static_dir.clone(),
             limits: LimitOptions::default(),
-            patience: Patience::default(),
+            patience: Timeouts::default(),
             presence: PresenceOptions::default(),
             clock: Arc::new(now_ms),
             random: Arc::new(random),
@@ -94,12 +94,12 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         tasks.spawn("a replica's port", replica.serve(listener));
     }
     let readers_max = readers.len() * LimitOptions::default().readers_max;
-    let places = PlaceOptions::for_readers(readers_max, metrics::port_limit_reached);
+    let places = ConnectionOptions::for_readers(readers_max, metrics::port_limit_reached);
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
     tasks.spawn(
         "front door",
-        serve(ports.door, door, Patience::default(), places, tasks.stop().clone(), held.clone()),
+        serve(ports.door, door, Timeouts::default(), places, tasks.stop().clone(), held.clone()),
     );
     let (draining, observed) = (readiness.clone(), readiness.clone());
     let probes = admin(readiness, move || {
@@ -107,8 +107,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         recorder.render()
     });
     let stop = tasks.stop().clone();
-    let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
-    let probes = serve(ports.admin, probes, Patience::default(), places, stop, held);
+    let places = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
+    let probes = serve(ports.admin, probes, Timeouts::default(), places, stop, held);
     tasks.spawn("admin port", probes);
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;

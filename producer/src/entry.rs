@@ -128,7 +128,7 @@ mod tests {
         for (line, fault) in [
             ("{}".to_owned(), "body: a notification needs a title or a body"),
             (r#"{"body":7,"severity":"loud"}"#.to_owned(), "body: "),
-            (r#"{"body":7,"severity":"loud"}"#.to_owned(), "; severity: 'loud' is none of"),
+            (r#"{"body":7,"severity":"loud"}"#.to_owned(), "; severity: 'loud': use info"),
             ("{nonsense".to_owned(), "not JSON"),
             ("x".repeat(4_001), "body: at most 4000 characters, this has 4001"),
             (

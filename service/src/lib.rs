@@ -37,7 +37,7 @@ pub use problem::ProblemResponse;
 pub use readiness::{Latch, Readiness};
 pub use run::run;
 pub use serve::{
-    CONNECTIONS_PER_ADDRESS_MAX, DRAIN_DEADLINE, Patience, PlaceOptions, PortLimit, WRITE_TIMEOUT, serve,
+    CONNECTIONS_PER_ADDRESS_MAX, ConnectionOptions, DRAIN_DEADLINE, PortLimit, Timeouts, WRITE_TIMEOUT, serve,
 };
 pub use signals::stop_on_signals;
 pub use stderr::{log_lines_dropped, report};

@@ -1,6 +1,6 @@
-//! One rule for JSON at every door: what a door takes, the claim takes, and what it does not take is answered readably. The
-//! list of what is sent is that of the harness, and the list itself, a worker's words and `producer --stdin` are held to it
-//! where they live.
+//! One rule for JSON at every input: an input accepts what the claim accepts, and refuses everything else readably. The list
+//! of values is that of the harness; the list itself, a worker's reports and `producer --stdin` are tested with it in their
+//! own crates.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Service {
         Self { broker, addr, application }
     }
 
-    /// What this door says to a body: its status, and the words of a refusal.
+    /// Posts a body; returns the status, and the text of a refusal.
     async fn post(&self, path: &str, body: Vec<u8>) -> (u16, String) {
         self.ask(reqwest::Client::new().post(format!("http://{}{path}", self.addr)), body).await
     }
@@ -60,7 +60,7 @@ impl Service {
         socket
     }
 
-    /// Whether a socket takes a frame: the kinds of the frames that answer it and a ping behind it, or why it is closed.
+    /// Sends a frame; returns the kinds of the frames that answer it and a ping after it, or the reason of the close.
     async fn say(&self, frame: &str) -> Result<Vec<&'static str>, String> {
         let mut socket = self.socket().await;
         socket.send(frame).await;
@@ -146,19 +146,19 @@ async fn every_door(broker: Broker) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_door_takes_what_the_claim_takes_over_redis() {
+async fn every_input_accepts_what_the_claim_accepts_over_redis() {
     let world = World::new();
     every_door(world.broker.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_door_takes_what_the_claim_takes_in_memory() {
+async fn every_input_accepts_what_the_claim_accepts_in_memory() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     every_door(broker).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_said_to_a_user_is_json_where_all_programs_read_it_alike_and_a_text_where_not() {
+async fn a_raw_payload_is_json_if_all_programs_parse_it_alike_or_a_string() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     let service = Service::over(broker).await;
     let mut socket = service.socket().await;
@@ -178,14 +178,14 @@ async fn what_is_said_to_a_user_is_json_where_all_programs_read_it_alike_and_a_t
         } else {
             json!(String::from_utf8_lossy(&one.json))
         };
-        // A mark of byte order in front of JSON is passed over.
+        // A byte order mark before JSON is ignored.
         let expected = if one.what == "a mark of byte order within" { json!(1) } else { expected };
         assert_eq!(data, expected, "{}", one.what);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_that_come_twice_are_refused_where_one_of_them_would_count() {
+async fn repeated_names_are_refused_where_their_value_counts() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     let service = Service::over(broker).await;
     let state = || reqwest::Client::new().put(format!("http://{}/api/users/ann/state", service.addr));
@@ -194,7 +194,7 @@ async fn names_that_come_twice_are_refused_where_one_of_them_would_count() {
     let entry = br#"{"body":"b","to":{"user":"ann"},"to":null}"#.to_vec();
     let (status, words) = service.post("/api/notifications", entry).await;
     assert!(status == 400 && words.contains("repeated"), "{status} {words}");
-    // A mark of byte order in front is passed over everywhere.
+    // A byte order mark is ignored everywhere.
     let marked = |json: &str| format!("\u{feff}{json}").into_bytes();
     assert_eq!(service.ask(state(), marked(r#"{"a":"1"}"#)).await.0, 204);
     assert_eq!(service.post("/api/notifications", marked(r#"{"body":"b"}"#)).await.0, 202);

@@ -85,7 +85,7 @@ pub struct Config {
     pub limits: LimitOptions,
     /// Timeouts for slow peers
     #[command(flatten)]
-    pub patience: Timeouts,
+    pub timeouts: Timeouts,
     /// How long presence lasts without a connection or a replica
     #[command(flatten)]
     pub presence: PresenceOptions,

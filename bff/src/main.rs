@@ -60,7 +60,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         does_jobs: !config.no_worker,
         static_dir: config.static_dir,
         limits: config.limits,
-        patience: config.patience,
+        timeouts: config.timeouts,
         presence: config.presence,
         clock: Arc::new(now_ms),
         random: Arc::new(random),
@@ -75,16 +75,17 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         recorder.render()
     });
     // The probes answer until the last reader is closed.
-    let (patience, stop) = (Timeouts::default(), tasks.stop());
-    let places = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
-    let probes = serve(admin_listener, probes, patience, places.clone(), stop.clone(), replica.readers());
+    let (timeouts, stop) = (Timeouts::default(), tasks.stop());
+    let connections = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
+    let probes =
+        serve(admin_listener, probes, timeouts, connections.clone(), stop.clone(), replica.readers());
     tasks.spawn("admin port", probes);
     if let Some(at) = config.profiles.listen() {
         let listener = bind("profiles", at, "--pprof-port").await?;
         let profiles = profiles(&config.profiles);
         tasks.spawn(
             "profiles' port",
-            serve(listener, profiles, patience, places.clone(), stop.clone(), replica.readers()),
+            serve(listener, profiles, timeouts, connections.clone(), stop.clone(), replica.readers()),
         );
     }
     tasks.spawn("readers' port", replica.serve(listener));

@@ -83,7 +83,7 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             does_jobs: true,
             static_dir: options.static_dir.clone(),
             limits: LimitOptions::default(),
-            patience: Timeouts::default(),
+            timeouts: Timeouts::default(),
             presence: PresenceOptions::default(),
             clock: Arc::new(now_ms),
             random: Arc::new(random),
@@ -94,12 +94,12 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         tasks.spawn("a replica's port", replica.serve(listener));
     }
     let readers_max = readers.len() * LimitOptions::default().readers_max;
-    let places = ConnectionOptions::for_readers(readers_max, metrics::port_limit_reached);
+    let connections = ConnectionOptions::for_readers(readers_max, metrics::port_limit_reached);
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
     tasks.spawn(
         "front door",
-        serve(ports.door, door, Timeouts::default(), places, tasks.stop().clone(), held.clone()),
+        serve(ports.door, door, Timeouts::default(), connections, tasks.stop().clone(), held.clone()),
     );
     let (draining, observed) = (readiness.clone(), readiness.clone());
     let probes = admin(readiness, move || {
@@ -107,8 +107,8 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         recorder.render()
     });
     let stop = tasks.stop().clone();
-    let places = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
-    let probes = serve(ports.admin, probes, Timeouts::default(), places, stop, held);
+    let connections = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
+    let probes = serve(ports.admin, probes, Timeouts::default(), connections, stop, held);
     tasks.spawn("admin port", probes);
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;

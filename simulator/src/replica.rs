@@ -59,7 +59,7 @@ impl Node {
             does_jobs: false,
             static_dir: None,
             limits: LimitOptions::default(),
-            patience: Timeouts::default(),
+            timeouts: Timeouts::default(),
             presence: PresenceOptions::default(),
             clock,
             random: Arc::new(fastrand::f64),

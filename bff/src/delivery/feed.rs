@@ -126,9 +126,9 @@ impl Feeds {
 
     /// Takes permits for the topics of a reader that is about to join.
     pub(crate) fn take_topic_permits(&self, reader: &Reader) -> Result<TopicPermits, Refusal> {
-        let mut places = TopicPermits::new(&self.topics, reader.network);
-        places.take(&self.hub, reader.audiences.iter())?;
-        Ok(places)
+        let mut permits = TopicPermits::new(&self.topics, reader.network);
+        permits.take(&self.hub, reader.audiences.iter())?;
+        Ok(permits)
     }
 
     /// Returns the frames that have not expired.
@@ -236,8 +236,8 @@ impl Feed {
 
     /// Subscribes the reader to a topic that it does not have yet; with a cursor, the entries since then are sent first.
     pub(crate) fn subscribe(&mut self, topic: Audience, since: Option<Cursor>) -> Result<(), Refusal> {
-        let places = self.topics.get_or_insert_with(|| TopicPermits::new(&self.feeds.topics, self.network));
-        places.take(&self.feeds.hub, [&topic])?;
+        let permits = self.topics.get_or_insert_with(|| TopicPermits::new(&self.feeds.topics, self.network));
+        permits.take(&self.feeds.hub, [&topic])?;
         match since.filter(|_| self.feeds.fan_out == FanOut::All) {
             Some(since) => self.pending.push_back((PendingTopic::new(&self.feeds.topics, topic), since)),
             None => {
@@ -252,8 +252,8 @@ impl Feed {
         let before = self.pending.len();
         self.pending.retain(|(pending, _)| pending.topic() != topic);
         let had = self.feeds.hub.unsubscribe(self.id, topic) || self.pending.len() < before;
-        if let Some(places) = self.topics.as_mut().filter(|_| had) {
-            places.give_back(1);
+        if let Some(permits) = self.topics.as_mut().filter(|_| had) {
+            permits.give_back(1);
         }
     }
 

@@ -165,8 +165,11 @@ mod tests {
         let at = |last: u8| Some(IpNet::from(std::net::IpAddr::from([192, 0, 2, last])));
         let mut readers = Vec::new();
         let take = |network, count| {
-            let mut places = TopicPermits::new(&all, network);
-            places.take(&hub, &topics(0..count)).map(|()| places).map_err(|refusal| refusal.status().as_u16())
+            let mut permits = TopicPermits::new(&all, network);
+            permits
+                .take(&hub, &topics(0..count))
+                .map(|()| permits)
+                .map_err(|refusal| refusal.status().as_u16())
         };
         for last in 0..10 {
             readers.push(take(at(last), 10_000).unwrap());
@@ -184,13 +187,13 @@ mod tests {
     #[test]
     fn distinct_topics_have_a_bound_and_a_topic_with_a_reader_counts_once() {
         let hub = Hub::new(FanOut::All, Subscriptions::default());
-        let mut places = TopicPermits::new(&Arc::default(), None);
-        places.take(&hub, &topics(0..DISTINCT_MAX)).unwrap();
+        let mut permits = TopicPermits::new(&Arc::default(), None);
+        permits.take(&hub, &topics(0..DISTINCT_MAX)).unwrap();
         hub.join(1, topics(0..DISTINCT_MAX).into(), &Arc::default());
         let status = |refused: Result<(), Refusal>| refused.err().map(|refusal| refusal.status().as_u16());
-        assert_eq!(status(places.take(&hub, &topics(DISTINCT_MAX..DISTINCT_MAX + 1))), Some(503));
-        assert_eq!(status(places.take(&hub, &topics(0..1))), None);
-        assert_eq!(status(places.take(&hub, &[Audience::Everyone])), None);
+        assert_eq!(status(permits.take(&hub, &topics(DISTINCT_MAX..DISTINCT_MAX + 1))), Some(503));
+        assert_eq!(status(permits.take(&hub, &topics(0..1))), None);
+        assert_eq!(status(permits.take(&hub, &[Audience::Everyone])), None);
     }
 
     #[test]

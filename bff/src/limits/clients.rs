@@ -307,15 +307,15 @@ mod tests {
     fn a_permit_is_released_for_user_and_network() {
         let limits = limits();
         let (here, there) = (at("192.0.2.1"), at("192.0.2.2"));
-        let mut places = vec![];
+        let mut permits = vec![];
         for (user, from) in [(Some("eve"), here), (Some("eve"), here), (None, here)] {
-            places.push(limits.admit(user, from).ok().unwrap());
+            permits.push(limits.admit(user, from).ok().unwrap());
         }
         assert_eq!(status(limits.admit(Some("eve"), there)), Some(429), "the user's");
         assert_eq!(status(limits.admit(Some("bob"), here)), Some(429), "the address'");
-        places.push(limits.admit(None, there).ok().unwrap());
+        permits.push(limits.admit(None, there).ok().unwrap());
         assert_eq!(status(limits.admit(None, at("192.0.2.3"))), Some(503), "the replica's");
-        places.clear();
+        permits.clear();
         let readers = limits.readers.lock();
         assert_eq!((readers.all, readers.users.len(), readers.networks.len()), (0, 0, 0));
     }

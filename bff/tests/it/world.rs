@@ -255,7 +255,7 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
         does_jobs: true,
         static_dir: None,
         limits: LimitOptions::default(),
-        patience: Timeouts::default(),
+        timeouts: Timeouts::default(),
         presence: PresenceOptions::default(),
         clock: Arc::new(now_ms),
         random: Arc::new(random),

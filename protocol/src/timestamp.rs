@@ -140,4 +140,17 @@ mod tests {
         }
         assert_eq!(format_timestamp(1_795_247_100_123), "2026-11-21T07:45:00.123Z");
     }
+
+    #[test]
+    fn agrees_with_jiff_up_to_the_year_9999() {
+        const LAST_MS: u64 = 253_402_207_200_000;
+        // Eleven days and some, so that every month, hour, second and millisecond occurs.
+        const STEP_MS: usize = 976_397_123;
+        for ms in (0..LAST_MS).step_by(STEP_MS) {
+            let theirs = jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap();
+            let text = format!("{theirs:.3}");
+            assert_eq!(format_timestamp(ms), text);
+            assert_eq!(parse_timestamp(&text), Some(ms));
+        }
+    }
 }

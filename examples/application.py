@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An application behind Carillon: hears what people say and answers, each way signed as a Standard Webhook.
+"""An application behind Carillon: receives what people send and replies, each way signed as a Standard Webhook.
 
     WEBHOOK_SECRET=whsec_... CARILLON_URL=http://127.0.0.1:8081 python3 examples/application.py
 

@@ -1,11 +1,11 @@
-//! Reads again what a fuzzer has read: the tests of each crate with fuzz targets include this file.
+//! Replays the corpus of a fuzzer: the tests of each crate with fuzz targets include this file.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-/// Whether an input was accepted. Panics where a rule is broken.
+/// Returns whether an input was accepted. Panics where a rule is broken.
 pub(crate) type Parser = fn(&[u8]) -> bool;
 
 fn fuzz() -> PathBuf {

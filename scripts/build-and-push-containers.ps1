@@ -17,7 +17,7 @@ param(
 Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
-# PowerShell goes on after a program that failed, whatever ErrorActionPreference says. This does not.
+# PowerShell continues after a program that failed, whatever ErrorActionPreference is. This does not.
 function Invoke-Program([string]$Program, [string[]]$Arguments) {
     & $Program @Arguments
     if ($LASTEXITCODE -ne 0) { throw "$Program $($Arguments -join ' ') failed with exit code $LASTEXITCODE" }

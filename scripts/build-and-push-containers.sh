@@ -27,11 +27,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if (($# == 2)); then
   tag=$2
 else
-  changes=$(git status --porcelain) || fail "this is no git repository: give a TAG"
+  changes=$(git status --porcelain) || fail "this folder is not a git repository: give a TAG"
   [[ -z $changes ]] || fail "there are uncommitted changes, which no commit would name: commit them, or give a TAG" 2
   tag=$(git rev-parse --short=12 HEAD)
 fi
-[[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail "'$tag' is no tag of an image" 2
+[[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail "'$tag' is not a valid image tag" 2
 command -v docker >/dev/null || fail "docker is not installed"
 
 revision=$(git rev-parse HEAD 2>/dev/null) || revision=unknown

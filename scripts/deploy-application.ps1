@@ -2,7 +2,7 @@
 .SYNOPSIS
 Deploys the images of a registry to the cluster that kubectl points at, and waits until all of it runs.
 .DESCRIPTION
-Run again, it brings the cluster to what the arguments and k8s/ say now; it never replaces a password.
+Run again, it brings the cluster to the state in the arguments and k8s/; it never replaces a password.
 The twin of deploy-application.sh, where the reasons stand.
 .PARAMETER DockerRegistryUrl
 Where build-and-push-containers.ps1 pushed the images
@@ -30,7 +30,7 @@ $placeholder = 'carillon.example.com'
 $minorMin = 30
 $application = '.generated/application.yaml'
 
-# PowerShell goes on after a program that failed, whatever ErrorActionPreference says. This does not.
+# PowerShell continues after a program that failed, whatever ErrorActionPreference is. This does not.
 # What comes by the pipe goes to the program's standard input, and is not part of the message.
 function Invoke-Program([string]$Program, [string[]]$Arguments) {
     if ($MyInvocation.ExpectingInput) { $input | & $Program @Arguments } else { & $Program @Arguments }
@@ -282,7 +282,7 @@ try {
         }
         catch {
             Invoke-Here @('get', 'gateway/carillon', '--output', 'jsonpath={.status}')
-            throw 'the Gateway is not programmed, so nobody reaches Carillon through it'
+            throw 'the Gateway is not programmed, so no client reaches Carillon through it'
         }
         foreach ($object in $wanted -match '^(httproute|backendtrafficpolicy)\.') { Wait-Accepted $object }
     }

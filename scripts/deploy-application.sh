@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Deploys the images of a registry to the cluster that kubectl points at, and waits until all of it runs.
-# Run again, it brings the cluster to what the arguments and k8s/ say now; it never replaces a password.
+# Run again, it brings the cluster to the state in the arguments and k8s/; it never replaces a password.
 set -euo pipefail
 
 namespace=realtime-microservices
@@ -81,11 +81,11 @@ done
 if ((${#words[@]} == 2)); then
   tag=${words[1]}
 else
-  changes=$(git status --porcelain) || fail "this is no git repository: give a TAG"
+  changes=$(git status --porcelain) || fail "this folder is not a git repository: give a TAG"
   [[ -z $changes ]] || fail "there are uncommitted changes, which no commit would name: commit them, or give a TAG" 2
   tag=$(git rev-parse --short=12 HEAD)
 fi
-[[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail "'$tag' is no tag of an image" 2
+[[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail "'$tag' is not a valid image tag" 2
 command -v kubectl >/dev/null || fail "kubectl is not installed"
 
 # --- Render -------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ if grep -q '^gateway\.' <<<"$wanted"; then
   step "Wait for the front door"
   kubectl "${in_namespace[@]}" wait --for=condition=Programmed gateway/carillon --timeout=2m || {
     kubectl "${in_namespace[@]}" get gateway/carillon --output 'jsonpath={.status}{"\n"}' >&2 || true
-    fail "the Gateway is not programmed, so nobody reaches Carillon through it"
+    fail "the Gateway is not programmed, so no client reaches Carillon through it"
   }
   while IFS= read -r object; do
     case $object in

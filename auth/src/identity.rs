@@ -8,26 +8,26 @@ use crate::token::{Tokens, TopicPattern};
 
 pub use crate::options::IdentityOptions;
 
-/// What the options come to.
+/// The parsed options.
 #[derive(Clone, Debug)]
 pub struct Identities {
-    /// Checks tokens. Its loop is to be run.
+    /// Verifies tokens. The caller must spawn [`Tokens::run`].
     pub tokens: Tokens,
-    /// Whose pages may connect.
+    /// The origins whose pages may connect.
     pub origins: Origins,
     /// The cookie that may hold a token.
     pub cookie: Option<String>,
-    /// The topics that anybody may read.
+    /// The topics that any client may read.
     pub public_topics: Vec<TopicPattern>,
-    /// Whether users send where their token says nothing of it.
+    /// Whether users may send when their token has no claim `send`.
     pub people_send: bool,
 }
 
 impl Identities {
-    /// Reads keys, origins and topics.
+    /// Parses keys, origins and topics.
     ///
     /// # Errors
-    /// Names every option that cannot be used, and why.
+    /// Names every unusable option, with the reason.
     pub fn new(options: &IdentityOptions) -> anyhow::Result<Self> {
         let mut faults = Vec::new();
         let tokens = Tokens::new(options).map_err(|error| faults.push(format!("{error:#}"))).ok();
@@ -43,7 +43,7 @@ impl Identities {
         let cookie = options.session_cookie.as_deref().and_then(filled).map(str::to_owned);
         if cookie.is_some() && matches!(origins, Some(Origins::Any)) {
             // A browser sends its cookies with a WebSocket that any page opens.
-            faults.push("ALLOWED_ORIGINS: with SESSION_COOKIE, * would let every page read as the user who looks at it: name the origins".to_owned());
+            faults.push("ALLOWED_ORIGINS: with SESSION_COOKIE, * would let every page read as its visitor: name the origins".to_owned());
         }
         match (tokens, origins) {
             (Some(tokens), Some(origins)) if faults.is_empty() => {
@@ -53,33 +53,32 @@ impl Identities {
         }
     }
 
-    /// The token of a request: from `Authorization: Bearer`, else from `?token=`, else from the cookie.
-    #[must_use]
+    /// Returns the token of a request: from `Authorization: Bearer`, else from `?token=`, else from the cookie.
     pub fn token_of<'a>(&self, parts: &'a Parts) -> Option<&'a str> {
         let cookie = || cookie(&parts.headers, self.cookie.as_deref()?);
-        Self::stated(parts).or_else(cookie)
+        Self::explicit_token(parts).or_else(cookie)
     }
 
-    /// The token that a request states itself, which no browser adds.
-    pub fn stated(parts: &Parts) -> Option<&str> {
+    /// Returns the token that a request names explicitly, which no browser adds by itself.
+    pub fn explicit_token(parts: &Parts) -> Option<&str> {
         bearer(&parts.headers).or_else(|| query_token(parts))
     }
 }
 
-/// The token in `Authorization: Bearer`.
+/// Returns the token in `Authorization: Bearer`.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") { filled(token) } else { None }
 }
 
-/// A token has only characters that stand for themselves in a URL.
+/// A token has only characters that need no escaping in a URL.
 fn query_token(parts: &Parts) -> Option<&str> {
     let pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(name, _)| *name == "token").find_map(|(_, token)| filled(token))
 }
 
-/// The value of a cookie.
+/// Returns the value of a cookie.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -129,7 +128,7 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once_and_no_secret_is() {
         let options = IdentityOptions {
-            jwt_secret: vec!["hunter2".parse().unwrap()],
+            jwt_secret: vec!["hunter2".into()],
             jwt_public_key: Some("/nowhere/key.pem".to_owned()),
             jwks_url: Some("ftp://x".to_owned()),
             allowed_origins: vec!["example.com".to_owned()],
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_not_for_every_page() {
+    fn a_cookie_needs_named_origins() {
         let any = |cookie: Option<&str>| IdentityOptions {
             session_cookie: cookie.map(str::to_owned),
             allowed_origins: vec!["*".to_owned()],

@@ -1,10 +1,10 @@
-//! The keys that an identity provider publishes: fetched at the start, now and then, and when a token
-//! names one that is not known. While they cannot be fetched, those that are here stay for a day. What is published counts,
-//! also where it is nothing any more.
+//! The keys that an identity provider publishes: fetched at the start, from time to time, and when a token names an unknown
+//! key. While they cannot be fetched, the known keys stay valid for a day. A fetched set replaces the known keys, even if it
+//! is empty.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -22,30 +23,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::token::key::Key;
 
-/// The keys are fetched this often.
+/// The interval of fetches.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(300);
-/// And never more often than this, whatever tokens ask for; so often too while they cannot be fetched.
+/// The shortest time between two fetches, whatever tokens request; also the interval while fetches fail.
 pub const FETCH_INTERVAL_MIN: Duration = Duration::from_secs(5);
-/// A fetch that has not ended by then has failed.
+/// The timeout of a fetch.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest JWKS, in bytes.
+/// Maximum bytes of a JWKS.
 pub const JWKS_MAX_BYTES: usize = 256 * 1024;
-/// Most keys that are taken from a JWKS; those after them are left out.
+/// Maximum keys of a JWKS; further ones are ignored.
 pub const KEYS_MAX: usize = 64;
-/// Tokens that may wait for a fetch at the same time; the others are told to come again.
+/// Maximum tokens that wait for a fetch at the same time; others get a temporary refusal.
 pub const WAITING_MAX: usize = 1_024;
-/// Of them from one address; those whose address is not known have half of all places.
+/// Maximum waiting tokens from one address; clients without a known address share half of all places.
 pub const WAITING_PER_ADDRESS_MAX: usize = 64;
-/// Longest name of a key that is fetched or remembered, in bytes; a longer one is found where it was published already.
+/// Maximum bytes of the name of a key that is fetched or remembered; a longer name is only found among the published keys.
 const KEY_NAME_MAX_BYTES: usize = 128;
-/// Names of keys that were not published, which are not asked for again within [`FETCH_INTERVAL_MIN`].
+/// Maximum remembered names of unpublished keys, which are not fetched again within [`FETCH_INTERVAL_MIN`].
 const MISSED_MAX: usize = 1_024;
-/// Keys that could not be fetched anew for so long are used no more.
+/// Keys that could not be fetched again for this time are dropped.
 pub const KEYS_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest that a token waits: for a fetch that runs, the interval, and the next fetch.
+/// The longest wait of a token: for a running fetch, the interval, and the next fetch.
 pub const WAIT_MAX: Duration = Duration::from_secs(16);
 
-/// How fast things go; shorter in tests.
+/// The times of the loop, which are shorter in tests.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     every: Duration,
@@ -78,28 +79,28 @@ pub(crate) struct Jwks {
     state: watch::Sender<State>,
     wanted: Notify,
     waiting: Semaphore,
-    /// How many of each address wait.
+    /// The number of waiting tokens of each address.
     waiting_from: Mutex<HashMap<Option<IpNet>, usize>>,
-    /// Until when names of keys that were not published are not asked for.
+    /// When the names of unpublished keys may be fetched again.
     missed: Mutex<HashMap<String, Instant>>,
 }
 
-/// What is known of the keys.
+/// The known keys.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
-    /// Fetches that were begun, and that ended.
+    /// The number of fetches that were started, and that ended.
     begun: u64,
     ended: u64,
     /// When the keys were fetched.
     fetched: Option<Instant>,
-    /// Whether the last one failed.
+    /// Whether the last fetch failed.
     pub(crate) is_away: bool,
     pub(crate) keys: Arc<[Key]>,
 }
 
 impl Jwks {
     /// # Errors
-    /// When the address is none that can be asked.
+    /// When the URL is invalid.
     pub(crate) fn new(url: &str) -> Result<Self, String> {
         let url = address(url)?;
         let is_here = |host: &str| {
@@ -107,7 +108,7 @@ impl Jwks {
             host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
         };
         if url.scheme_str() == Some("http") && !url.host().is_some_and(is_here) {
-            return Err("by http:// whoever is on the way could put keys there: use https://, or a proxy on this machine at http://localhost".to_owned());
+            return Err("with http:// anyone on the network path could replace the keys: use https://, or a proxy on this machine at http://localhost".to_owned());
         }
         Ok(Self::paced(url, Pace::default()))
     }
@@ -125,14 +126,14 @@ impl Jwks {
         }
     }
 
-    /// The keys of the last fetch that succeeded.
+    /// Returns the keys of the last successful fetch.
     pub(crate) fn keys(&self) -> Arc<[Key]> {
         Arc::clone(&self.state.borrow().keys)
     }
 
-    /// The keys as they are when one of this name has come, or else after a fetch that began after this
-    /// call; those that are here, for a name that is too long or was asked for just before. None when too many wait, in all or from
-    /// this address, or it takes too long.
+    /// Returns the keys once one of this name is known, or else after a fetch that started after this call; the known keys
+    /// at once for a name that is too long or was missing just before. `None` when too many tokens wait, in all or from this
+    /// address, or it takes too long.
     pub(crate) async fn fetched_after_now(&self, id: Option<&str>, from: Option<IpNet>) -> Option<State> {
         if id.is_some_and(|id| id.len() > KEY_NAME_MAX_BYTES || self.was_missed(id)) {
             return Some(self.state.borrow().clone());
@@ -140,7 +141,7 @@ impl Jwks {
         let _place = self.waiting.try_acquire().ok()?;
         let _share = Share::take(self, from)?;
         let mut changes = self.state.subscribe();
-        // A fetch that runs may have been answered before the key was published.
+        // A running fetch may have been answered before the key was published.
         let next = changes.borrow().begun + 1;
         self.wanted.notify_one();
         let has_come = |state: &State| {
@@ -157,12 +158,12 @@ impl Jwks {
     }
 
     fn was_missed(&self, id: &str) -> bool {
-        lock(&self.missed).get(id).is_some_and(|until| Instant::now() < *until)
+        self.missed.lock().get(id).is_some_and(|until| Instant::now() < *until)
     }
 
-    /// Remembers that no key of this name was published: names that are made up cost one fetch, and no place twice.
+    /// Remembers that no key of this name was published, so that invented names cost one fetch and no second place.
     fn miss(&self, id: &str) {
-        let (mut missed, now) = (lock(&self.missed), Instant::now());
+        let (mut missed, now) = (self.missed.lock(), Instant::now());
         if missed.len() >= MISSED_MAX {
             missed.retain(|_, until| now < *until);
         }
@@ -171,7 +172,7 @@ impl Jwks {
         }
     }
 
-    /// Fetches until `stop`, and reports each fetch that fails.
+    /// Fetches until `stop`, and reports each failed fetch.
     pub(crate) async fn run(&self, stop: CancellationToken, failed: &impl Fn()) {
         let fetch = || async { self.fetch().await.inspect_err(|_| failed()) };
         self.run_with(stop, fetch).await;
@@ -186,7 +187,7 @@ impl Jwks {
                 let began = Instant::now();
                 self.state.send_modify(|state| state.begun += 1);
                 let is_away = self.take(fetch().await);
-                // A token that came meanwhile has left its wish, so this wait may be short.
+                // A token that arrived in the meantime has requested a fetch, so this wait may be short.
                 sleep_until(began + self.pace.interval_min).await;
                 if !is_away {
                     tokio::select! {
@@ -202,19 +203,21 @@ impl Jwks {
         }
     }
 
-    /// Takes what came of a fetch, and says whether it failed.
+    /// Applies the result of a fetch, and returns whether it failed.
     fn take(&self, fetched: Result<Vec<Key>, String>) -> bool {
         let was_away = self.state.borrow().is_away;
         let is_away = fetched.is_err();
         match &fetched {
-            Ok(keys) if was_away => tracing::info!(keys = keys.len(), "the keys of JWKS_URL are back"),
+            Ok(keys) if was_away => {
+                tracing::info!(keys = keys.len(), "the keys of JWKS_URL can be fetched again")
+            }
             Ok(_) => {}
             Err(error) => {
                 if !was_away {
                     tracing::warn!(
                         error,
                         host = self.url.host(),
-                        "the keys of JWKS_URL cannot be fetched; those that are here stay"
+                        "cannot fetch the keys of JWKS_URL; the known keys stay valid"
                     );
                 }
             }
@@ -226,9 +229,7 @@ impl Jwks {
             if let Ok(keys) = fetched {
                 (state.keys, state.fetched) = (keys.into(), Some(now));
             } else if state.fetched.is_some_and(|fetched| now >= fetched + self.pace.keep) {
-                tracing::error!(
-                    "the keys of JWKS_URL could not be fetched for too long, and are used no more"
-                );
+                tracing::error!("the keys of JWKS_URL could not be fetched for too long, and were dropped");
                 (state.keys, state.fetched) = (Arc::default(), None);
             }
         });
@@ -250,7 +251,7 @@ impl Jwks {
     }
 }
 
-/// A place of those of one address, or of all whose address is not known.
+/// A place of one address, or of all clients without a known address.
 struct Share<'a> {
     jwks: &'a Jwks,
     from: Option<IpNet>,
@@ -260,7 +261,7 @@ impl<'a> Share<'a> {
     fn take(jwks: &'a Jwks, from: Option<IpNet>) -> Option<Self> {
         let max =
             if is_one_client(from) { WAITING_PER_ADDRESS_MAX } else { jwks.pace.waiting_max.div_ceil(2) };
-        let mut all = lock(&jwks.waiting_from);
+        let mut all = jwks.waiting_from.lock();
         let waiting = all.entry(from).or_default();
         if *waiting >= max {
             return None;
@@ -272,32 +273,28 @@ impl<'a> Share<'a> {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        release(&mut lock(&self.jwks.waiting_from), self.from, 1);
+        release(&mut self.jwks.waiting_from.lock(), self.from, 1);
     }
 }
 
-/// Whether what a token's sender is counted by is one client, and not many that are not told apart.
+/// Whether the network that a token's sender counts against is of one client, and not of all unknown ones.
 fn is_one_client(from: Option<IpNet>) -> bool {
     from.is_some_and(|network| network.prefix_len() > 0)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The keys of a JWKS. One that cannot be used is left out: others of the same set may still be good.
+/// Parses the keys of a JWKS. Unusable keys are left out, since other keys of the set may still be valid.
 ///
 /// # Errors
-/// When it is none, or has keys of which none can be used. One without any takes all back.
+/// When it is not a JWKS, or none of its keys is usable. An empty set withdraws all keys.
 pub fn keys_of(json: &[u8]) -> Result<Vec<Key>, String> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<Value>,
     }
-    let set: Set = serde_json::from_slice(json).map_err(|error| format!("it is no JWKS: {error}"))?;
+    let set: Set = serde_json::from_slice(json).map_err(|error| format!("it is not a JWKS: {error}"))?;
     let keys: Vec<_> = set.keys.iter().filter_map(Key::jwk).take(KEYS_MAX).collect();
     if keys.is_empty() && !set.keys.is_empty() {
-        return Err(format!("none of its {} keys can be used", set.keys.len()));
+        return Err(format!("none of its {} keys is usable", set.keys.len()));
     }
     Ok(keys)
 }

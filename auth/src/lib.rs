@@ -1,5 +1,6 @@
-//! Whether tokens, sessions, signatures and origins are genuine. Checking takes the time as an argument and stores nothing: this
-//! crate knows no Redis, no hub, no route and no wall clock. Only the keys of `JWKS_URL` are fetched, by [`token::Tokens::run`].
+//! Verifies tokens, sessions, signatures and origins. Verification takes the time as an argument and stores nothing: this
+//! crate knows no Redis, no hub, no route and no wall clock. Only the keys of `JWKS_URL` are fetched, by
+//! [`token::Tokens::run`].
 
 pub mod identity;
 pub mod jwks;

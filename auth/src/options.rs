@@ -1,15 +1,15 @@
-use carillon_service::Secret;
 use clap::Args;
+use secrecy::SecretString;
 
 use crate::token::lifetime::TokenLifetime;
 
-/// The options by which a replica knows who somebody is. An empty one is as good as none.
+/// The options of authentication. An empty option counts as absent.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tokens and sign-in")]
 pub struct IdentityOptions {
     /// Secrets for tokens signed with HS256, HS384 or HS512, at least 32 bytes each, separated by commas. There is no default
     #[arg(long, env, hide_env_values = true, value_delimiter = ',')]
-    pub jwt_secret: Vec<Secret>,
+    pub jwt_secret: Vec<SecretString>,
     /// Public keys for tokens signed with RS…, PS…, ES256, ES384 or EdDSA: a PEM text, in which `\n` may stand for a line
     /// end, or the path of a file
     #[arg(long, env)]
@@ -37,7 +37,7 @@ pub struct IdentityOptions {
     /// [default: the host that the request names]
     #[arg(long, env, value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
-    /// Topics that anybody may read, separated by commas. `news.*` stands for all that begin with `news.`, and `*` for all
+    /// Topics that any client may read, separated by commas. `news.*` stands for all that begin with `news.`, and `*` for all
     /// but those of `presence:`
     #[arg(long, env, value_delimiter = ',')]
     pub public_topics: Vec<String>,
@@ -46,7 +46,7 @@ pub struct IdentityOptions {
     pub people_send: bool,
 }
 
-/// The claim that says who the user is, where no other is named.
+/// The default claim that names the user.
 pub(crate) const USER_CLAIM: &str = "user_id";
 
 impl Default for IdentityOptions {

@@ -1,5 +1,5 @@
-//! Which pages may connect. A browser names the origin of the page that opens a WebSocket, and sends its
-//! cookies along, whichever page it is; programs that are no browsers name none.
+//! Decides which pages may connect. A browser names the origin of the page that opens a WebSocket, and sends its cookies
+//! along for any page; programs that are not browsers name no origin.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -10,23 +10,22 @@ use http::uri::Authority;
 use http::{HeaderMap, header};
 use thiserror::Error;
 
-/// Most origins in ALLOWED_ORIGINS.
+/// Maximum origins in ALLOWED_ORIGINS.
 pub const ORIGINS_MAX: usize = 64;
 
-/// Whose pages may connect. A request without an origin always may.
+/// The origins whose pages may connect. A request without an origin is always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// A page that came from the host and port that the request goes to.
+    /// A page from the host and port that the request goes to.
     #[default]
     Same,
-    /// A page of one of these origins, and no other.
+    /// A page of one of these origins only.
     Listed(Vec<Origin>),
     /// Any page.
     Any,
 }
 
-/// An origin as a browser sends it: scheme, host and port (RFC 6454). The port that the scheme has anyway
-/// is as good as none.
+/// An origin as a browser sends it: scheme, host and port (RFC 6454). The default port of the scheme counts as absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -37,22 +36,22 @@ pub struct Origin {
 /// Why a page may not connect: a 403.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OriginError {
-    /// Not one origin, or the `null` of a page that has none.
-    #[error("the Origin header names no origin")]
+    /// Not exactly one origin, or the `null` of a page without one.
+    #[error("the Origin header does not name an origin")]
     Unclear,
-    /// Another host than that of the request.
+    /// A host other than that of the request.
     #[error("a page of another origin may not connect here: name its origin in ALLOWED_ORIGINS")]
     Other,
-    /// None of those listed.
-    #[error("this origin is none of those in ALLOWED_ORIGINS")]
+    /// An origin that is not listed.
+    #[error("this origin is not in ALLOWED_ORIGINS")]
     NotListed,
 }
 
 impl Origins {
-    /// Reads a list; an empty one is [`Origins::Same`], one with `*` is [`Origins::Any`].
+    /// Parses a list; an empty one is [`Origins::Same`], one with `*` is [`Origins::Any`].
     ///
     /// # Errors
-    /// Names the entry that is no origin.
+    /// Names the entry that is not an origin.
     pub fn new(list: &[String]) -> Result<Self, String> {
         if words(list).any(|word| word == "*") {
             return Ok(Self::Any);
@@ -67,8 +66,8 @@ impl Origins {
         }
     }
 
-    /// Whether a request with these headers may go on. `X-Forwarded-Host` is not looked at: a proxy that
-    /// changes `Host` needs the list.
+    /// Checks the origin of a request with these headers. `X-Forwarded-Host` is ignored: behind a proxy that changes `Host`,
+    /// the list is needed.
     ///
     /// # Errors
     /// When its page may not connect.
@@ -98,7 +97,7 @@ impl Origin {
         }
         let host = authority.host();
         let after = authority.as_str().strip_prefix(host)?;
-        // What is no number, and an empty one, is no port.
+        // Other text than a number, and empty text, is not a port.
         let port = match after.strip_prefix(':') {
             None => None,
             Some(port) => Some(port.parse().ok()?),
@@ -116,8 +115,8 @@ impl Origin {
         Some(Self { scheme, host, port: port.filter(|port| Some(*port) != usual) })
     }
 
-    /// Whether a page of this origin came from where the request goes to. Which of http and https the
-    /// browser speaks is not known behind a proxy, so `Host` is read with the page's own scheme.
+    /// Whether a page of this origin came from the host of the request. Behind a proxy, the browser's scheme is unknown, so
+    /// `Host` is read with the scheme of the origin.
     fn is_at(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         host.and_then(|host| Self::new(&self.scheme, host)).is_some_and(|own| own == *self)
@@ -138,7 +137,7 @@ impl FromStr for Origin {
             .and_then(|(scheme, authority)| Self::new(scheme, authority));
         origin.ok_or_else(|| {
             format!(
-                "'{text}' is no origin: write scheme://host or scheme://host:port, without patterns and paths"
+                "'{text}' is not an origin: write scheme://host or scheme://host:port, without patterns and paths"
             )
         })
     }
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_a_page_connects_to_where_it_came_from() {
+    fn without_a_list_a_page_connects_to_its_own_host() {
         let same = origins(&["", " "]).unwrap();
         assert_eq!(same, Origins::Same);
         for (host, origin, expected) in [
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_all_who_may() {
+    fn a_list_names_all_allowed_origins() {
         let listed = origins(&["https://example.com:443/", " http://[0::1]:8080", "app://main"]).unwrap();
         let Origins::Listed(list) = &listed else { panic!("a list") };
         let written: Vec<_> = list.iter().map(ToString::to_string).collect();
@@ -263,7 +262,7 @@ mod tests {
             "http://[::1",
             "http://[x]",
         ] {
-            assert!(origins(&[wrong]).unwrap_err().contains("is no origin"), "{wrong}");
+            assert!(origins(&[wrong]).unwrap_err().contains("is not an origin"), "{wrong}");
         }
         assert!(origins(&["https://a.com"; ORIGINS_MAX + 1]).unwrap_err().contains("at most 64"));
     }

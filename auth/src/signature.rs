@@ -1,6 +1,6 @@
-//! Proof that another application sent a request, by the two schemes that such applications speak:
-//! Standard Webhooks, and the older APIAuth of Ruby's api-auth. Nothing here reads a clock or remembers
-//! anything: callers pass the time, and keep [`Verified::replay_key`] so that a request counts once.
+//! Verifies that an application sent a request, by two schemes: Standard Webhooks, and the older APIAuth of Ruby's api-auth.
+//! This module reads no clock and stores nothing: callers pass the time, and store [`Verified::replay_key`] so that a
+//! request counts once.
 
 mod api_auth;
 mod webhook;
@@ -15,66 +15,63 @@ use thiserror::Error;
 pub use api_auth::{API_AUTH_TOLERANCE, ApiAuthSecrets, Digest, Unsigned, has_api_auth};
 pub use webhook::{WEBHOOK_TOLERANCE, WebhookSecrets, has_webhook};
 
-/// Most secrets that are in use at the same time. Rotation needs two.
+/// Maximum secrets in use at the same time. Rotation needs two.
 pub const SECRETS_MAX: usize = 8;
 
-/// A request that was signed with one of our secrets, lately, with this body.
+/// A request with a recent signature by one of our secrets over this body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// `webhook` or `apiauth`.
     pub scheme: &'static str,
-    /// What names the request: its `webhook-id` (1 to 128 bytes), or with APIAuth its signature.
+    /// The id of the request: its `webhook-id` (1 to 128 bytes), or with APIAuth its signature.
     pub id: String,
     /// When it was signed, in seconds since 1970.
     pub signed_s: u64,
-    /// For how long the same request could be verified again, on a machine whose clock is off too.
+    /// How long the same request could be verified again, even on a machine with a wrong clock.
     pub keep: Duration,
 }
 
 impl Verified {
-    /// The `webhook-id`, which all attempts at one webhook have.
-    #[must_use]
+    /// Returns the `webhook-id`, which all attempts of one webhook share.
     pub fn webhook_id(&self) -> Option<&str> {
         (self.scheme == "webhook").then_some(self.id.as_str())
     }
 
-    /// Names the attempt in the cache of those that have been seen. Two texts never name the same one. An
-    /// attempt that is repeated by who holds the secret is signed anew, and another.
-    #[must_use]
+    /// Returns the key of the attempt in the cache of used signatures. Different texts never have the same key. A repeated
+    /// attempt by the owner of the secret is signed again, and has another key.
     pub fn replay_key(&self) -> String {
         format!("{}:{}:{}", self.scheme, self.id, self.signed_s)
     }
 }
 
-/// Why a signed request is refused. The words may be shown to whoever sent it: they tell nothing
-/// about our secrets.
+/// Why a signed request is refused. The text may be shown to the sender: it reveals nothing about our secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
-    /// A header is not there.
+    /// A header is missing.
     #[error("the header {0} is missing")]
     Missing(&'static str),
-    /// A header is there more than once, and readers could differ about which one counts.
-    #[error("the header {0} is there more than once")]
+    /// A header is repeated, and parsers may differ on which value counts.
+    #[error("the header {0} is repeated")]
     Repeated(&'static str),
     /// A header has more than this many bytes.
     #[error("the header {0} has more than {1} bytes")]
     TooLong(&'static str, usize),
-    /// A header is not in its form.
-    #[error("the header {0} is not in its form")]
+    /// A header is malformed.
+    #[error("the header {0} is malformed")]
     Malformed(&'static str),
     /// `webhook-signature` holds more signatures than this.
     #[error("more than {0} signatures")]
     TooMany(usize),
-    /// `Authorization` names a digest that is not taken.
+    /// `Authorization` names an unsupported digest.
     #[error("use APIAuth, or APIAuth-HMAC- with SHA1, SHA256, SHA384 or SHA512")]
     UnknownDigest,
-    /// It was signed longer ago than this.
+    /// The signature is older than this.
     #[error("signed more than {} s ago", .0.as_secs())]
     TooOld(Duration),
-    /// It was signed further in the future than this.
+    /// The signature is further in the future than this.
     #[error("signed more than {} s in the future: one of the clocks is wrong", .0.as_secs())]
     TooNew(Duration),
-    /// The content hash is not that of the body.
+    /// The content hash does not match the body.
     #[error("the content hash is not that of the body")]
     OtherBody,
     /// None of the signatures was made with one of our secrets over this request.
@@ -83,8 +80,7 @@ pub enum SignatureError {
 }
 
 impl SignatureError {
-    /// A word for metrics.
-    #[must_use]
+    /// Returns the reason as a word, for metrics.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing(_) => "missing",
@@ -98,12 +94,12 @@ impl SignatureError {
     }
 }
 
-/// Why secrets cannot be used. It counts them and never repeats one.
+/// Why secrets are unusable. It names them by number and never repeats one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct SecretError(String);
 
-/// Cuts a list of secrets at its commas and reads each.
+/// Splits a list of secrets at its commas and parses each.
 fn secrets<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, SecretError> {
     let texts: Vec<_> = text.split(',').map(str::trim).collect();
     if texts.len() > SECRETS_MAX {
@@ -115,12 +111,12 @@ fn secrets<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Ve
         .collect()
 }
 
-/// The one value of a header.
+/// Returns the only value of a header.
 fn required<'a>(headers: &'a HeaderMap, name: &'static str, max: usize) -> Result<&'a str, SignatureError> {
     optional(headers, name, max)?.ok_or(SignatureError::Missing(name))
 }
 
-/// The one value of a header that may be absent.
+/// Returns the only value of a header, which may be absent.
 fn optional<'a>(
     headers: &'a HeaderMap,
     name: &'static str,
@@ -137,7 +133,7 @@ fn optional<'a>(
     value.to_str().map(Some).map_err(|_| SignatureError::Malformed(name))
 }
 
-/// Whether `signed_s` is within `tolerance` of now. Both count seconds since 1970.
+/// Checks that `signed_s` is within `tolerance` of now. Both are seconds since 1970.
 fn check_time(signed_s: u64, now_s: u64, tolerance: Duration) -> Result<(), SignatureError> {
     if signed_s.abs_diff(now_s) <= tolerance.as_secs() {
         Ok(())
@@ -148,8 +144,8 @@ fn check_time(signed_s: u64, now_s: u64, tolerance: Duration) -> Result<(), Sign
     }
 }
 
-/// Whether one of the signatures that were given is one of ours. Each is compared with each, and in
-/// constant time: how long it takes tells nothing about where they differ.
+/// Checks that one of the given signatures is one of ours. All pairs are compared in constant time, so that the time does
+/// not show where they differ.
 fn matches(given: &[Vec<u8>], ours: &[hmac::Tag]) -> Result<(), SignatureError> {
     let pairs =
         given.iter().flat_map(|given| ours.iter().map(move |tag| given.as_slice().ct_eq(tag.as_ref())));

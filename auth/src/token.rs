@@ -1,5 +1,5 @@
-//! Who somebody is, by the JWT that they bring. Checking is synchronous and takes the time as an
-//! argument; only [`Tokens::verify`] waits, for a key that was not known yet.
+//! Authenticates users by their JWTs. Verification is synchronous and takes the time as an argument; only [`Tokens::verify`]
+//! waits, for an unknown key.
 
 mod claims;
 pub(crate) mod error;
@@ -15,6 +15,7 @@ use anyhow::bail;
 use carillon_service::{filled, words};
 use ipnet::IpNet;
 use jsonwebtoken::{AlgorithmFamily, Header};
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{TOKEN_MAX_BYTES, TokenError};
@@ -28,37 +29,36 @@ use crate::jwks::Jwks;
 use crate::options::{IdentityOptions, USER_CLAIM};
 use claims::Checks;
 
-/// Clocks may differ by this many seconds: so long a token is good after its `exp` and before its `nbf`.
+/// The tolerated difference of clocks, in seconds, after a token's `exp` and before its `nbf`.
 pub const LEEWAY_S: u64 = 30;
-/// Most keys in JWT_SECRET and JWT_PUBLIC_KEY together: each is tried.
+/// Maximum keys in JWT_SECRET and JWT_PUBLIC_KEY together, since each is tried.
 pub const STATIC_KEYS_MAX: usize = 8;
 
-/// Whom a token that is good speaks for.
+/// The identity of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user's name, 1 to 128 bytes.
     pub user: String,
-    /// From this moment on the token is refused, in milliseconds since 1970: its `exp` and the leeway.
+    /// When the token expires, in milliseconds since 1970: its `exp` and the leeway.
     pub expires_at_ms: u64,
-    /// Its `iat` in seconds since 1970; 0 for a token without, which any revocation then ends.
+    /// Its `iat` in seconds since 1970; 0 for a token without one, which any revocation ends.
     pub issued_at_s: u64,
-    /// Its `jti`, by which it alone can be revoked; 1 to 128 bytes.
+    /// Its `jti`, by which this token alone can be revoked; 1 to 128 bytes.
     pub token_id: Option<String>,
-    /// The topics that it lets its holder read.
+    /// The topics that it allows to read.
     pub topics: Vec<TopicPattern>,
-    /// To whom it lets its holder send.
+    /// The recipients that it allows.
     pub send: MaySend,
 }
 
 impl Identity {
-    /// Whether the token lets its holder read this topic.
-    #[must_use]
+    /// Whether the token allows to read this topic.
     pub fn may_read(&self, topic: &str) -> bool {
         self.topics.iter().any(|pattern| pattern.matches(topic))
     }
 }
 
-/// Checks tokens. Cheap to clone.
+/// Verifies tokens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tokens(Arc<Inner>);
 
@@ -70,14 +70,14 @@ struct Inner {
 }
 
 impl Tokens {
-    /// Reads the keys. Nothing is fetched before [`Tokens::run`].
+    /// Parses the keys. Nothing is fetched before [`Tokens::run`].
     ///
     /// # Errors
-    /// Names every option that cannot be used, and why.
+    /// Names every unusable option, with the reason.
     pub fn new(options: &IdentityOptions) -> anyhow::Result<Self> {
         provider::install();
         let (mut keys, mut faults) = (Vec::new(), Vec::new());
-        for secret in options.jwt_secret.iter().filter_map(|secret| filled(secret.expose())) {
+        for secret in options.jwt_secret.iter().filter_map(|secret| filled(secret.expose_secret())) {
             match Key::secret(secret) {
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push(format!("JWT_SECRET: {fault}")),
@@ -114,7 +114,7 @@ impl Tokens {
         Ok(Self(Arc::new(Inner { keys, jwks, checks })))
     }
 
-    /// As [`Tokens::new`], with published keys of another pace.
+    /// Like [`Tokens::new`], with other times of fetches.
     #[cfg(test)]
     pub(crate) fn with_jwks(options: &IdentityOptions, jwks: Jwks) -> Self {
         let mut inner = Arc::into_inner(Self::new(options).unwrap().0).unwrap();
@@ -122,11 +122,8 @@ impl Tokens {
         Self(Arc::new(inner))
     }
 
-    /// Keeps the keys of JWKS_URL fresh until `stop`; without one, only waits for it. Calls `fetch_failed` for each fetch that
-    /// fails, and fetches again.
-    ///
-    /// # Errors
-    /// None: it is a task of the service as others are.
+    /// Fetches the keys of JWKS_URL until `stop`; without a URL, only waits for it. Calls `fetch_failed` for each failed
+    /// fetch, and retries.
     pub async fn run(self, stop: CancellationToken, fetch_failed: impl Fn()) -> anyhow::Result<()> {
         match &self.0.jwks {
             Some(jwks) => jwks.run(stop, &fetch_failed).await,
@@ -135,33 +132,31 @@ impl Tokens {
         Ok(())
     }
 
-    /// How long revocations are kept.
-    #[must_use]
+    /// Returns how long revocations are kept, in seconds.
     pub fn revocations_keep_s(&self) -> u64 {
         self.0.checks.lifetime.revocations_keep_s()
     }
 
-    /// Whether there is anything to check a token with.
-    #[must_use]
+    /// Whether tokens can be verified at all.
     pub fn is_configured(&self) -> bool {
         !self.0.keys.is_empty() || self.0.jwks.is_some()
     }
 
-    /// Whom a token speaks for at `now_ms`, by the keys that are here already.
+    /// Returns the identity of a token at `now_ms`, with the keys that are known already.
     ///
     /// # Errors
-    /// When it is not good.
+    /// When it is invalid.
     pub fn verify_with_known_keys(&self, token: &str, now_ms: u64) -> Result<Identity, TokenError> {
         let header = self.header(token)?;
         self.check(token, &header, &self.0.jwks.as_ref().map_or_else(Arc::default, Jwks::keys), now_ms)
     }
 
-    /// Whom a token from this address speaks for at `now_ms`. Where the keys come from JWKS_URL and none of them is the
-    /// token's, waits for one fetch of them, at most [`crate::jwks::WAIT_MAX`]. `None` and the network of all addresses stand for
-    /// clients that are not told apart.
+    /// Returns the identity of a token from this network at `now_ms`. If the keys come from JWKS_URL and none of them fits,
+    /// waits for one fetch, at most [`crate::jwks::WAIT_MAX`]. `None` and the network of all addresses stand for clients
+    /// without a known address.
     ///
     /// # Errors
-    /// When it is not good, or its key cannot be had.
+    /// When it is invalid, or its key cannot be fetched.
     pub async fn verify(
         &self,
         token: &str,
@@ -193,7 +188,7 @@ impl Tokens {
             return Err(TokenError::TooLong);
         }
         let header = header(token).ok_or(TokenError::Malformed)?;
-        // RFC 7515, section 4.1.11: who does not know an extension that is critical must refuse the token.
+        // RFC 7515, section 4.1.11: a token with an unknown critical extension must be refused.
         if header.crit.is_some() { Err(TokenError::Critical) } else { Ok(header) }
     }
 
@@ -224,20 +219,17 @@ impl Tokens {
     }
 }
 
-/// The keys of a PEM text, or of the file that the text names. Where a text must be one line, `\\n` stands
-/// for its ends.
+/// Returns the keys of a PEM text, or of the file that the text names. In a text of one line, `\\n` stands for line ends.
 fn public_keys(text: &str) -> Result<Vec<Key>, String> {
     if text.contains("-----BEGIN") {
         return Key::pem(&text.replace("\\n", "\n"));
     }
     let read = std::fs::read_to_string(text);
-    Key::pem(
-        &read.map_err(|error| format!("it is no PEM text, and no file that can be read: {text}: {error}"))?,
-    )
+    Key::pem(&read.map_err(|error| format!("it is neither a PEM text nor a readable file: {text}: {error}"))?)
 }
 
-/// Whether the key of a token may be one that was published lately. A secret is never published, and a
-/// key that is known by its name is not new.
+/// Whether the key of a token may have been published lately. A secret is never published, and a key with a known name is
+/// not new.
 fn may_be_new(header: &Header, known: &[Key]) -> bool {
     let is_known = header.kid.is_some() && known.iter().any(|key| key.id() == header.kid.as_deref());
     header.alg.family() != AlgorithmFamily::Hmac && !is_known

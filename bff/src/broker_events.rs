@@ -43,7 +43,7 @@ impl BrokerEvents {
             () = stop.cancelled() => Ok(()),
             () = listening => bail!("the fan-out listener ended"),
             () = conflict.notified() => {
-                let (other, own) = (other.unwrap_or_default(), fan_out.as_str());
+                let (other, own) = (other.unwrap_or_default(), fan_out.into_str());
                 bail!(
                     "replicas with FANOUT={other} run on this Redis, and this one has FANOUT={own}: give all of them the same value, and stop the others first"
                 )

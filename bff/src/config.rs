@@ -5,8 +5,9 @@ use carillon_auth::identity::IdentityOptions;
 use carillon_auth::token::Tokens;
 use carillon_broker::FanOut;
 use carillon_service::profiles::ProfileOptions;
-use carillon_service::{Patience, Port, Secret, filled};
+use carillon_service::{Port, Timeouts, filled};
 use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::application::upstream::UpstreamOptions;
 use crate::gate::demo::DemoKey;
@@ -52,17 +53,17 @@ pub struct Config {
     #[arg(long, env, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_worker: bool,
     /// Keys of applications, separated by commas: a secret of at least 16 bytes, which may do everything, or
-    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol/identity.md says what each scope opens
+    /// name:scope+scope:secret with the scopes publish, read and revoke. docs/protocol/identity.md explains the scopes
     #[arg(long, env, help_heading = MAY, hide_env_values = true, value_delimiter = ',')]
-    pub api_key: Vec<Secret>,
-    /// Lets anybody on this machine sign in under any name, with the first JWT_SECRET: for demonstrations only. With it, a
+    pub api_key: Vec<SecretString>,
+    /// Lets any client on this machine sign in under any name, with the first JWT_SECRET: for demonstrations only. With it, a
     /// replica refuses to start on an address that other machines reach
     #[arg(long, env, help_heading = DEMO, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in: bool,
-    /// With --demo-sign-in, also allows such an address, and lets anybody who reaches the replica sign in
+    /// With --demo-sign-in, also allows such an address, and lets any client that reaches the replica sign in
     #[arg(long, env, help_heading = DEMO, value_parser = clap::builder::FalseyValueParser::new())]
     pub demo_sign_in_exposed: bool,
-    /// What is kept in Redis
+    /// What is stored in Redis
     #[command(flatten)]
     pub storage: StorageOptions,
     #[command(flatten)]
@@ -71,7 +72,7 @@ pub struct Config {
     pub signing: SigningOptions,
     #[command(flatten)]
     pub upstream: UpstreamOptions,
-    /// Lets anybody who reaches this replica publish, and opens nothing else. Without it, a replica on loopback that has no
+    /// Lets any client that reaches this replica publish, and gives no other right. Without it, a replica on loopback that has no
     /// keys, no secrets to sign with, no keys of tokens and no trusted proxies is open to programs of its own machine
     #[arg(long, env, help_heading = MAY, value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_publish: bool,
@@ -79,23 +80,22 @@ pub struct Config {
     pub allow: AllowOptions,
     #[command(flatten)]
     pub profiles: ProfileOptions,
-    /// How much one client may have
+    /// The limits of one client
     #[command(flatten)]
     pub limits: LimitOptions,
-    /// How long a peer is waited for
+    /// Timeouts for slow peers
     #[command(flatten)]
-    pub patience: Patience,
-    /// How long presence outlives what it is known by
+    pub timeouts: Timeouts,
+    /// How long presence lasts without a connection or a replica
     #[command(flatten)]
     pub presence: PresenceOptions,
 }
 
-/// What is open to more than applications with a key. All of it costs the operator something, so it is off unless it is
-/// asked for.
+/// Rights of clients without a key. Each costs the operator something, so it is off by default.
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = MAY)]
 pub struct AllowOptions {
-    /// Lets anybody with a session or a token start jobs, which the replicas do. An application with a key always may
+    /// Lets any client with a session or a token start jobs, which the replicas run. An application with a key always may
     #[arg(long = "allow-jobs", env = "ALLOW_JOBS", value_parser = clap::builder::FalseyValueParser::new())]
     pub jobs: bool,
     /// Accepts `message` from readers who are not signed in too. A session alone does not count as signed in
@@ -123,10 +123,10 @@ impl From<FanOutOption> for FanOut {
 }
 
 impl Config {
-    /// The name of this replica, the host's where none is given.
+    /// Returns the name of this replica, by default the host's.
     ///
     /// # Errors
-    /// When the host's name cannot be used as one.
+    /// When the host's name is not a valid one.
     pub fn replica_name(&self) -> anyhow::Result<String> {
         match &self.replica {
             Some(name) => Ok(name.clone()),
@@ -134,25 +134,25 @@ impl Config {
                 let host = gethostname::gethostname().to_string_lossy().into_owned();
                 replica_name(&host).map_err(|error| {
                     anyhow::anyhow!(
-                        "the host name is no name for a replica: {error}; give --replica or REPLICA"
+                        "the host name is not a valid name of a replica: {error}; set --replica or REPLICA"
                     )
                 })
             }
         }
     }
 
-    /// The key with which the demo signs people in, where that is asked for.
+    /// Returns the key with which the demo signs users in, if it is enabled.
     ///
     /// # Errors
-    /// When it is asked for and there is no secret to sign with, or others than this machine reach the address.
+    /// When it is enabled without a secret to sign with, or on an address that other machines reach.
     pub fn demo(&self, listen: SocketAddr) -> anyhow::Result<Option<DemoKey>> {
         let exposed = self.demo_sign_in_exposed;
         if self.demo_sign_in && !exposed && !listen.ip().is_loopback() {
             anyhow::bail!(
-                "DEMO_SIGN_IN lets anybody sign in as anybody, and {listen} is no loopback address: listen on 127.0.0.1, or give DEMO_SIGN_IN_EXPOSED too"
+                "DEMO_SIGN_IN lets any client sign in under any name, and {listen} is not a loopback address: listen on 127.0.0.1, or set DEMO_SIGN_IN_EXPOSED too"
             );
         }
-        let secret = self.identity.jwt_secret.iter().find(|secret| filled(secret.expose()).is_some());
+        let secret = self.identity.jwt_secret.iter().find(|secret| filled(secret.expose_secret()).is_some());
         match (self.demo_sign_in, secret) {
             (false, _) => Ok(None),
             (true, Some(secret)) => Ok(Some(DemoKey::of(secret.clone(), exposed))),
@@ -160,7 +160,7 @@ impl Config {
         }
     }
 
-    /// Where readers connect, by LISTEN and PORT.
+    /// Returns the address of readers, from LISTEN and PORT.
     ///
     /// # Errors
     /// When the two name different addresses.
@@ -177,11 +177,12 @@ impl Config {
         }
     }
 
-    /// Without keys, secrets to sign with, people who sign in, and known proxies, a replica at a loopback address is open
-    /// to its own machine. Each request is looked at too: a proxy beside the replica has such an address as well.
+    /// Returns who may publish. Without keys, secrets to sign with, users who sign in, and trusted proxies, a replica at a
+    /// loopback address is open to its own machine. Each request is checked too, since a proxy beside the replica has such
+    /// an address as well.
     ///
     /// # Errors
-    /// Names each key that cannot be used, and why.
+    /// Names each unusable key, with the reason.
     pub fn publishing(
         &self,
         listen: SocketAddr,
@@ -202,7 +203,7 @@ impl Config {
     }
 }
 
-/// Longest name of a replica, in bytes.
+/// Maximum bytes of a replica's name.
 const REPLICA_MAX_BYTES: usize = 64;
 
 /// The name goes into every frame and is one word in a fan-out message.

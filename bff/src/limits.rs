@@ -3,4 +3,5 @@
 
 pub(crate) mod budget;
 pub(crate) mod clients;
+pub(crate) mod rate;
 pub(crate) mod request_time;

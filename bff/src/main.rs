@@ -13,8 +13,8 @@ use carillon_bff::{Config, Replica, STOP_DEADLINE, Settings, Upstream, metrics, 
 use carillon_broker::Broker;
 use carillon_service::profiles::profiles;
 use carillon_service::{
-    Patience, PlaceOptions, Readiness, Tasks, admin, bind, check, init_logs, options, raise_open_files, run,
-    serve, stop_on_signals,
+    ConnectionOptions, Readiness, Tasks, Timeouts, admin, bind, check, init_logs, options, raise_open_files,
+    run, serve, stop_on_signals,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use pprof_alloc::PprofAlloc;
@@ -60,7 +60,7 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         does_jobs: !config.no_worker,
         static_dir: config.static_dir,
         limits: config.limits,
-        patience: config.patience,
+        timeouts: config.timeouts,
         presence: config.presence,
         clock: Arc::new(now_ms),
         random: Arc::new(random),
@@ -75,16 +75,17 @@ async fn replica(config: Config) -> anyhow::Result<()> {
         recorder.render()
     });
     // The probes answer until the last reader is closed.
-    let (patience, stop) = (Patience::default(), tasks.stop());
-    let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
-    let probes = serve(admin_listener, probes, patience, places.clone(), stop.clone(), replica.readers());
+    let (timeouts, stop) = (Timeouts::default(), tasks.stop());
+    let connections = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
+    let probes =
+        serve(admin_listener, probes, timeouts, connections.clone(), stop.clone(), replica.readers());
     tasks.spawn("admin port", probes);
     if let Some(at) = config.profiles.listen() {
         let listener = bind("profiles", at, "--pprof-port").await?;
         let profiles = profiles(&config.profiles);
         tasks.spawn(
             "profiles' port",
-            serve(listener, profiles, patience, places.clone(), stop.clone(), replica.readers()),
+            serve(listener, profiles, timeouts, connections.clone(), stop.clone(), replica.readers()),
         );
     }
     tasks.spawn("readers' port", replica.serve(listener));

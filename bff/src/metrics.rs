@@ -7,6 +7,7 @@ use carillon_broker::Batch;
 use carillon_protocol::{CloseCode, GapReason, Status};
 use carillon_service::{PortLimit, Readiness, log_lines_dropped};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
+use strum::IntoStaticStr;
 
 pub(crate) use limit::Limit;
 
@@ -95,7 +96,8 @@ const READY: &str = "carillon_ready";
 const GAUGES: [&str; 2] = [WAITING, READY];
 
 /// How a reader is connected.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Transport {
     /// `/ws`
     Ws,
@@ -103,16 +105,6 @@ pub enum Transport {
     Sse,
     /// `/notify/ws`
     Notify,
-}
-
-impl Transport {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ws => "ws",
-            Self::Sse => "sse",
-            Self::Notify => "notify",
-        }
-    }
 }
 
 /// Registers the help texts of all metrics.
@@ -168,11 +160,11 @@ pub(crate) fn fanout_hole() {
 }
 
 pub(crate) fn joined(transport: Transport) {
-    counter!("carillon_readers_joined_total", "transport" => transport.as_str()).increment(1);
+    counter!("carillon_readers_joined_total", "transport" => transport.into_str()).increment(1);
 }
 
 pub(crate) fn left(transport: Transport) {
-    counter!("carillon_readers_left_total", "transport" => transport.as_str()).increment(1);
+    counter!("carillon_readers_left_total", "transport" => transport.into_str()).increment(1);
 }
 
 pub(crate) fn closed(code: CloseCode) {
@@ -184,7 +176,7 @@ pub(crate) fn reader_refused(status: u16) {
 }
 
 pub(crate) fn sent(transport: Transport, notifications: usize) {
-    counter!("carillon_notifications_sent_total", "transport" => transport.as_str())
+    counter!("carillon_notifications_sent_total", "transport" => transport.into_str())
         .increment(notifications as u64);
 }
 
@@ -310,7 +302,7 @@ pub fn port_limit_reached(limit: PortLimit) {
 }
 
 pub(crate) fn limit_reached(limit: Limit) {
-    counter!("carillon_limits_reached_total", "limit" => limit.as_str()).increment(1);
+    counter!("carillon_limits_reached_total", "limit" => limit.into_str()).increment(1);
 }
 
 pub(crate) fn address_unknown() {
@@ -344,7 +336,8 @@ pub(crate) fn jobs_given_up(jobs: u64) {
 }
 
 /// The result of an attempt to send a message to the application.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub(crate) enum Attempt {
     Arrived,
     Failed,
@@ -357,13 +350,7 @@ pub(crate) fn upstream_accepted() {
 }
 
 pub(crate) fn upstream_attempt(attempt: Attempt) {
-    let outcome = match attempt {
-        Attempt::Arrived => "arrived",
-        Attempt::Failed => "failed",
-        Attempt::Refused => "refused",
-        Attempt::Lost => "lost",
-    };
-    counter!("carillon_upstream_attempts_total", "outcome" => outcome).increment(1);
+    counter!("carillon_upstream_attempts_total", "outcome" => attempt.into_str()).increment(1);
 }
 
 pub(crate) fn upstream_undeliverable(messages: u64) {

@@ -1,4 +1,4 @@
-//! The randomness of this process.
+//! The random numbers of this process.
 
 use std::sync::Arc;
 

@@ -97,7 +97,7 @@ impl Refusal {
     }
 }
 
-/// Marks responses as private: most are for one client alone, and no cache can tell which. A rejection of the framework,
+/// Marks responses as private: most are for one client alone, and a cache cannot know which. A rejection of the framework,
 /// which has a text body, becomes a refusal like all others.
 pub(crate) async fn private(request: Request, next: Next) -> Response {
     let response = next.run(request).await;

@@ -8,7 +8,7 @@ use axum::Router;
 use carillon_auth::identity::Identities;
 use carillon_broker::{Broker, FanOut, Subscriptions};
 use carillon_protocol::Audience;
-use carillon_service::{Patience, PlaceOptions, Readiness, Tasks, serve};
+use carillon_service::{ConnectionOptions, Readiness, Tasks, Timeouts, serve};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -82,7 +82,7 @@ pub struct Settings {
     /// The limits of one client.
     pub limits: LimitOptions,
     /// The timeouts for a slow peer.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// How long presence lasts without a connection or a replica.
     pub presence: PresenceOptions,
     /// The time, for what has an end: tokens, revocations, presence.
@@ -94,8 +94,8 @@ pub struct Settings {
 /// A running replica.
 pub struct Replica {
     router: Router,
-    patience: Patience,
-    places: PlaceOptions,
+    timeouts: Timeouts,
+    connection_options: ConnectionOptions,
     stop: CancellationToken,
     readers: TaskTracker,
 }
@@ -124,13 +124,13 @@ impl Replica {
             does_jobs,
             static_dir,
             limits,
-            patience,
+            timeouts,
             presence,
             clock,
             random,
         } = settings;
         let room = readiness.latch_for("connections", ROOM_LASTS);
-        let places = PlaceOptions { room: Some(room), ..places(&limits) };
+        let connection_options = ConnectionOptions { room: Some(room), ..options_of(&limits) };
         // Steps that may fail come before the loops, which would be left running.
         let viewer = static_dir.map(|folder| viewer(&folder)).transpose()?;
         let replica: Arc<str> = replica.into();
@@ -251,8 +251,8 @@ impl Replica {
             queue: Queue { broker: broker.clone(), added: jobs, memory, is_open: allow.jobs },
             readers: connections,
         };
-        let router = router(handlers, demo, patience, viewer);
-        Ok(Self { router, patience, places, stop: tasks.stop().clone(), readers })
+        let router = router(handlers, demo, timeouts, viewer);
+        Ok(Self { router, timeouts, connection_options, stop: tasks.stop().clone(), readers })
     }
 
     /// Returns the routes of this replica, for a front door in the same process.
@@ -271,13 +271,13 @@ impl Replica {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
-        serve(listener, self.router, self.patience, self.places, self.stop, self.readers).await
+        serve(listener, self.router, self.timeouts, self.connection_options, self.stop, self.readers).await
     }
 }
 
 /// Returns the bounds of connections on the port of a replica.
-fn places(limits: &LimitOptions) -> PlaceOptions {
-    let mut options = PlaceOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
+fn options_of(limits: &LimitOptions) -> ConnectionOptions {
+    let mut options = ConnectionOptions::for_readers(limits.readers_max, metrics::port_limit_reached);
     options.plain_per_address_max = limits.connections_per_address_max;
     options.shared.extend(&limits.trusted_proxies);
     if limits.trusted_proxy_hops.is_some() {

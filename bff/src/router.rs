@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use carillon_broker::Broker;
-use carillon_service::Patience;
+use carillon_service::Timeouts;
 
 use crate::gate::Gate;
 use crate::gate::demo::DemoKey;
@@ -48,7 +48,7 @@ handlers! {
 pub(crate) fn router(
     handlers: Handlers,
     demo: Option<DemoKey>,
-    patience: Patience,
+    timeouts: Timeouts,
     viewer: Option<Router>,
 ) -> Router {
     let limits = Arc::clone(&handlers.gate.limits);
@@ -71,7 +71,7 @@ pub(crate) fn router(
         .route_service("/twirp/{*path}", any(compat::twirp::call).with_state(handlers.clone()))
         .merge(gate::demo::router(demo))
         // All routes above have a timeout. The routes below last.
-        .layer(from_fn_with_state(patience.request_timeout, limits::request_time::in_time))
+        .layer(from_fn_with_state(timeouts.request_timeout, limits::request_time::in_time))
         .layer(from_fn_with_state(limits, limits::clients::limit_requests))
         .route("/api", any(not_found))
         .route("/api/{*path}", any(not_found))

@@ -4,12 +4,14 @@
 use std::sync::LazyLock;
 
 use redis::Script;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::engine::text;
 use crate::{Broker, BrokerError};
 
-/// Names a dead list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// Names a dead list, and is written as in the options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum DeadList {
     /// Entries that producers pushed and that are not valid.
     #[default]
@@ -21,18 +23,6 @@ pub enum DeadList {
 }
 
 impl DeadList {
-    /// All dead lists.
-    pub const ALL: [Self; 3] = [Self::Producers, Self::People, Self::Outbox];
-
-    /// The word in options.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Producers => "producers",
-            Self::People => "people",
-            Self::Outbox => "outbox",
-        }
-    }
-
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Producers => "dead",

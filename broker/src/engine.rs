@@ -93,7 +93,7 @@ impl Engine {
     ) -> ScriptInvocation<'a> {
         let mut call = script.key(self.names.sequence());
         call.arg(self.call_time()).arg(self.names.prefix()).arg(self.names.channels());
-        call.arg(appender).arg(fan_out.as_str()).arg(self.settings.retention.to_script());
+        call.arg(appender).arg(fan_out.into_str()).arg(self.settings.retention.to_script());
         call
     }
 

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_away_and_what_does_not_is_refused() {
+    fn transient_errors_are_away_and_permanent_ones_are_refused() {
         for code in NOT_NOW {
             let error = answered(&format!("-{code} 3999 127.0.0.1:6381\r\n"));
             assert!(matches!(error, BrokerError::Away(_)), "{code}: {error:?}");

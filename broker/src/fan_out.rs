@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use carillon_protocol::{Audience, Backoff, Cursor, Position};
 use redis::Script;
+use strum::{EnumString, IntoStaticStr};
 use tokio::time::Instant;
 
 use crate::engine::{optional_position, position, sequence_script};
@@ -17,8 +18,9 @@ use crate::{Broker, BrokerError, Revocation};
 use listener::Listener;
 pub use subscriptions::Subscriptions;
 
-/// Which readers receive the entries that a replica claims.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which readers receive the entries that a replica claims, and the word for it in options and in the scripts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum FanOut {
     /// The readers of every replica, with history and resume.
     #[default]
@@ -27,18 +29,9 @@ pub enum FanOut {
     Own,
 }
 
-impl FanOut {
-    /// The word in options and in the scripts.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Own => "own",
-        }
-    }
-}
-
-/// The kind of an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The kind of an entry, and its word in history and fan-out, which is also the type of the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum EntryKind {
     /// An entry from the list, in its producer's bytes. All other kinds are JSON objects that this service wrote, with the
     /// fields of the frame of that name except `type` and `cursor`.
@@ -55,21 +48,9 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// The word in history and fan-out, which is also the type of the frame.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Notification => "notification",
-            Self::Status => "status",
-            Self::Read => "read",
-            Self::Presence => "presence",
-            Self::Unknown => "unknown",
-        }
-    }
-
     /// The kind of a word.
-    pub fn parse(word: &str) -> Self {
-        let known = [Self::Notification, Self::Status, Self::Read, Self::Presence];
-        known.into_iter().find(|kind| kind.as_str() == word).unwrap_or(Self::Unknown)
+    pub fn of(word: &str) -> Self {
+        word.parse().unwrap_or(Self::Unknown)
     }
 }
 
@@ -220,7 +201,7 @@ impl Broker {
     async fn publish_echo(&self, channel: &str, number: u64, fan_out: FanOut) -> Result<Echoed, BrokerError> {
         let mut call = ECHO.key(self.0.names().sequence());
         call.key(self.0.names().fanout_mode());
-        call.arg(self.0.call_time()).arg(channel).arg(fan_out.as_str());
+        call.arg(self.0.call_time()).arg(channel).arg(fan_out.into_str());
         call.arg(FANOUT_MODE_KEEP.as_secs() * 1_000).arg(number);
         let (_, _, refused, other): (String, String, String, String) = self.0.eval(&call).await?;
         Ok(match (refused.is_empty(), other.is_empty()) {

@@ -3,20 +3,20 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// Where a Carillon answers: its front door, or one replica.
+/// The address of a Carillon: of its front door, or of one replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Address(Url);
 
 impl Address {
-    /// Where the demo answers.
+    /// The address of the demo.
     pub(crate) const DEFAULT: &str = "http://127.0.0.1:8080";
 
-    /// Where notifications are posted.
+    /// Returns the URL to post notifications to.
     pub(crate) fn notifications(&self) -> Url {
         self.join(&["api", "notifications"])
     }
 
-    /// Where a reader of these topics connects, to resume from a cursor where it has one.
+    /// Returns the URL of a reader's socket with these topics, which resumes from the cursor if there is one.
     pub(crate) fn socket(&self, since: Option<&str>, topics: &[String]) -> Url {
         let mut url = self.join(&["ws"]);
         let scheme = if self.is_tls() { "wss" } else { "ws" };
@@ -51,7 +51,7 @@ impl FromStr for Address {
             return Err(fault("neither http nor https"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(fault("a user or password in an address would be shown"));
+            return Err(fault("a user or password in an address would appear in messages"));
         }
         url.set_query(None);
         url.set_fragment(None);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_address() {
+    fn refuses_other_texts() {
         for text in
             ["", "127.0.0.1:8080", "localhost:8080", "ftp://host", "http://", "http://user:secret@host"]
         {

@@ -7,18 +7,18 @@ const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const LINK: Style = AnsiColor::Cyan.on_default().underline();
 
-/// What the demo says when it is ready.
+/// The text that the demo prints when it is ready.
 pub(crate) struct Banner {
     /// The front door.
     pub(crate) door: SocketAddr,
     /// Name and port of each replica.
     pub(crate) replicas: Vec<(String, SocketAddr)>,
     pub(crate) admin: SocketAddr,
-    /// Where notifications are kept.
+    /// The engine that stores notifications.
     pub(crate) engine: String,
-    /// Whether the door has a viewer to show.
+    /// Whether the door serves a viewer.
     pub(crate) viewer: bool,
-    /// How this program is called.
+    /// The command of this program.
     pub(crate) program: String,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Banner {
 mod tests {
     use super::*;
 
-    fn said(door: &str, viewer: bool) -> String {
+    fn text_of(door: &str, viewer: bool) -> String {
         let banner = Banner {
             door: door.parse().unwrap(),
             replicas: vec![("bff-1".to_owned(), "127.0.0.1:8081".parse().unwrap())],
@@ -68,8 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn names_what_runs_and_what_to_try() {
-        let said = said("127.0.0.1:8080", true);
+    fn names_the_addresses_and_commands_to_try() {
+        let text = text_of("127.0.0.1:8080", true);
         for line in [
             "open      http://127.0.0.1:8080,",
             "bff-1     http://127.0.0.1:8081\n",
@@ -77,14 +77,14 @@ mod tests {
             "carillon send --severity success \"hello\"\n",
             "curl -N http://127.0.0.1:8080/sse\n",
         ] {
-            assert!(said.contains(line), "{line} is not in {said}");
+            assert!(text.contains(line), "{line} is not in {text}");
         }
     }
 
     #[test]
-    fn tells_what_is_not_as_usual() {
-        let said = said("127.0.0.1:9999", false);
-        assert!(said.contains("without a viewer: `cargo demo` builds it"), "{said}");
-        assert!(said.contains("carillon tail --url http://127.0.0.1:9999\n"), "{said}");
+    fn shows_what_differs_from_the_defaults() {
+        let text = text_of("127.0.0.1:9999", false);
+        assert!(text.contains("without a viewer: `cargo demo` builds it"), "{text}");
+        assert!(text.contains("carillon tail --url http://127.0.0.1:9999\n"), "{text}");
     }
 }

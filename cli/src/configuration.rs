@@ -1,4 +1,4 @@
-//! The tables of docs/configuration.md, made from the options of all programs.
+//! The tables of docs/configuration.md, generated from the options of all programs.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::Cli;
 
-/// Between these lines of the page stands what is made; all other lines are written by hand.
+/// The generated part of the page is between these lines; all other lines are written by hand.
 const BEGIN: &str = "<!-- made from the options of ";
 const END: &str = "<!-- made until here -->";
 
 #[test]
 fn the_configuration_page_has_every_option_as_the_programs_have_it() {
     let page = page();
-    let made = made_anew(&page);
+    let made = regenerated(&page);
     if page != made {
         std::fs::write(root().join("target/configuration.md"), &made).unwrap();
         let other = page.lines().zip(made.lines()).find(|(page, made)| page != made);
@@ -62,8 +62,8 @@ fn programs() -> [Command; 3] {
     ]
 }
 
-/// The page with what is made put in anew.
-fn made_anew(page: &str) -> String {
+/// Returns the page with its tables generated again.
+fn regenerated(page: &str) -> String {
     let mut made = String::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -85,7 +85,7 @@ fn made_anew(page: &str) -> String {
     made
 }
 
-/// What the command does, then a table for each group of its options.
+/// Returns what the command does, then a table for each group of its options.
 fn tables(command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let mut text = format!("{about}.\n");
@@ -121,7 +121,7 @@ fn row(arg: &Arg) -> String {
     let variable =
         arg.get_env().map(|variable| format!("`{}`", variable.to_str().unwrap())).unwrap_or_default();
     let help = help(arg);
-    // Where the default is not one value, the help text names it at its end.
+    // If the default is not a single value, the help text names it at its end.
     let (help, named) = match help.strip_suffix(']').and_then(|help| help.rsplit_once(" [default: ")) {
         Some((help, named)) => (help, Some(named)),
         None => (help.as_str(), None),
@@ -150,13 +150,13 @@ fn help(arg: &Arg) -> String {
     arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default()
 }
 
-/// The values of an option that takes one of a few, each with its help text.
+/// Returns the values of an option with a few allowed ones, each with its help text.
 fn values(arg: &Arg) -> String {
     let explained = arg.get_possible_values().into_iter().filter(|value| value.get_help().is_some());
     explained.map(|value| format!(". `{}`: {}", value.get_name(), value.get_help().unwrap())).collect()
 }
 
-/// Where a text names a page of docs/, that becomes a link.
+/// Makes links of the pages of docs/ that a text names.
 fn with_links(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.strip_prefix("docs/") {
         Some(path) => format!("[{path}]({path})"),

@@ -15,7 +15,7 @@ use carillon_bff::{
 };
 use carillon_broker::{Broker, FanOut, Names};
 use carillon_service::{
-    Patience, PlaceOptions, Readiness, Tasks, admin, bind, init_logs_at, report, serve, stop_on_signals,
+    ConnectionOptions, Readiness, Tasks, Timeouts, admin, bind, init_logs_at, report, serve, stop_on_signals,
 };
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -24,12 +24,12 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::banner::Banner;
-use crate::door::{Behind, door};
+use crate::door::{DoorReplica, door};
 
-/// Every port is on this machine alone: whoever asks there may publish.
+/// Every port is on this machine alone, since any client of it may publish.
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// Each is also an environment variable, its name in capitals. A port 0 is any that is free.
+/// Each option is also an environment variable, its name in capitals. Port 0 stands for any free port.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Folder with the built viewer; `cargo demo` builds it and sets this
@@ -52,7 +52,7 @@ pub(crate) struct Options {
     admin_port: u16,
 }
 
-/// Runs everything in this process until it is told to stop.
+/// Runs everything in this process until it is stopped.
 pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
     init_logs_at("warn");
     let recorder = PrometheusBuilder::new().install_recorder()?;
@@ -83,23 +83,23 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
             does_jobs: true,
             static_dir: options.static_dir.clone(),
             limits: LimitOptions::default(),
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
             presence: PresenceOptions::default(),
             clock: Arc::new(now_ms),
             random: Arc::new(random),
         };
         let replica = Replica::start(settings, &broker, &readiness, &tasks)?;
-        behind.push(Behind::new(&name, replica.router())?);
+        behind.push(DoorReplica::new(&name, replica.router())?);
         readers.push(replica.readers());
         tasks.spawn("a replica's port", replica.serve(listener));
     }
     let readers_max = readers.len() * LimitOptions::default().readers_max;
-    let places = PlaceOptions::for_readers(readers_max, metrics::port_limit_reached);
+    let connections = ConnectionOptions::for_readers(readers_max, metrics::port_limit_reached);
     let door = door(behind, front(options.static_dir.as_deref())?);
     let held = held(&readers);
     tasks.spawn(
         "front door",
-        serve(ports.door, door, Patience::default(), places, tasks.stop().clone(), held.clone()),
+        serve(ports.door, door, Timeouts::default(), connections, tasks.stop().clone(), held.clone()),
     );
     let (draining, observed) = (readiness.clone(), readiness.clone());
     let probes = admin(readiness, move || {
@@ -107,21 +107,20 @@ pub(crate) async fn demo(options: Options) -> anyhow::Result<()> {
         recorder.render()
     });
     let stop = tasks.stop().clone();
-    let places = PlaceOptions::for_readers(0, metrics::port_limit_reached);
-    let probes = serve(ports.admin, probes, Patience::default(), places, stop, held);
+    let connections = ConnectionOptions::for_readers(0, metrics::port_limit_reached);
+    let probes = serve(ports.admin, probes, Timeouts::default(), connections, stop, held);
     tasks.spawn("admin port", probes);
     tasks.spawn("producer", produce(broker.clone(), tasks.clone()));
     broker.check_policy().await;
-    say(&banner);
+    print_banner(&banner);
 
     tasks.stop().cancelled().await;
     draining.drain();
-    farewell(readers.iter().map(TaskTracker::len).sum());
+    report_drain(readers.iter().map(TaskTracker::len).sum());
     tasks.join(STOP_DEADLINE).await
 }
 
-/// What the demo listens on. All of it is taken before anything starts, so that a taken port is all
-/// that there is to read.
+/// The ports of the demo. All are bound before anything starts, so that a taken port is the only message.
 struct Ports {
     door: TcpListener,
     replicas: Vec<(String, TcpListener)>,
@@ -156,8 +155,8 @@ impl Ports {
     }
 }
 
-/// The engine, and what to call it. A Redis that is not there is found now: waiting for it, as a
-/// replica does, would look like a demo that shows nothing.
+/// Opens the engine, and returns its name for the banner. A missing Redis is an error now: retrying, as a replica does,
+/// would look like a demo that shows nothing.
 async fn open(redis_url: Option<&str>, names: Names) -> anyhow::Result<(Broker, String)> {
     let Some(url) = redis_url.filter(|url| !url.is_empty()) else {
         let (broker, _) = Broker::memory(Arc::new(now_ms));
@@ -169,16 +168,16 @@ async fn open(redis_url: Option<&str>, names: Names) -> anyhow::Result<(Broker, 
     Ok((broker, format!("Redis at {place}")))
 }
 
-/// A URL as it may be shown.
+/// Returns a URL without its secrets.
 fn without_secrets(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else { return "Redis".to_owned() };
-    // Those without a host, like unix:/path, have no user and take none.
+    // A URL without a host, like unix:/path, has no user.
     let _ = (url.set_username(""), url.set_password(None));
     url.set_query(None);
     url.to_string()
 }
 
-/// What the door shows of its own.
+/// Returns the viewer of the door, or a page that explains how to build it.
 fn front(static_dir: Option<&Path>) -> anyhow::Result<Router> {
     match static_dir {
         Some(folder) => viewer(folder),
@@ -188,7 +187,7 @@ fn front(static_dir: Option<&Path>) -> anyhow::Result<Router> {
     }
 }
 
-/// The readers of all replicas, to keep the door open until the last of them is let go.
+/// Tracks the readers of all replicas, to keep the door open until the last of them is closed.
 fn held(readers: &[TaskTracker]) -> TaskTracker {
     let (held, readers) = (TaskTracker::new(), readers.to_vec());
     held.spawn(async move {
@@ -203,22 +202,22 @@ async fn produce(broker: Broker, tasks: Tasks) -> anyhow::Result<()> {
     carillon_producer::run(&broker, &carillon_producer::Config::default(), tasks.stop()).await
 }
 
-/// How to call this program from where it was started.
+/// Returns the command that starts this program again.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else { return "carillon".to_owned() };
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(&path).display().to_string()
 }
 
-fn say(banner: &Banner) {
+fn print_banner(banner: &Banner) {
     let mut out = anstream::stdout().lock();
-    // Where nobody reads it, the demo runs all the same.
+    // An error is ignored: the demo also runs when its output is closed.
     let _ = write!(out, "{banner}").and_then(|()| out.flush());
 }
 
-fn farewell(readers: usize) {
+fn report_drain(readers: usize) {
     if readers > 0 {
-        report(&format!("letting {readers} readers go one by one; another Ctrl-C ends at once"));
+        report(&format!("closing {readers} readers one by one; another Ctrl-C ends at once"));
     }
 }
 

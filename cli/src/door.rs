@@ -10,45 +10,44 @@ use tower::ServiceExt;
 
 use crate::sticky;
 
-/// What the replicas answer, whole paths and beginnings that end in a slash; the rest is the viewer. No router
-/// chooses here: what its routes capture would be added to what those of the replica do.
-const HANDED: [&str; 9] =
+/// The paths that replicas serve: whole paths, and prefixes that end in a slash; all others are the viewer's. This is not a
+/// router, whose captures would be added to those of the replica.
+const REPLICA_PATHS: [&str; 9] =
     ["/ws", "/sse", "/api/", "/notify/", "/twirp/", "/docs", "/docs/", "/openapi.json", "/asyncapi.json"];
 
-/// A replica of this process, as the door knows it.
-pub(crate) struct Behind {
+/// A replica of this process.
+pub(crate) struct DoorReplica {
     name: String,
     router: Router,
     cookie: HeaderValue,
 }
 
-impl Behind {
+impl DoorReplica {
     pub(crate) fn new(name: &str, router: Router) -> anyhow::Result<Self> {
         let cookie = sticky::set(name).with_context(|| format!("'{name}' cannot be a cookie's value"))?;
         Ok(Self { name: name.to_owned(), router, cookie })
     }
 }
 
-/// The front door of the demo: it shows the viewer, and hands what is for a replica to the one that the
-/// cookie names. It calls that replica inside this process and is no proxy, so a WebSocket is the
-/// replica's own.
-pub(crate) fn door(replicas: Vec<Behind>, viewer: Router) -> Router {
+/// The front door of the demo: it serves the viewer, and passes all other requests to the replica that the cookie names. It
+/// calls that replica inside this process and is not a proxy, so a WebSocket is the replica's own.
+pub(crate) fn door(replicas: Vec<DoorReplica>, viewer: Router) -> Router {
     assert!(!replicas.is_empty(), "a door leads somewhere");
     let door = Door { replicas, viewer, next: AtomicUsize::new(0) };
-    Router::new().fallback(hand).with_state(Arc::new(door))
+    Router::new().fallback(handle).with_state(Arc::new(door))
 }
 
 struct Door {
-    replicas: Vec<Behind>,
+    replicas: Vec<DoorReplica>,
     viewer: Router,
     /// The replica for the next browser without a cookie.
     next: AtomicUsize,
 }
 
-async fn hand(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
     let path = request.uri().path();
     let is = |handed: &str| path == handed || (handed.ends_with('/') && path.starts_with(handed));
-    if !HANDED.into_iter().any(is) {
+    if !REPLICA_PATHS.into_iter().any(is) {
         let Ok(response) = door.viewer.clone().oneshot(request).await;
         return response;
     }
@@ -62,12 +61,12 @@ async fn hand(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 impl Door {
-    fn known(&self, headers: &HeaderMap) -> Option<&Behind> {
-        let asked = sticky::asked(headers)?;
-        self.replicas.iter().find(|replica| replica.name == asked)
+    fn known(&self, headers: &HeaderMap) -> Option<&DoorReplica> {
+        let name = sticky::replica_of(headers)?;
+        self.replicas.iter().find(|replica| replica.name == name)
     }
 
-    fn pick(&self) -> &Behind {
+    fn pick(&self) -> &DoorReplica {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         &self.replicas[turn % self.replicas.len()]
     }

@@ -7,9 +7,9 @@ use http_body_util::Full;
 use rustls::ClientConfig;
 use url::Url;
 
-/// A server that has not answered by then is asked again.
+/// How long a server may take to respond; then the request is repeated.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A longer answer is none of ours.
+/// Maximum bytes of a response.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
 /// Posts JSON documents.
@@ -35,7 +35,7 @@ impl Http {
     }
 }
 
-/// Milliseconds after which a server asks to be asked again.
+/// Returns the `Retry-After`, in milliseconds.
 pub(crate) fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(seconds.saturating_mul(1_000))

@@ -1,4 +1,4 @@
-//! The `carillon` program: the whole product in one process, and its two ends in a terminal.
+//! The `carillon` program: the whole product in one process, and a publisher and a reader for the terminal.
 
 mod address;
 mod banner;

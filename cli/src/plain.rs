@@ -1,8 +1,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Text from elsewhere, fit for one line of a terminal: what would move the cursor, colour the screen
-/// or turn the writing around is written as an escape.
+/// Makes untrusted text safe for one line of a terminal: characters that would move the cursor, colour the screen or change
+/// the direction of writing are escaped.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(acts) {
         return text.into();
@@ -14,8 +14,8 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// A JSON document on one line, fit for a terminal and still the same document: control characters
-/// stand between its tokens, where a blank does as well, or inside a string, where an escape does.
+/// Makes a JSON document safe for one line of a terminal, and keeps its meaning: control characters are between its tokens,
+/// where a blank is equal, or inside a string, where an escape is equal.
 pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     if !json.contains(acts) {
         return json.into();
@@ -35,8 +35,9 @@ pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Control characters, line and paragraph separators, marks that change the direction of writing (Unicode's
-/// `Bidi_Control`), and others that are not seen (of its category Cf) but for the joiners that scripts and emoji need.
+/// Whether a character acts on a terminal: control characters, line and paragraph separators, marks that change the
+/// direction of writing (Unicode's `Bidi_Control`), and other invisible ones (category Cf) except for the joiners that
+/// scripts and emoji need.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_terminal_is_shown_instead() {
+    fn characters_that_act_on_a_terminal_are_escaped() {
         assert_eq!(plain("größer 🔔 \"x\""), "größer 🔔 \"x\"");
         assert_eq!(plain("a\n\u{1b}[31mb\u{9b}\u{7f}"), "a\\n\\u{1b}[31mb\\u{9b}\\u{7f}");
         assert_eq!(plain("\u{202e}txt.exe"), "\\u{202e}txt.exe");

@@ -10,13 +10,13 @@ use crate::plain::{plain, plain_json};
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
-/// Writes notifications on standard output and all else on standard error. Colours are for terminals.
+/// Writes notifications to standard output and all other messages to standard error. Colours are for terminals.
 pub(crate) struct Printer {
     pub(crate) json: bool,
 }
 
 impl Printer {
-    /// One line for a notification.
+    /// Writes one line for a notification.
     pub(crate) fn notification(&self, delivery: &Delivery) -> io::Result<()> {
         if self.json {
             return Ok(());
@@ -39,7 +39,7 @@ impl Printer {
         out.flush()
     }
 
-    /// One line for a frame, as it came but for what would act on a terminal.
+    /// Writes one line for a frame, unchanged except for characters that act on a terminal.
     pub(crate) fn frame(&self, text: &str) -> io::Result<()> {
         if !self.json {
             return Ok(());
@@ -49,7 +49,7 @@ impl Printer {
         out.flush()
     }
 
-    /// How the connection does. Where nobody reads this, nothing is lost.
+    /// Writes the state of the connection. An error is ignored.
     pub(crate) fn status(&self, words: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{DIM}-- {}{DIM:#}", plain(words));
     }

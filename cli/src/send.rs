@@ -13,11 +13,11 @@ use crate::http::{Http, retry_after_ms};
 use crate::plain::plain;
 use crate::tls;
 
-/// So often a notification is posted, with the same id, before it is given up.
+/// Maximum attempts to post a notification, all with the same id.
 const TRIES_MAX: u32 = 4;
-/// The first pause before another try is up to this long.
+/// The longest first pause before another attempt.
 const PAUSE_BASE_MS: u64 = 500;
-/// No pause is longer, also where the server asks for it.
+/// The longest pause, even if the server requests a longer one.
 const PAUSE_CAP_MS: u64 = 5_000;
 
 #[derive(Args)]
@@ -59,7 +59,7 @@ pub(crate) async fn send(options: Options) -> anyhow::Result<()> {
 }
 
 impl Options {
-    /// The notification as JSON, refused here where the server would refuse it.
+    /// Returns the notification as JSON, or the error with which the server would refuse it.
     fn notification(&self) -> anyhow::Result<String> {
         let notification = Notification {
             id: self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
@@ -68,9 +68,9 @@ impl Options {
             to: self.to.clone(),
             ..Notification::text(self.text.clone())
         };
-        // An empty one is left out of the JSON, and would become one that nobody chose.
+        // An empty id would be omitted from the JSON, and replaced by a generated one.
         if notification.id.is_empty() {
-            bail!("id: empty: leave it out or give it 1 to 128 bytes");
+            bail!("id: empty: omit it or use 1 to 128 bytes");
         }
         let json = serde_json::to_string(&notification).context("cannot write the notification")?;
         match Notification::check(&json) {
@@ -82,13 +82,13 @@ impl Options {
 
 /// Why a post brought no id.
 enum Fault {
-    /// Another try would end the same way.
+    /// Another attempt would fail too.
     Final(anyhow::Error),
-    /// Another try may do, after the pause in milliseconds that the server asks for.
+    /// Another attempt may succeed, after the pause in milliseconds that the server requests.
     Passing(anyhow::Error, Option<u64>),
 }
 
-/// Posts until it is accepted, refused, or has failed too often. The id makes a repeated post harmless.
+/// Posts until the notification is accepted, refused, or has failed too often. The id makes repeats harmless.
 async fn post(http: &Http, url: &Address, json: &str) -> anyhow::Result<String> {
     let mut backoff = Backoff::new(PAUSE_BASE_MS, PAUSE_CAP_MS);
     loop {
@@ -108,11 +108,11 @@ async fn post(http: &Http, url: &Address, json: &str) -> anyhow::Result<String> 
 
 async fn try_post(http: &Http, url: &Address, json: &str) -> Result<String, Fault> {
     let answer = http.post(&url.notifications(), json).await.map_err(|unanswered| match unanswered {
-        // Where nobody listens nothing is waited for: it is more likely a wrong address than a restart.
+        // A refused connection is final: a wrong address is more likely than a restart.
         Unanswered::Unconnected(cause) => Fault::Final(anyhow!(
-            "cannot connect to {url} ({cause}): start `cargo demo`, or say with --url or CARILLON_URL where Carillon is"
+            "cannot connect to {url} ({cause}): start `cargo demo`, or name the address of Carillon with --url or CARILLON_URL"
         )),
-        Unanswered::Lost(cause) => Fault::Passing(anyhow!("no answer from {url}: {cause}"), None),
+        Unanswered::Lost(cause) => Fault::Passing(anyhow!("no response from {url}: {cause}"), None),
     })?;
     if answer.status.is_success()
         && let Some(id) = accepted(&answer)
@@ -120,7 +120,7 @@ async fn try_post(http: &Http, url: &Address, json: &str) -> Result<String, Faul
         return Ok(id);
     }
     let error = refused(url, &answer);
-    // A front door says 502 and 504 for a replica that has just gone.
+    // A front door answers 502 and 504 for a replica that has just ended.
     let passes = matches!(answer.status.as_u16(), 429 | 502..=504);
     Err(if passes { Fault::Passing(error, retry_after_ms(&answer.headers)) } else { Fault::Final(error) })
 }

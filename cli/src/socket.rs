@@ -17,33 +17,33 @@ use url::Url;
 use crate::address::Address;
 use crate::sticky;
 
-/// The largest frame that is taken: far above any that a replica sends.
+/// Maximum bytes of a received frame: far more than a replica sends.
 const FRAME_MAX_BYTES: usize = 1024 * 1024;
-/// A goodbye that cannot be written by then is not sent.
+/// Maximum time to write a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a frame may take to be written.
+/// Maximum time to write a frame.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A WebSocket of a reader.
 pub(crate) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// The cookie that leads back to the same replica, where the front door gave a new one.
+    /// The cookie that leads back to the same replica, if the front door set a new one.
     pub(crate) cookie: Option<HeaderValue>,
 }
 
 /// Why a socket was not opened.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// Coming back would end the same way.
+    /// A reconnect would fail too.
     Final(String),
-    /// Coming back may do.
-    Passing(String),
+    /// A reconnect may succeed.
+    Temporary(String),
 }
 
 /// Opens the sockets of a reader.
 pub(crate) struct Dialer {
     pub(crate) url: Address,
-    /// Who reads; and the cookie that leads back to the replica of the last connection.
+    /// The reader's credentials, and the cookie that leads back to the replica of the last connection.
     pub(crate) headers: HeaderMap,
     pub(crate) trust: Arc<ClientConfig>,
 }
@@ -68,11 +68,11 @@ impl Socket {
             .max_frame_size(Some(FRAME_MAX_BYTES));
         let connector = Some(Connector::Rustls(trust));
         match connect_async_tls_with_config(request, Some(config), true, connector).await {
-            Ok((stream, answer)) => Ok(Self { stream, cookie: sticky::given(answer.headers()) }),
+            Ok((stream, answer)) => Ok(Self { stream, cookie: sticky::cookie_of(answer.headers()) }),
             Err(tungstenite::Error::Http(answer)) => {
                 Err(refused(answer.status(), answer.body().as_deref().unwrap_or_default()))
             }
-            Err(error) => Err(Refused::Passing(error.to_string())),
+            Err(error) => Err(Refused::Temporary(error.to_string())),
         }
     }
 }
@@ -82,7 +82,7 @@ impl carillon_client::Socket for Socket {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Frame::Text(text.to_string()),
             Some(Ok(Message::Close(close))) => {
-                // Sends our half of the goodbye, which is queued.
+                // Sends our close frame, which is queued.
                 let _ = timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
                 let (code, reason) = close.map(|close| (u16::from(close.code), close.reason)).unzip();
                 Frame::Closed { code: code.map(CloseCode), reason: reason.unwrap_or_default().to_string() }
@@ -102,15 +102,15 @@ impl carillon_client::Socket for Socket {
     }
 }
 
-/// An answer that is no WebSocket. A refusal of this request is final; a server that is busy, going
-/// away, or stands before one that has gone may do better next time.
+/// Classifies a response that is not an upgrade. A refusal of this request is final; a server that is busy or shuts down, or
+/// a proxy before one that has ended, may accept the next attempt.
 fn refused(status: tungstenite::http::StatusCode, body: &[u8]) -> Refused {
     let words = match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => problem.to_string(),
         Err(_) => format!("it answers {status}"),
     };
     let is_final = status.is_client_error() && !matches!(status.as_u16(), 408 | 429);
-    if is_final { Refused::Final(words) } else { Refused::Passing(words) }
+    if is_final { Refused::Final(words) } else { Refused::Temporary(words) }
 }
 
 #[cfg(test)]
@@ -120,12 +120,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_of_this_request_is_final_and_says_why() {
+    fn a_refusal_of_this_request_is_final_and_shows_why() {
         let body =
             br#"{"status":400,"title":"invalid cursor","errors":[{"field":"since","detail":"no cursor"}]}"#;
         match refused(StatusCode::BAD_REQUEST, body) {
             Refused::Final(words) => assert_eq!(words, "invalid cursor; since: no cursor"),
-            passing @ Refused::Passing(_) => panic!("{passing:?}"),
+            passing @ Refused::Temporary(_) => panic!("{passing:?}"),
         }
         for status in [401, 403, 404, 426] {
             let status = StatusCode::from_u16(status).unwrap();
@@ -133,7 +133,7 @@ mod tests {
         }
         for status in [301, 408, 429, 500, 502, 503, 504] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert!(matches!(refused(status, b"<html>"), Refused::Passing(_)), "{status}");
+            assert!(matches!(refused(status, b"<html>"), Refused::Temporary(_)), "{status}");
         }
     }
 }

@@ -2,23 +2,23 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// Its name; its value is the name of a replica.
+/// The name of the cookie; its value is the name of a replica.
 pub(crate) const COOKIE: &str = "REALTIMESERVERID";
 
-/// The replica that a request names.
-pub(crate) fn asked(headers: &HeaderMap) -> Option<&str> {
+/// Returns the replica that a request names.
+pub(crate) fn replica_of(headers: &HeaderMap) -> Option<&str> {
     let lists = headers.get_all(header::COOKIE).into_iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(';')).find_map(value)
 }
 
-/// The cookie that an answer sets, as it is to be sent back.
-pub(crate) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
+/// Returns the cookie that a response sets, as a client sends it back.
+pub(crate) fn cookie_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let cookies = headers.get_all(header::SET_COOKIE).into_iter().filter_map(|set| set.to_str().ok());
     let replica = cookies.filter_map(|set| set.split(';').next()).find_map(value)?;
     HeaderValue::try_from(format!("{COOKIE}={replica}")).ok()
 }
 
-/// What sets it, until the browser closes.
+/// Returns the header that sets the cookie, until the browser closes.
 pub(crate) fn set(replica: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("{COOKIE}={replica}; Path=/; HttpOnly; SameSite=Lax")).ok()
 }
@@ -37,20 +37,21 @@ mod tests {
 
     #[test]
     fn is_found_among_others() {
-        let asked_by = |lists: &[&'static str]| asked(&headers(header::COOKIE, lists)).map(ToOwned::to_owned);
-        assert_eq!(asked_by(&["a=b; REALTIMESERVERID=bff-2;c=d"]).as_deref(), Some("bff-2"));
-        assert_eq!(asked_by(&["a=b", "REALTIMESERVERID=bff-2"]).as_deref(), Some("bff-2"));
-        assert_eq!(asked_by(&["XREALTIMESERVERID=bff-2; REALTIMESERVERIDS=bff-1"]), None);
-        assert_eq!(asked_by(&[]), None);
+        let replica_in =
+            |lists: &[&'static str]| replica_of(&headers(header::COOKIE, lists)).map(ToOwned::to_owned);
+        assert_eq!(replica_in(&["a=b; REALTIMESERVERID=bff-2;c=d"]).as_deref(), Some("bff-2"));
+        assert_eq!(replica_in(&["a=b", "REALTIMESERVERID=bff-2"]).as_deref(), Some("bff-2"));
+        assert_eq!(replica_in(&["XREALTIMESERVERID=bff-2; REALTIMESERVERIDS=bff-1"]), None);
+        assert_eq!(replica_in(&[]), None);
     }
 
     #[test]
-    fn what_a_door_sets_is_sent_back() {
+    fn the_cookie_of_a_door_is_sent_back() {
         let set = set("bff-2").unwrap();
         assert_eq!(set, "REALTIMESERVERID=bff-2; Path=/; HttpOnly; SameSite=Lax");
         let mut answer = headers(header::SET_COOKIE, &["other=1; Path=/"]);
-        assert_eq!(given(&answer), None);
+        assert_eq!(cookie_of(&answer), None);
         answer.append(header::SET_COOKIE, set);
-        assert_eq!(given(&answer).unwrap(), "REALTIMESERVERID=bff-2");
+        assert_eq!(cookie_of(&answer).unwrap(), "REALTIMESERVERID=bff-2");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use carillon_client::{Connection, Event};
-use carillon_protocol::{GapReason, Heard, Phase, Resume, Welcome};
+use carillon_protocol::{ClientEvent, GapReason, Phase, Resume, Welcome};
 use carillon_service::{init_logs_at, stop_on_signals};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -41,12 +41,12 @@ pub(crate) struct Options {
     count: Option<u64>,
 }
 
-/// Reads until it has enough, is told to stop, or the server says that coming back is no use.
+/// Reads until it has the requested number, is stopped, or the server closes for good.
 pub(crate) async fn tail(options: Options) -> anyhow::Result<()> {
     init_logs_at("warn");
     let stop = stop_on_signals();
     let ended = Tail::new(options).await?.run(&stop).await;
-    // Whoever reads our output has had enough, as `head` has.
+    // The reader of our output has closed it, as `head` does.
     let enough = |error: &anyhow::Error| {
         error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
     };
@@ -61,7 +61,7 @@ struct Tail {
     url: Address,
     connection: Connection<Dialer>,
     printer: Printer,
-    /// Notifications to come before the end.
+    /// The number of notifications before the end.
     left: Option<u64>,
 }
 
@@ -110,12 +110,12 @@ impl Tail {
                 }
             }
             Event::Refused(Refused::Final(why)) => bail!("{} refuses: {}", self.url, plain(&why)),
-            Event::Refused(Refused::Passing(why)) => {
-                // The replica may be what is wrong: let the front door choose another.
+            Event::Refused(Refused::Temporary(why)) => {
+                // The replica may be the cause: the front door has to choose another.
                 self.headers().remove(header::COOKIE);
                 self.closed(&format!("cannot connect to {} ({why})", self.url))?;
             }
-            Event::Received { text, heard } => return self.receive(&text, heard),
+            Event::Received { text, event } => return self.receive(&text, event),
             Event::Closed { code, reason } => {
                 let named = code.map(|code| format!("closed with {}", code.0));
                 let mut words = named.unwrap_or_else(|| "the connection was lost".to_owned());
@@ -124,7 +124,7 @@ impl Tail {
                 }
                 self.closed(&words)?;
             }
-            Event::Silent => self.waits("nothing was heard"),
+            Event::Silent => self.waits("the server was silent"),
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -133,12 +133,12 @@ impl Tail {
         &mut self.connection.dial_mut().headers
     }
 
-    fn receive(&mut self, text: &str, heard: Heard) -> anyhow::Result<ControlFlow<()>> {
-        if !matches!(heard, Heard::Repeated) {
+    fn receive(&mut self, text: &str, event: ClientEvent) -> anyhow::Result<ControlFlow<()>> {
+        if !matches!(event, ClientEvent::Repeated) {
             self.printer.frame(text)?;
         }
-        match heard {
-            Heard::Notification(delivery) => {
+        match event {
+            ClientEvent::Notification(delivery) => {
                 self.printer.notification(&delivery)?;
                 self.connection.shown(&delivery);
                 self.left = self.left.map(|left| left - 1);
@@ -146,20 +146,20 @@ impl Tail {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            Heard::Welcome(welcome) => self.welcome(&welcome),
-            Heard::Gap { reason, audience } => {
+            ClientEvent::Welcome(welcome) => self.welcome(&welcome),
+            ClientEvent::Gap { reason, audience } => {
                 let why = match reason {
                     GapReason::Trimmed => "older ones are gone from history",
-                    GapReason::Epoch => "history began anew, what was before is gone",
-                    GapReason::Unreadable => "the server cannot read the cursor, and sends all that it has",
+                    GapReason::Epoch => "history has a new epoch, older ones are gone",
+                    GapReason::Unreadable => "the server cannot read the cursor, and sends all of history",
                 };
                 let whose = audience.map(|audience| format!(" of {audience}")).unwrap_or_default();
                 self.printer.status(&format!("gap{whose}: {why}"));
             }
-            Heard::Message(message) => self.printer.status(&message.to_json()),
-            Heard::Error { code, detail, .. } => self.printer.status(&format!("{code}: {detail}")),
-            Heard::Unreadable(error) => self.printer.status(&format!("a frame that cannot be read: {error}")),
-            Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing => {}
+            ClientEvent::Message(message) => self.printer.status(&message.to_json()),
+            ClientEvent::Error { code, detail, .. } => self.printer.status(&format!("{code}: {detail}")),
+            ClientEvent::Unreadable(error) => self.printer.status(&format!("unreadable frame: {error}")),
+            ClientEvent::Repeated | ClientEvent::Goodbye(_) | ClientEvent::Nothing => {}
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -168,7 +168,7 @@ impl Tail {
         let user = welcome.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
         let resumed = if welcome.resume == Resume::Complete { ", nothing was missed" } else { "" };
         self.printer.status(&format!("connected to {}{user}{resumed}", welcome.replica));
-        // Renewed from time to time; a new one has its first.
+        // The token is renewed from time to time; a new session gets its first.
         let Some(session) = welcome.session.as_deref().and_then(|session| secret(session).ok()) else {
             return;
         };
@@ -180,13 +180,13 @@ impl Tail {
 
     fn closed(&self, words: &str) -> anyhow::Result<()> {
         if let Phase::Stopped { .. } = self.connection.phase() {
-            bail!("{} {}, and coming back is no use", self.url, plain(words));
+            bail!("{} {}, and does not accept a reconnect", self.url, plain(words));
         }
         self.waits(words);
         Ok(())
     }
 
-    /// Says what went wrong and when it is tried again.
+    /// Reports an error and the time of the next attempt.
     fn waits(&self, words: &str) {
         if let Some(pause) = self.connection.pause() {
             self.printer.status(&format!("{words}; again in {:.1} s", pause.as_secs_f64()));
@@ -194,7 +194,7 @@ impl Tail {
     }
 }
 
-/// A header's value that no log shows.
+/// Returns a header value that is not logged.
 fn secret(text: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).context("a line of visible ASCII is needed")?;
     value.set_sensitive(true);

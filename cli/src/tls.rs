@@ -3,8 +3,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::address::Address;
 
-/// How a server proves who it is: by the certificates that this machine trusts, or those of
-/// SSL_CERT_FILE. Where the address needs none, none are looked for: a small container has none.
+/// Returns how servers are verified: with the certificates that this machine trusts, or those of SSL_CERT_FILE. An address
+/// without TLS needs none, so none are read: a small container has none.
 pub(crate) fn trust(address: &Address) -> anyhow::Result<ClientConfig> {
     if !address.is_tls() {
         return Ok(tls(RootCertStore::empty()));
@@ -12,7 +12,7 @@ pub(crate) fn trust(address: &Address) -> anyhow::Result<ClientConfig> {
     let roots = roots_of_this_machine();
     if roots.is_empty() {
         anyhow::bail!(
-            "this machine has no certificates to check {address} by: install ca-certificates or name a file of them in SSL_CERT_FILE"
+            "this machine has no certificates to verify {address}: install ca-certificates or name a file of them in SSL_CERT_FILE"
         );
     }
     Ok(tls(roots))

@@ -4,13 +4,13 @@ use std::mem;
 use std::time::Duration;
 
 use carillon_protocol::limits::ACK_AFTER_MS;
-use carillon_protocol::{Acks, Client, ClientMessage, CloseCode, Delivery, Heard, Phase, Step};
+use carillon_protocol::{Acks, Client, ClientEvent, ClientMessage, CloseCode, Delivery, Phase, Step};
 use tokio::time::Instant;
 
-use crate::line::{Happened, Line};
+use crate::line::{Line, LineEvent};
 use crate::{Dial, Frame, Socket};
 
-/// What happened on a connection.
+/// An event of a connection.
 #[derive(Debug)]
 pub enum Event<R> {
     /// A socket is being opened.
@@ -23,10 +23,10 @@ pub enum Event<R> {
     Received {
         /// The frame.
         text: String,
-        /// What it meant.
-        heard: Heard,
+        /// The event that it brings.
+        event: ClientEvent,
     },
-    /// The server sent a frame that is no text.
+    /// The server sent a frame that is not a text frame.
     Alive,
     /// The connection ended.
     Closed {
@@ -54,7 +54,8 @@ pub struct Connection<D: Dial> {
 }
 
 impl<D: Dial> Connection<D> {
-    /// A connection that resumes after the cursor `since`, or begins now. It connects at the first [`Connection::next`].
+    /// Creates a connection that resumes after the cursor `since`, or starts now. It connects at the first
+    /// [`Connection::next`].
     pub fn new(dial: D, since: Option<String>) -> Self {
         Self {
             dial,
@@ -69,14 +70,13 @@ impl<D: Dial> Connection<D> {
     }
 
     /// Shortens the pauses before a reconnect to at most this long.
-    #[must_use]
     pub fn with_pause_max(mut self, pause_max: Option<Duration>) -> Self {
         self.pause_max = pause_max;
         self
     }
 
-    /// Waits for the next event. The future may be dropped while it waits, without losing one. After the
-    /// server closed for good ([`Phase::Stopped`]) it waits for ever.
+    /// Waits for the next event. This is cancel-safe. After the server closed for good ([`Phase::Stopped`]) it waits for
+    /// ever.
     pub async fn next(&mut self) -> Event<D::Refused> {
         loop {
             self.acknowledge(self.now_ms()).await;
@@ -94,19 +94,19 @@ impl<D: Dial> Connection<D> {
             let wake_at = self.wake_at(until_ms);
             tokio::select! {
                 biased;
-                happened = self.line.next() => return self.handle(happened),
+                line_event = self.line.next() => return self.handle(line_event),
                 () = sleep_until(wake_at) => self.shorten_pause(),
             }
         }
     }
 
-    /// Reads a topic too, from now on and after each reconnect.
+    /// Subscribes to a topic, now and after each reconnect.
     pub async fn subscribe(&mut self, topic: &str) {
         let message = self.client.subscribe(topic);
         self.send_message(message).await;
     }
 
-    /// Leaves a topic.
+    /// Unsubscribes from a topic.
     pub async fn unsubscribe(&mut self, topic: &str) {
         let message = self.client.unsubscribe(topic);
         self.send_message(message).await;
@@ -125,7 +125,7 @@ impl<D: Dial> Connection<D> {
         }
     }
 
-    /// Gives the socket up as lost, and returns it. The next one is opened after a pause.
+    /// Drops the connection as if it were lost, and returns its socket. The next one is opened after a pause.
     pub fn disconnect(&mut self) -> Option<D::Socket> {
         let line = self.drop_line();
         self.client.closed(self.now_ms(), None, fastrand::f64());
@@ -141,12 +141,12 @@ impl<D: Dial> Connection<D> {
         self.client.cursor().map(ToOwned::to_owned)
     }
 
-    /// Where the connection stands.
+    /// The phase of the connection.
     pub fn phase(&self) -> &Phase {
         self.client.phase()
     }
 
-    /// The pause that is left before the next attempt, while it waits for one.
+    /// The remaining pause before the next attempt, while it waits for one.
     pub fn pause(&self) -> Option<Duration> {
         let Phase::Waiting { until_ms } = self.phase() else { return None };
         Some(Duration::from_millis(until_ms.saturating_sub(self.now_ms())))
@@ -157,27 +157,27 @@ impl<D: Dial> Connection<D> {
         if let Line::Open(socket) = &self.line { Some(socket) } else { None }
     }
 
-    /// What opens the sockets, to change how the next one is opened.
+    /// The dialer, to change how the next socket is opened.
     pub fn dial_mut(&mut self) -> &mut D {
         &mut self.dial
     }
 
-    fn handle(&mut self, happened: Happened<D>) -> Event<D::Refused> {
-        match happened {
-            Happened::Opened(socket) => {
+    fn handle(&mut self, line_event: LineEvent<D>) -> Event<D::Refused> {
+        match line_event {
+            LineEvent::Opened(socket) => {
                 self.line = Line::Open(socket);
                 Event::Opened
             }
-            Happened::Refused(refused) => {
+            LineEvent::Refused(refused) => {
                 self.closed(None);
                 Event::Refused(refused)
             }
-            Happened::Received(Frame::Text(text)) => self.receive(text),
-            Happened::Received(Frame::Other) => {
+            LineEvent::Received(Frame::Text(text)) => self.receive(text),
+            LineEvent::Received(Frame::Other) => {
                 self.client.alive(self.now_ms());
                 Event::Alive
             }
-            Happened::Received(Frame::Closed { code, reason }) => {
+            LineEvent::Received(Frame::Closed { code, reason }) => {
                 self.closed(code);
                 Event::Closed { code, reason }
             }
@@ -186,12 +186,12 @@ impl<D: Dial> Connection<D> {
 
     fn receive(&mut self, text: String) -> Event<D::Refused> {
         let now_ms = self.now_ms();
-        let heard = self.client.text(now_ms, &text);
-        if let Heard::Welcome(welcome) = &heard {
+        let event = self.client.text(now_ms, &text);
+        if let ClientEvent::Welcome(welcome) = &event {
             self.acknowledges = welcome.user.is_some();
             self.acks.welcomed(now_ms);
         }
-        Event::Received { text, heard }
+        Event::Received { text, event }
     }
 
     fn closed(&mut self, code: Option<CloseCode>) {
@@ -199,14 +199,14 @@ impl<D: Dial> Connection<D> {
         self.client.closed(self.now_ms(), code, fastrand::f64());
     }
 
-    /// Unsent acknowledgements go with the line: [`Acks`] repeats them on the next one.
+    /// Unsent acknowledgements are dropped with the line: [`Acks`] repeats them on the next one.
     fn drop_line(&mut self) -> Line<D> {
         self.unsent.clear();
         mem::replace(&mut self.line, Line::None)
     }
 
-    /// Sends what is due by then. A frame leaves the queue only once it is sent, so that nothing is lost
-    /// when the future is dropped; the server accepts repeated acknowledgements.
+    /// Sends the frames that are due. A frame leaves the queue only once it is sent, so that none is lost when the future is
+    /// dropped; the server accepts repeated acknowledgements.
     async fn acknowledge(&mut self, now_ms: u64) {
         if !self.is_live() {
             return;

@@ -7,18 +7,18 @@ pub type Opening<S, R> = Pin<Box<dyn Future<Output = Result<S, R>> + Send>>;
 
 /// Opens sockets.
 pub trait Dial {
-    /// What it opens.
+    /// The sockets that it opens.
     type Socket: Socket;
-    /// Why it could not open one.
+    /// Why it could not open a socket.
     type Refused;
 
-    /// Begins to open a socket that resumes after the cursor `since` and reads these topics.
+    /// Starts to open a socket that resumes after the cursor `since` and subscribes to these topics.
     fn open(&mut self, since: Option<&str>, topics: &[String]) -> Opening<Self::Socket, Self::Refused>;
 }
 
 /// A connection to a server.
 pub trait Socket: Send {
-    /// Receives the next frame. The future may be dropped while it waits, without losing a frame.
+    /// Receives the next frame. It must be cancel-safe.
     fn frame(&mut self) -> impl Future<Output = Frame> + Send;
 
     /// Sends a text frame. A failure is reported by the next [`Socket::frame`]; the implementation bounds the wait.
@@ -31,7 +31,7 @@ pub trait Socket: Send {
 /// A frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A text.
+    /// A text frame.
     Text(String),
     /// Any other frame, such as a ping.
     Other,

@@ -1,4 +1,4 @@
-//! Who the page is to the server: nobody, a browser's session, a signed-in user.
+//! The credentials that the page sends to the server: none, a browser's session, or a signed-in user's token.
 
 use carillon_protocol::http::SignedIn;
 use carillon_protocol::{Fields, to_json};
@@ -18,34 +18,30 @@ pub struct Access {
 }
 
 impl Access {
-    /// What the browser has kept.
-    #[must_use]
+    /// Returns the stored credentials.
     pub fn kept() -> Self {
         let pass = Kept::InTab.read(PASS_KEY).and_then(|json| SignedIn::read(&Fields::read(&json)?));
         Self { pass, session: Kept::OnDevice.read(SESSION_KEY) }
     }
 
-    /// Keeps it for the next time that the page is loaded.
+    /// Stores the credentials for the next load of the page.
     pub fn keep(&self) {
         Kept::InTab.write(PASS_KEY, self.pass.as_ref().map(to_json).as_deref());
         Kept::OnDevice.write(SESSION_KEY, self.session.as_deref());
     }
 
     /// The signed-in user.
-    #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.pass.as_ref().map(|pass| pass.user.as_str())
     }
 
-    /// Whether the server knows more of the page than its cursor.
-    #[must_use]
+    /// Whether there are any credentials.
     pub fn is_known(&self) -> bool {
         self.pass.is_some() || self.session.is_some()
     }
 
-    /// As subprotocols of a socket, which a browser can name beside an address that is logged; none where the server
-    /// knows nothing of the page.
-    #[must_use]
+    /// Returns the subprotocols of a socket, in which a browser can send secrets outside of the address, which is logged;
+    /// none without credentials.
     pub fn subprotocols(&self) -> Vec<String> {
         let token = self.pass.as_ref().map(|pass| format!("bearer.{}", pass.token));
         let session = self.session.as_ref().map(|session| format!("session.{session}"));
@@ -53,8 +49,7 @@ impl Access {
         own.into_iter().chain(token).chain(session).collect()
     }
 
-    /// As headers.
-    #[must_use]
+    /// Returns the headers of a request.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let token = self.pass.as_ref().map(|pass| ("authorization", format!("Bearer {}", pass.token)));
         let session = self.session.clone().map(|session| ("carillon-session", session));

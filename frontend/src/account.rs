@@ -1,4 +1,4 @@
-//! Signs a demo user in and out, and keeps the token fresh.
+//! Signs a demo user in and out, and refreshes the token.
 
 use std::time::Duration;
 
@@ -17,23 +17,22 @@ use crate::place::Place;
 use crate::viewer::Viewer;
 
 const TOKEN_PATH: &str = "/api/demo/token";
-/// A token is exchanged for a fresh one this long before it ends …
+/// A token is refreshed this long before it expires …
 const RENEW_BEFORE_MS: u64 = 60_000;
-/// … and never sooner than this, whatever the device's clock says.
+/// … and never sooner than this, whatever the device's clock shows.
 const RENEW_MIN_MS: u64 = 5_000;
-/// Browsers count a longer wait wrong.
+/// The longest timer that browsers support correctly.
 const RENEW_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// Asks whether this server signs demo users in. Only a page that is live asks: before that, another replica
-/// could answer, and the browser would be that one's from then on.
-pub async fn ask(viewer: Viewer) {
+/// Queries whether this server signs demo users in. Only a live page does: before that, another replica could answer, and
+/// its cookie would then lead the browser there.
+pub async fn query_sign_in(viewer: Viewer) {
     if !viewer.offered.get_untracked() {
         viewer.offered.set(status("/api/demo", &Access::default()).await == 204);
     }
 }
 
-/// What is wrong with a name, where something is.
-#[must_use]
+/// Returns the fault of a name, if it has one.
 pub fn name_fault(name: &str) -> Option<String> {
     match name.len() {
         0 => Some("Type a name first".to_owned()),
@@ -49,10 +48,10 @@ async fn fetch(user: &str) -> Result<SignedIn, Fault> {
     SignedIn::read(&fields).ok_or_else(unreadable)
 }
 
-/// Signs in, and begins the page anew as this user's.
+/// Signs in, and restarts the page as this user's.
 ///
 /// # Errors
-/// Why the server refuses.
+/// The reason of the server's refusal.
 pub async fn sign_in(viewer: Viewer, user: &str) -> Result<(), Fault> {
     let pass = fetch(user).await?;
     viewer.ended.set(None);
@@ -63,7 +62,7 @@ pub async fn sign_in(viewer: Viewer, user: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Signs out, and says why where that was not asked for.
+/// Signs out, and shows the reason if the user did not request it.
 pub fn sign_out(viewer: Viewer, why: Option<String>) {
     viewer.ended.set(why);
     Place::forget();
@@ -72,7 +71,7 @@ pub fn sign_out(viewer: Viewer, why: Option<String>) {
     watch(viewer);
 }
 
-/// Sets the alarm at which the token is exchanged for a fresh one.
+/// Sets the timer at which the token is refreshed.
 pub fn watch(viewer: Viewer) {
     let mut renewal = viewer.renewal.write_value();
     if let Some(alarm) = renewal.take() {
@@ -84,7 +83,7 @@ pub fn watch(viewer: Viewer) {
     *renewal = later(move || beside(renew(viewer)), Duration::from_millis(wait_ms));
 }
 
-/// Gets a fresh token and tells the server. A refusal signs out; without an answer it is tried again.
+/// Fetches a new token and sends it to the server. A refusal signs out; without an answer it is retried.
 pub async fn renew(viewer: Viewer) {
     let Some(user) = viewer.access().user().map(str::to_owned) else { return };
     let fresh = fetch(&user).await;
@@ -93,17 +92,17 @@ pub async fn renew(viewer: Viewer) {
     }
     match fresh {
         Ok(pass) => {
-            viewer.command(Command::Say(ClientMessage::Token(Token { token: pass.token.clone() })));
+            viewer.command(Command::Send(ClientMessage::Token(Token { token: pass.token.clone() })));
             viewer.become_known(Access { pass: Some(pass), ..viewer.access() });
         }
-        Err(fault) if fault.passes() => {}
+        Err(fault) if fault.is_temporary() => {}
         Err(fault) => return sign_out(viewer, Some(format!("Signed out: {}", fault.detail))),
     }
     watch(viewer);
 }
 
-/// The server did not let the page in, and a browser does not say why: finds out what it no longer takes. The
-/// next attempt, which comes in its own time, shows something else then.
+/// Finds out which credential the server refuses, since a browser does not report why a socket was refused. The next attempt
+/// then uses other credentials.
 pub async fn check(viewer: Viewer) {
     const PATH: &str = "/api/notifications?limit=1";
     let access = viewer.access();

@@ -1,10 +1,9 @@
 use std::collections::HashSet;
 
-/// More rows than this are not drawn anew in one frame, so that no frame takes long, however much
-/// comes at once: the rest follow in the next ones.
+/// Maximum rows that are drawn in one frame, so that no frame takes long; the rest follow in the next frames.
 pub const ROWS_A_FRAME: usize = 30;
 
-/// The slots of the rows to draw next, when `drawn` are on the screen and `all` should be: the newest first.
+/// Returns the slots of the rows to draw next, newest first, when `drawn` are on the screen and `all` should be.
 pub fn batch(drawn: &[u64], all: impl Iterator<Item = u64>) -> Vec<u64> {
     let known: HashSet<u64> = drawn.iter().copied().collect();
     let mut room = ROWS_A_FRAME;
@@ -24,14 +23,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_new_ones_are_drawn_at_once() {
+    fn a_few_new_rows_are_drawn_at_once() {
         let few = ROWS_A_FRAME as u64;
         let (drawn, all): (Vec<_>, Vec<_>) = ((0..400).rev().collect(), (0..400 + few).rev().collect());
         assert_eq!(batch(&drawn, all.iter().copied()), all);
     }
 
     #[test]
-    fn many_are_drawn_over_several_frames_the_newest_first() {
+    fn many_rows_are_drawn_over_several_frames_newest_first() {
         let all: Vec<_> = (0..1 + 3 * ROWS_A_FRAME as u64).rev().collect();
         let mut drawn = vec![0];
         for frame in 1..=3 {

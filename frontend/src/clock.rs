@@ -1,27 +1,25 @@
-//! The page's two times: one that only moves forward, for lives and waits, and the wall's, for what
-//! people read.
+//! The page's two clocks: one that only moves forward, for lifetimes and waits, and wall time, for people to read.
 
 use std::cell::RefCell;
 
-/// A moment.
+/// A time on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Milliseconds on the page's clock, which never goes back.
     pub ms: u64,
-    /// Milliseconds since 1970, as the device has it.
+    /// Milliseconds since 1970 by the device's clock.
     pub wall_ms: u64,
 }
 
 impl Now {
-    /// The moment on the page's clock at which the wall's will show `wall_ms`.
-    #[must_use]
+    /// Converts a wall time to a time of the page's clock.
     pub fn at(self, wall_ms: u64) -> u64 {
         (self.ms + wall_ms).saturating_sub(self.wall_ms)
     }
 }
 
-/// Advances by the greater of what the wall's clock and the page's timer say has passed: the timer
-/// stands still while a device sleeps, and the wall's clock may be set back.
+/// Advances by the larger of the differences of wall time and of the page's timer: the timer stops while a device sleeps,
+/// and wall time may be set back.
 #[derive(Debug, Default)]
 pub struct Clock {
     ms: u64,
@@ -31,7 +29,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Takes both readings and tells the moment.
+    /// Returns the time for both readings.
     pub fn read(&mut self, wall_ms: u64, timer_ms: u64) -> Now {
         if std::mem::replace(&mut self.started, true) {
             let wall = wall_ms.saturating_sub(self.wall_ms);
@@ -42,8 +40,7 @@ impl Clock {
     }
 }
 
-/// The moment that it is.
-#[must_use]
+/// Returns the current time.
 pub fn now() -> Now {
     thread_local! {
         static CLOCK: RefCell<Clock> = RefCell::default();

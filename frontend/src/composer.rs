@@ -10,7 +10,7 @@ use crate::list;
 use crate::live::on;
 use crate::viewer::Viewer;
 
-/// What is wrong with a text, where something is.
+/// Returns the fault of a text, if it has one.
 fn text_fault(text: &str) -> Option<String> {
     match text.chars().count() {
         0 => Some("Type a message first".to_owned()),
@@ -19,13 +19,13 @@ fn text_fault(text: &str) -> Option<String> {
     }
 }
 
-/// Why none can be sent now, where that is so.
+/// Returns why no message can be sent now, if that is so.
 fn room_fault(sent: &Sent) -> Option<String> {
-    let why = || format!("{UNSENT_MAX_MESSAGES} messages wait already: they go when the page is live again");
+    let why = || format!("{UNSENT_MAX_MESSAGES} messages wait: they are sent when the page is live");
     sent.is_full().then(why)
 }
 
-/// Sends a message to a user. It is in the list at once.
+/// The form that sends a message to a user. The message is in the list at once.
 #[component]
 pub fn Composer() -> impl IntoView {
     let viewer = Viewer::here();
@@ -57,7 +57,7 @@ pub fn Composer() -> impl IntoView {
             send();
         }
     };
-    // Whoever answers has the name filled in, and goes on with the text.
+    // An answer has the name filled in and continues with the text.
     Effect::new(move || {
         let to = viewer.answer_to.get();
         if let Some((to_field, text_field)) = to_field.get().zip(text_field.get()).filter(|_| !to.is_empty())

@@ -1,11 +1,11 @@
-//! Drives the client core of `protocol` with a browser's socket, clocks and dice. One task owns the
-//! connection; there is never more than one socket, and what an old one still says is dropped with it.
+//! Drives the client core of `protocol` with the browser's WebSocket, clock and random numbers. One task owns the
+//! connection; there is never more than one socket, and frames of an old socket are dropped with it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use carillon_protocol::{Backoff, Client, ClientMessage, CloseCode, Heard, Phase, Step};
+use carillon_protocol::{Backoff, Client, ClientEvent, ClientMessage, CloseCode, Phase, Step};
 use futures_channel::mpsc::Receiver;
 use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
 use gloo_net::websocket::{Message, WebSocketError, futures::WebSocket};
@@ -18,67 +18,66 @@ use crate::history;
 use crate::http::Fault;
 use crate::inbox::Past;
 
-/// Commands that may wait for the driver; it takes them at once, so that more are never there.
+/// Maximum commands that wait for the driver, which takes them at once.
 pub const COMMANDS_MAX: usize = 64;
-/// It looks at the clock at least this often: browsers stretch longer timers at will.
-const LOOK_EVERY_MS: u64 = 30_000;
+/// The longest timer, since browsers delay longer ones at will.
+const TIMER_MAX_MS: u64 = 30_000;
 
-/// What the page tells the driver.
+/// A command of the page to the driver.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// The device has a network again.
     Online,
     /// The device has lost its network.
     Offline,
-    /// The page is looked at again.
+    /// The page is visible again.
     Seen,
-    /// A person asks to connect now.
+    /// A person requests to connect now.
     Connect,
-    /// The server is to know the page by another name: the socket is opened anew.
+    /// The credentials have changed: the socket is opened again.
     Reconnect,
-    /// Tells the server something.
-    Say(ClientMessage),
+    /// Sends a message to the server.
+    Send(ClientMessage),
 }
 
-/// From where the driver goes on.
+/// Where the driver starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// From now.
+    /// At the current position.
     Now,
-    /// With what came before: after a cursor, or from the beginning of history.
+    /// With earlier notifications: those after a cursor, or all of history.
     Before(Option<String>),
 }
 
-/// What the driver tells the page.
+/// A report of the driver to the page.
 #[derive(Debug)]
 pub enum Report {
-    /// Where the connection stands, when that has changed.
+    /// The phase of the connection has changed.
     Phase(Phase),
-    /// What a frame meant.
-    Heard(Heard),
-    /// What came before; the socket is opened next, and brings what follows.
+    /// A frame brought this event.
+    Event(ClientEvent),
+    /// Earlier notifications; the socket is opened next, and brings the later ones.
     Filled(Past),
-    /// What came before cannot be had, and is asked for again.
+    /// Earlier notifications cannot be fetched; this is retried.
     NotFilled(Fault),
     /// The socket was closed, by the server with a code; `welcomed` unless it was never live.
     Closed {
-        /// What the server said.
+        /// The code of the server.
         code: Option<CloseCode>,
         /// Whether it was live.
         welcomed: bool,
     },
 }
 
-enum Happening {
+enum Wake {
     Command(Command),
     Frame(Option<Result<Message, WebSocketError>>),
     Time,
-    /// Nobody can send commands any more: the page is gone.
+    /// No more commands can arrive: the page is gone.
     End,
 }
 
-/// Connects, and stays connected, until the page goes or begins anew. What it shows the server is asked
-/// for each time.
+/// Connects, and stays connected, until the page is left or restarted. `access` returns the credentials of each attempt.
 pub async fn drive(
     mut commands: Receiver<Command>,
     start: Start,
@@ -94,12 +93,12 @@ pub async fn drive(
     };
     let mut client = Client::new(since);
     let mut socket: Option<WebSocket> = None;
-    let mut told = client.phase().clone();
+    let mut reported = client.phase().clone();
     loop {
         let step = client.step(now().ms, random());
-        if *client.phase() != told {
-            told = client.phase().clone();
-            report(Report::Phase(told.clone()));
+        if *client.phase() != reported {
+            reported = client.phase().clone();
+            report(Report::Phase(reported.clone()));
         }
         match step {
             Step::Drop => socket = None,
@@ -111,16 +110,16 @@ pub async fn drive(
                 }
             }
             Step::Wait { until_ms } => match next(&mut commands, &mut socket, until_ms).await {
-                Happening::Command(command) => obey(&mut client, &mut socket, command),
-                Happening::Frame(frame) => take(&mut client, &mut socket, frame, &mut report),
-                Happening::Time => {}
-                Happening::End => return,
+                Wake::Command(command) => run_command(&mut client, &mut socket, command),
+                Wake::Frame(frame) => take(&mut client, &mut socket, frame, &mut report),
+                Wake::Time => {}
+                Wake::End => return,
             },
         }
     }
 }
 
-/// Reads what came before, for as long as it takes, and tells where that ends; `None` when the page is gone.
+/// Fetches earlier notifications, with retries, and returns the cursor after them; `None` when the page is gone.
 async fn fill(
     commands: &mut Receiver<Command>,
     since: Option<String>,
@@ -142,42 +141,42 @@ async fn fill(
         report(Report::Phase(Phase::Waiting { until_ms }));
         loop {
             match next(commands, &mut None, Some(until_ms)).await {
-                Happening::End => return None,
-                Happening::Time if now().ms < until_ms => {}
-                Happening::Command(Command::Say(_) | Command::Offline) => {}
-                Happening::Command(_) | Happening::Time | Happening::Frame(_) => break,
+                Wake::End => return None,
+                Wake::Time if now().ms < until_ms => {}
+                Wake::Command(Command::Send(_) | Command::Offline) => {}
+                Wake::Command(_) | Wake::Time | Wake::Frame(_) => break,
             }
         }
     }
 }
 
-/// The next thing that happens: what a person or the device says comes first.
+/// Returns the next event; commands come first.
 async fn next(
     commands: &mut Receiver<Command>,
     socket: &mut Option<WebSocket>,
     until_ms: Option<u64>,
-) -> Happening {
-    let wait_ms = until_ms.map_or(LOOK_EVERY_MS, |at| at.saturating_sub(now().ms)).min(LOOK_EVERY_MS);
+) -> Wake {
+    let wait_ms = until_ms.map_or(TIMER_MAX_MS, |at| at.saturating_sub(now().ms)).min(TIMER_MAX_MS);
     let mut timer = TimeoutFuture::new(u32::try_from(wait_ms).unwrap_or(u32::MAX));
     let poll = |cx: &mut Context<'_>| {
         if let Poll::Ready(command) = Pin::new(&mut *commands).poll_next(cx) {
-            return Poll::Ready(command.map_or(Happening::End, Happening::Command));
+            return Poll::Ready(command.map_or(Wake::End, Wake::Command));
         }
         if let Some(socket) = socket
             && let Poll::Ready(frame) = socket.poll_next_unpin(cx)
         {
-            return Poll::Ready(Happening::Frame(frame));
+            return Poll::Ready(Wake::Frame(frame));
         }
-        timer.poll_unpin(cx).map(|()| Happening::Time)
+        timer.poll_unpin(cx).map(|()| Wake::Time)
     };
     poll_fn(poll).await
 }
 
-fn obey(client: &mut Client, socket: &mut Option<WebSocket>, command: Command) {
+fn run_command(client: &mut Client, socket: &mut Option<WebSocket>, command: Command) {
     match command {
         Command::Online => client.online(now().ms),
         Command::Offline => client.offline(),
-        // Whoever looks at the page should not watch it wait.
+        // A visible page reconnects at once.
         Command::Seen if matches!(client.phase(), Phase::Waiting { .. }) => client.connect_now(now().ms),
         Command::Seen => {}
         Command::Connect => client.connect_now(now().ms),
@@ -187,11 +186,10 @@ fn obey(client: &mut Client, socket: &mut Option<WebSocket>, command: Command) {
             }
             client.connect_now(now().ms);
         }
-        Command::Say(message) => {
+        Command::Send(message) => {
             let live = matches!(client.phase(), Phase::Live { .. });
             if let Some(socket) = socket.as_mut().filter(|_| live) {
-                // A browser's socket takes everything at once; what it refuses is lost with the connection,
-                // and said again on the next.
+                // A browser's socket accepts every message at once; a lost message is sent again on the next connection.
                 drop(socket.send(Message::Text(message.to_json())).now_or_never());
             }
         }
@@ -205,13 +203,13 @@ fn take(
     report: &mut impl FnMut(Report),
 ) {
     match frame {
-        Some(Ok(Message::Text(text))) => report(Report::Heard(client.text(now().ms, &text))),
+        Some(Ok(Message::Text(text))) => report(Report::Event(client.text(now().ms, &text))),
         Some(Ok(Message::Bytes(_))) => client.alive(now().ms),
         Some(Err(WebSocketError::ConnectionClose(close))) => {
             *socket = None;
             closed(client, Some(CloseCode(close.code)), report);
         }
-        // An error says nothing, and a close follows it.
+        // An error event has no details, and a close event follows it.
         Some(Err(_)) => {}
         None => {
             *socket = None;
@@ -220,8 +218,8 @@ fn take(
     }
 }
 
-/// A device that says it has no network is believed only when connecting has failed: a server on the
-/// same machine is there all the same.
+/// A device that reports no network is believed only when connecting has failed: a server on the same machine is still
+/// reachable.
 fn closed(client: &mut Client, code: Option<CloseCode>, report: &mut impl FnMut(Report)) {
     let welcomed = matches!(client.phase(), Phase::Live { .. });
     client.closed(now().ms, code, random());
@@ -235,7 +233,7 @@ fn random() -> f64 {
     js_sys::Math::random()
 }
 
-/// Opens a socket on the origin that the page came from. Secrets go into the subprotocols: addresses are logged.
+/// Opens a socket on the origin of the page. Secrets go into the subprotocols, since addresses are logged.
 fn open(since: Option<&str>, topics: &[String], access: &Access) -> Option<WebSocket> {
     let (address, names) = (address(since, topics), access.subprotocols());
     let opened = if names.is_empty() {

@@ -1,4 +1,4 @@
-//! What a visitor can do here: start a job, sign in, write to somebody.
+//! The controls of a visitor: start a job, sign in, send a message.
 
 use carillon_protocol::limits::NAME_MAX_BYTES;
 use leptos::ev::SubmitEvent;
@@ -58,11 +58,11 @@ pub fn Controls() -> impl IntoView {
     .into_any()
 }
 
-/// Who is signed in.
+/// The signed-in user.
 #[component]
 fn Who(user: String) -> impl IntoView {
     let viewer = Viewer::here();
-    // One whom a cookie signs in is signed out where he was signed in.
+    // A user signed in by a cookie signs out at the site that set it.
     let ours = viewer.access().pass.is_some();
     view! {
         <p class="who" data-testid="who" data-user=user.clone()>
@@ -97,7 +97,7 @@ fn SignIn() -> impl IntoView {
         busy.set(true);
         beside(async move {
             let refused = sign_in(viewer, &user).await.err();
-            // Whoever is signed in does not see this form any more.
+            // A signed-in user does not see this form any more.
             fault.try_set(refused.map(|fault| fault.detail));
             busy.try_set(false);
         });

@@ -6,19 +6,19 @@ use wasm_bindgen_futures::JsFuture;
 use crate::icon::Tower;
 use crate::live::{beside, later, press, words};
 
-/// Commands that make something ring.
+/// Commands that send a notification.
 const COMMANDS: [&str; 2] = [r#"carillon send "hello""#, "redis-cli LPUSH Notification-List hello"];
-/// How long a button says that it has done its work.
+/// How long a button shows that it has copied.
 const COPIED: Duration = Duration::from_secs(2);
 
-/// What the list shows while there is nothing in it.
+/// The content of an empty list.
 #[component]
 pub fn Empty() -> impl IntoView {
     view! {
         <div class="empty" data-testid="empty">
             <Tower/>
-            <p class="lead">"Nothing has rung yet"</p>
-            <p>"Ring it yourself, from a terminal:"</p>
+            <p class="lead">"No notifications yet"</p>
+            <p>"Send one from a terminal:"</p>
             {COMMANDS.map(|command| view! { <CommandLine command/> })}
         </div>
     }
@@ -51,8 +51,8 @@ fn CommandLine(command: &'static str) -> impl IntoView {
     }
 }
 
-/// Whether the text is in the clipboard now. Without a secure context there is none: the command can be
-/// selected all the same.
+/// Copies a text to the clipboard, and returns whether that worked. Without a secure context there is no clipboard, but the
+/// command can be selected.
 async fn copy_text(text: &str) -> bool {
     let clipboard = window().navigator().clipboard();
     if clipboard.is_undefined() {

@@ -1,5 +1,5 @@
-//! Reads what came before the page was there, from its newest end: what a reader sees first is there first, however much
-//! lies before it.
+//! Fetches the notifications from before the page was opened, from the newest end: those that a reader sees first are
+//! fetched first, however many there are.
 
 use carillon_protocol::Delivery;
 use carillon_protocol::http::{Page, PageItem};
@@ -8,7 +8,7 @@ use crate::access::Access;
 use crate::http::{Fault, get};
 use crate::inbox::{LIST_MAX_ROWS, Past};
 
-/// As much as the list shows of what came after `since`, or, where nothing is named, of all.
+/// Fetches as many notifications after `since`, or of all, as the list shows.
 pub async fn read(access: &Access, since: Option<String>) -> Result<Past, Fault> {
     let page = get(&path(since.as_deref()), access).await?;
     Ok(past(Page::read(&page), since))

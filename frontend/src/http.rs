@@ -1,28 +1,27 @@
-//! Asks the server for something.
+//! Requests to the server.
 
 use carillon_protocol::{Fields, Problem};
 use gloo_net::http::{Request, RequestBuilder};
 
 use crate::access::Access;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The status; 0 where nobody answered.
+    /// The status; 0 without a response.
     pub status: u16,
-    /// Why, in a sentence for people.
+    /// The reason, as a sentence for people.
     pub detail: String,
 }
 
 impl Fault {
-    /// Whether it may work a little later.
-    #[must_use]
-    pub fn passes(&self) -> bool {
+    /// Whether a retry may succeed.
+    pub fn is_temporary(&self) -> bool {
         matches!(self.status, 0 | 429 | 500..)
     }
 }
 
-/// Asks for the object at a path.
+/// Gets the object at a path.
 pub async fn get(path: &str, access: &Access) -> Result<Fields, Fault> {
     answer(with(Request::get(path), access).build()).await
 }
@@ -33,10 +32,10 @@ pub async fn post(path: &str, body: String, access: &Access) -> Result<Fields, F
     answer(request.body(body)).await
 }
 
-/// The status of what is at a path; 0 where nobody answers.
+/// Returns the status of a path; 0 without a response.
 pub async fn status(path: &str, access: &Access) -> u16 {
     let Ok(response) = with(Request::get(path), access).send().await else { return 0 };
-    // A browser counts an answer whose body nobody reads as one that has not ended, and keeps its connection.
+    // The body is read, since a browser keeps the connection of a response with an unread body.
     drop(response.text().await);
     response.status()
 }

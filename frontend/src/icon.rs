@@ -1,11 +1,11 @@
-//! The drawings, inline: each severity has a shape of its own, so that colour is never all there is.
+//! The drawings, inline: each severity has its own shape, so that it does not depend on colour alone.
 
 use carillon_protocol::Severity;
 use leptos::prelude::*;
 
 use crate::live::Words;
 
-/// A drawing: its parts are texts, and no code has to be fetched that puts them together.
+/// A drawing, whose parts are markup, so that no code has to be downloaded to build them.
 #[component]
 fn Drawing(class: &'static str, view_box: &'static str, size: &'static str, parts: String) -> impl IntoView {
     view! {
@@ -13,7 +13,7 @@ fn Drawing(class: &'static str, view_box: &'static str, size: &'static str, part
     }
 }
 
-/// A severity: round, square, three-cornered or eight-cornered.
+/// A severity: a circle, a square, a triangle or an octagon.
 #[component]
 pub fn SeverityIcon(severity: Severity) -> impl IntoView {
     let (shape, sign) = match severity {
@@ -40,7 +40,7 @@ pub fn Cross() -> impl IntoView {
     view! { <Drawing class="line-icon" view_box="0 0 16 16" size="16" parts/> }
 }
 
-/// A bell, as it hangs: it swings about its crown.
+/// A hanging bell, which swings about its crown.
 #[component]
 pub fn Bell() -> impl IntoView {
     view! { <Drawing class="bell" view_box="0 0 24 24" size="20" parts=format!(r#"<path d="{BELL}"/>"#)/> }
@@ -60,7 +60,7 @@ pub fn Avatar(name: String) -> impl IntoView {
     view! { <span class="avatar" aria-hidden="true">{letter}</span> }
 }
 
-/// How far a message has come.
+/// The status of a message.
 #[component]
 pub fn Ticks(drawing: Words) -> impl IntoView {
     view! {
@@ -73,7 +73,7 @@ pub fn Ticks(drawing: Words) -> impl IntoView {
 /// A bell, 24 by 24.
 const BELL: &str = "M12 2.2a1.6 1.6 0 0 1 1.5 2.1c2.7.7 4.3 3 4.5 6.2.2 3.2.9 4.7 2.5 6.1.6.5.3 1.4-.5 1.4H4c-.8 0-1.1-.9-.5-1.4 1.6-1.4 2.3-2.9 2.5-6.1.2-3.2 1.8-5.5 4.5-6.2A1.6 1.6 0 0 1 12 2.2ZM9.6 19.4h4.8a2.4 2.4 0 0 1-4.8 0Z";
 
-/// The tower with its three bells: what hangs there before anything has rung.
+/// The tower with its three bells, for an empty list.
 #[component]
 pub fn Tower() -> impl IntoView {
     let bells = [

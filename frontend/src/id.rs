@@ -1,12 +1,11 @@
-//! Ids that nobody else makes.
+//! Unique ids.
 
 use leptos::prelude::window;
 
-/// A random UUID (RFC 9562, version 4). Browsers make one themselves only for pages that came by HTTPS.
-#[must_use]
+/// Returns a random UUID (RFC 9562, version 4). Browsers generate one themselves only for pages from HTTPS.
 pub fn new_id() -> String {
     let mut bytes = [0; 16];
-    // Where there is no source of random numbers there is no browser that runs this.
+    // Every browser that runs this code has random numbers.
     if let Ok(crypto) = window().crypto() {
         drop(crypto.get_random_values_with_u8_array(&mut bytes));
     }
@@ -25,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_its_version_and_variant() {
+    fn has_its_version_and_variant() {
         assert_eq!(uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
     }

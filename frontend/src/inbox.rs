@@ -1,5 +1,5 @@
-//! What the page knows and shows, as a pure reducer: events and the time go in, toasts, rows, bars
-//! and a notice come out. It touches no browser, so it is tested natively.
+//! The state of the page, as a pure reducer: events and the time go in; toasts, rows, bars and a notice come out. It uses no
+//! browser, so it is tested natively.
 
 mod apply;
 mod catch_up;
@@ -27,111 +27,111 @@ pub use stack::{Hold, JOB_LIFE_MS, LEAVE_MS, LIFE_MS, Stack, Toast, VISIBLE_MAX_
 
 use crate::clock::Now;
 
-/// What happens to an inbox.
+/// An event of an inbox.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// From now on the page is this user's, or nobody's: it begins anew.
+    /// The page restarts for this user, or for none.
     Began(Option<String>),
-    /// What came before the page was opened, oldest first.
+    /// The notifications from before the page was opened, oldest first.
     Filled(Past),
-    /// A notification that was not seen before.
+    /// A notification that was not seen before arrived.
     Came(Box<Delivery>),
     /// The connection is live.
     Welcomed {
-        /// Whether everything that was missed follows.
+        /// Whether all missed entries follow.
         resume: Resume,
         /// Where the stream begins.
         cursor: String,
-        /// Who is signed in, by whatever the server goes by.
+        /// The user that the server reports.
         user: Option<String>,
         /// How far the user has read.
         read: Option<String>,
     },
-    /// The connection is gone.
+    /// The connection was lost.
     Lost,
-    /// Some are gone for good.
+    /// Some notifications are missing for good.
     Gap {
-        /// Why.
+        /// The reason.
         reason: GapReason,
-        /// Of which audience; `None` is all of them.
+        /// The audience; `None` is all of them.
         audience: Option<Audience>,
     },
-    /// Somebody sends a message to a user.
+    /// The user sends a message to another user.
     Send {
         /// Its new id.
         id: String,
         /// The user.
         to: String,
-        /// What it says.
+        /// The text.
         text: String,
     },
-    /// Somebody wants a message that was refused to be sent again.
+    /// The user retries a refused message.
     Retry(u64),
-    /// A message has come further.
+    /// The status of a message has risen.
     Status {
-        /// Which.
+        /// The id of the message.
         id: String,
-        /// How far.
+        /// The status.
         status: Status,
     },
     /// The server refused a message.
     Refused {
-        /// Which.
+        /// The id of the message.
         id: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The user has read this far, on whichever device.
+    /// The user has read up to here, on this device or another.
     Read(String),
-    /// Somebody has the list before their eyes, or no longer.
-    Looking(bool),
-    /// Somebody says that all of it is read.
+    /// Whether the list is visible.
+    Visible(bool),
+    /// The user marks all as read.
     ReadAll,
-    /// How jobs stand, as the server was asked.
+    /// The status of jobs, from a query.
     Jobs(Vec<JobState>),
     /// A job could not be started.
     JobRefused {
         /// The job.
         state: JobState,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// The window has room for this many toasts.
     Places(usize),
     /// The toasts are held, or no longer.
     Held(Hold, bool),
-    /// Someone closes a toast.
+    /// The user closes a toast.
     Closed(u64),
-    /// Someone closes the newest toast.
+    /// The user closes the newest toast.
     Escaped,
-    /// Someone asks for those that wait.
+    /// The user opens the waiting toasts in the list.
     More,
-    /// Someone reads further down in the list, or is back at its top.
+    /// Whether the user has scrolled down in the list.
     Away(bool),
-    /// Someone has read the notice.
+    /// The user closes the notice.
     NoticeClosed,
     /// Time has passed.
     Tick,
 }
 
-/// What came before the page was opened.
+/// The notifications from before the page was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     /// The notifications, oldest first.
     pub items: Vec<Delivery>,
     /// The messages that this page sent before it was loaded anew, oldest first.
     pub sent: Vec<Message>,
-    /// Where it begins; at the beginning of history where that is not said.
+    /// The cursor before them; `None` is the beginning of history.
     pub since: Option<String>,
-    /// Where it ends.
+    /// The cursor after them.
     pub next: String,
-    /// Whether some of it is gone.
+    /// Whether some are missing for good.
     pub gap: bool,
     /// How far the user has read.
     pub read: Option<String>,
 }
 
-/// All that the page shows of what came.
+/// The notifications that the page shows.
 #[derive(Clone, Debug, Default)]
 pub struct Inbox {
     /// The signed-in user.
@@ -146,82 +146,70 @@ pub struct Inbox {
     acks: Acks,
     /// Whether the connection is live.
     live: bool,
-    /// The cursor after which everything that the page shows came, once there is one; without a cursor
-    /// it is all that there is.
+    /// The cursor before everything that the page shows, once there is one; without it the page shows all of history.
     began: Option<Option<String>>,
-    /// What the server has to be told.
+    /// Messages to the server.
     frames: Vec<ClientMessage>,
 }
 
 impl Inbox {
     /// The signed-in user.
-    #[must_use]
     pub fn me(&self) -> Option<&str> {
         self.me.as_deref()
     }
 
     /// The toasts.
-    #[must_use]
     pub fn stack(&self) -> &Stack {
         &self.stack
     }
 
     /// The list.
-    #[must_use]
     pub fn rows(&self) -> &Rows {
         &self.rows
     }
 
     /// The messages that this page sent.
-    #[must_use]
     pub fn sent(&self) -> &Sent {
         &self.sent
     }
 
-    /// Who won how many.
-    #[must_use]
+    /// How many notifications each replica claimed.
     pub fn race(&self) -> &Race {
         &self.race
     }
 
     /// How far the list is read.
-    #[must_use]
     pub fn reading(&self) -> &Reading {
         &self.reading
     }
 
-    /// What a returning reader is told.
-    #[must_use]
+    /// The notice for a returning reader.
     pub fn notice(&self) -> Option<Notice> {
         self.catch_up.notice()
     }
 
     /// How many in the list are unread.
-    #[must_use]
     pub fn unread(&self) -> usize {
         self.rows.items().filter(|item| self.is_unread(item)).count()
     }
 
     /// Whether an item is unread.
-    #[must_use]
     pub fn is_unread(&self, item: &Item) -> bool {
         item.cursor.as_ref().is_some_and(|cursor| self.reading.is_unread(cursor))
     }
 
-    /// The cursor after which everything that the page shows came, for a page that is loaded anew.
-    #[must_use]
+    /// The cursor before everything that the page shows, for a page that is reloaded.
     pub fn since(&self) -> Option<String> {
         let forgotten = self.rows.forgotten().and_then(|item| item.cursor.as_ref());
         forgotten.map(ToString::to_string).or_else(|| self.began.clone().flatten())
     }
 
-    /// Takes what the server has to be told; nothing while there is no connection.
+    /// Takes the messages to the server; none while there is no connection.
     pub fn take_frames(&mut self) -> Vec<ClientMessage> {
         std::mem::take(&mut self.frames)
     }
 
-    /// When to say [`Event::Tick`], if nothing else happens.
-    #[must_use]
+    /// When to apply [`Event::Tick`], if no other event comes.
     pub fn wake_at_ms(&self) -> Option<u64> {
         let acks = self.acks.wake_at_ms().filter(|_| self.live);
         let all = [
@@ -234,16 +222,16 @@ impl Inbox {
         all.into_iter().flatten().min()
     }
 
-    /// Takes in what happened at `now`.
+    /// Applies an event at the time `now`.
     pub fn apply(&mut self, now: Now, event: Event) {
         match event {
             Event::Began(me) => {
-                // Places on the screen stay unique, and the window is the same.
-                let (last_slot, looking) = (self.last_slot, self.reading.looking());
+                // Slots on the screen stay unique, and the window keeps its size.
+                let (last_slot, visible) = (self.last_slot, self.reading.is_visible());
                 let mut stack = Stack::default();
                 stack.set_places(now.ms, self.stack.places());
                 *self = Self { me, last_slot, stack, ..Self::default() };
-                self.reading.look(looking);
+                self.reading.set_visible(visible);
             }
             Event::Filled(past) => self.fill(now, past),
             Event::Came(delivery) => self.came(now, *delivery),
@@ -259,7 +247,7 @@ impl Inbox {
             Event::Send { id, to, text } => self.send(now, id, to, text),
             Event::Retry(slot) => {
                 let message = self.sent.retry(slot);
-                self.say(message.as_deref().and_then(Sent::frame));
+                self.send_frame(message.as_deref().and_then(Sent::frame));
                 self.show_sent(message);
             }
             Event::Status { id, status } => {
@@ -270,11 +258,11 @@ impl Inbox {
                 let message = self.sent.fail(&id, &why);
                 self.show_sent(message);
             }
-            Event::Read(cursor) => self.heard_read(&cursor),
-            Event::Looking(looking) => self.reading.look(looking),
+            Event::Read(cursor) => self.receive_read(&cursor),
+            Event::Visible(visible) => self.reading.set_visible(visible),
             Event::ReadAll => {
                 if self.reading.mark(now.ms) {
-                    self.say_read();
+                    self.send_read();
                 }
             }
             Event::Jobs(states) => {

@@ -1,4 +1,4 @@
-//! Starts jobs, and finds those again that a page which is loaded anew has started.
+//! Starts jobs, and finds them again after the page is reloaded.
 
 use carillon_protocol::http::{JobList, JobRequest, JobState, ReportTo, SessionOpened};
 use carillon_protocol::to_json;
@@ -13,12 +13,12 @@ use crate::live::beside;
 use crate::viewer::Viewer;
 
 const NAME: &str = "Demo job";
-/// How often a start is tried in all: its id makes a second one harmless.
+/// Maximum attempts to start a job, whose id makes repeats harmless.
 const TRIES_MAX: u32 = 4;
-/// The wait before the second try; each further one is twice as long.
+/// The wait before the second attempt, which doubles with each further one.
 const TRY_AGAIN_MS: u32 = 500;
 
-/// Starts a job. It is on the screen at once, and says there when it is refused.
+/// Starts a job. It is on the screen at once, and shows there when it is refused.
 pub fn run(viewer: Viewer) {
     let state = queued(new_id(), NAME);
     viewer.act(Event::Jobs(vec![state.clone()]));
@@ -32,22 +32,22 @@ pub fn run(viewer: Viewer) {
 async fn start(viewer: Viewer, state: &JobState) -> Result<(), Fault> {
     let mut wait_ms = TRY_AGAIN_MS;
     for _ in 1..TRIES_MAX {
-        match ask(viewer, state).await {
+        match request(viewer, state).await {
             Err(fault) if fault.status == 401 && viewer.access().pass.is_none() => {
-                // The session has ended: the next try makes a new one.
+                // The session has ended: the next attempt opens a new one.
                 viewer.become_known(Access { session: None, ..viewer.access() });
             }
-            Err(fault) if fault.passes() => {
+            Err(fault) if fault.is_temporary() => {
                 TimeoutFuture::new(wait_ms).await;
                 wait_ms *= 2;
             }
             other => return other,
         }
     }
-    ask(viewer, state).await
+    request(viewer, state).await
 }
 
-async fn ask(viewer: Viewer, state: &JobState) -> Result<(), Fault> {
+async fn request(viewer: Viewer, state: &JobState) -> Result<(), Fault> {
     let access = known(viewer).await?;
     let notify = if access.pass.is_some() { ReportTo::User } else { ReportTo::Session };
     let (id, name) = (Some(state.id.clone()), Some(state.name.clone()));
@@ -55,13 +55,13 @@ async fn ask(viewer: Viewer, state: &JobState) -> Result<(), Fault> {
     post("/api/jobs", body, &access).await.map(drop)
 }
 
-/// Somebody whom reports can be sent to. A reader who starts nothing costs the server no session.
+/// Returns credentials that reports can be sent to. A page that starts no job opens no session.
 async fn known(viewer: Viewer) -> Result<Access, Fault> {
     let access = viewer.access();
     if access.is_known() {
         return Ok(access);
     }
-    // Another tab may have one by now.
+    // Another tab may have opened one in the meantime.
     let session = match Access::kept().session {
         Some(session) => session,
         None => {
@@ -74,7 +74,7 @@ async fn known(viewer: Viewer) -> Result<Access, Fault> {
     Ok(viewer.access())
 }
 
-/// Shows the jobs that still run.
+/// Shows the running jobs.
 pub async fn restore(viewer: Viewer) {
     let access = viewer.access();
     if !access.is_known() {

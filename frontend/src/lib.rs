@@ -1,5 +1,5 @@
-//! The viewer: connection → inbox → toast. See `inbox.rs` for what it shows and why, `connection.rs`
-//! for how it stays connected, and `page.rs` for how it looks and for the hooks that tests hold on to.
+//! The viewer: connection → inbox → toast. See `inbox.rs` for what it shows, `connection.rs` for how it stays connected, and
+//! `page.rs` for how it looks and for the hooks of tests.
 
 pub mod access;
 pub mod account;
@@ -36,10 +36,10 @@ pub mod words;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// The element of `index.html` that holds what is shown while this loads.
+/// The element of `index.html` with the content that is shown while this loads.
 const PLACE_ID: &str = "viewer";
 
-/// Puts the page in the place of what was shown while it loaded.
+/// Replaces that content with the page.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();

@@ -11,15 +11,15 @@ use crate::live::{each, mark, next_frame, part, press, words};
 use crate::message::SentRow;
 use crate::meta::{Mark, Meta, Progress};
 use crate::notice::gap_words;
-use crate::title::{count_words, to_tell};
+use crate::title::{count_words, to_show};
 use crate::viewer::Viewer;
 
 const LIST_ID: &str = "came";
-/// A body above this many characters, or lines, is folded.
+/// A longer body, in characters or lines, is folded.
 const FOLD_ABOVE_CHARS: usize = 320;
 const FOLD_ABOVE_LINES: usize = 5;
 
-/// What came, newest first.
+/// The list, newest first.
 #[component]
 pub fn List() -> impl IntoView {
     let viewer = Viewer::here();
@@ -42,7 +42,7 @@ pub fn List() -> impl IntoView {
     view! {
         <section class="list" aria-labelledby=LIST_ID>
             <div class="list-head">
-                <h2 id=LIST_ID tabindex="-1">"What came"</h2>
+                <h2 id=LIST_ID tabindex="-1">"Notifications"</h2>
                 <Unread/>
             </div>
             <div class="new-place">
@@ -63,22 +63,22 @@ pub fn List() -> impl IntoView {
     }
 }
 
-/// One that is replaced by later ones keeps its place, and what it says changes there.
+/// A row that later items replace keeps its place, and its content changes.
 fn row(viewer: Viewer, slot: u64) -> AnyView {
     match viewer.inbox.read_untracked().rows().at(slot).cloned() {
         Some(Row::Item(item)) => view! { <ItemRow item/> }.into_any(),
         Some(Row::Sent(message)) => view! { <SentRow message/> }.into_any(),
         Some(Row::Gap { reason, audience, .. }) => view! { <GapRow reason audience/> }.into_any(),
-        // It went between two frames.
+        // The row was removed between two frames.
         None => ().into_any(),
     }
 }
 
-/// How many are unread, and a button that says that they are read.
+/// The number of unread items, and a button that marks them as read.
 #[component]
 fn Unread() -> impl IntoView {
     let viewer = Viewer::here();
-    let count = move || count_words(to_tell(&viewer.inbox.read()));
+    let count = move || count_words(to_show(&viewer.inbox.read()));
     let read = move || viewer.act(Event::ReadAll);
     part(
         move || count().map(|_| String::new()),
@@ -97,7 +97,7 @@ fn ItemRow(item: Arc<Item>) -> impl IntoView {
     let viewer = Viewer::here();
     let latest = latest(viewer, item);
     let unread = move || {
-        // A memo that is only tracked is never computed, and tells nobody.
+        // A memo that is only tracked is never computed, and notifies no effect.
         drop(viewer.read_to.read());
         viewer.inbox.read_untracked().is_unread(&latest.read())
     };
@@ -120,7 +120,7 @@ fn ItemRow(item: Arc<Item>) -> impl IntoView {
     .into_any()
 }
 
-/// What has taken an item's place by now. Only one with a key to be recognised by is ever replaced.
+/// Returns the item that has replaced this one. Only an item with a collapse key is ever replaced.
 fn latest(viewer: Viewer, item: Arc<Item>) -> Signal<Arc<Item>> {
     if !item.collapses() {
         return Signal::stored(item);
@@ -149,7 +149,7 @@ fn Content(item: Arc<Item>) -> impl IntoView {
     }
 }
 
-/// Begins an answer.
+/// The button that starts an answer.
 #[component]
 fn Answer(sender: String) -> impl IntoView {
     let viewer = Viewer::here();
@@ -190,7 +190,7 @@ fn GapRow(reason: GapReason, audience: Option<Audience>) -> impl IntoView {
     }
 }
 
-/// Something to do about a notification. Where it leads learns nothing of this page.
+/// The link of a notification. Its target learns nothing about this page.
 #[component]
 pub fn ActionLink(action: Action) -> impl IntoView {
     let Action { label, url } = action;
@@ -199,23 +199,23 @@ pub fn ActionLink(action: Action) -> impl IntoView {
     }
 }
 
-/// Scrolls to the newest, and puts the keyboard there.
+/// Scrolls to the newest row, and moves the focus there.
 pub fn show_top() {
     if let Some(head) = head() {
-        // The style sheet says whether this moves or jumps.
+        // The style sheet decides whether this scrolls smoothly or jumps.
         head.scroll_into_view();
     }
     focus();
 }
 
-/// Scrolls back to the newest from further down.
+/// Scrolls back up to the newest row.
 pub fn leave_depth() {
     if let Some(head) = head().filter(|head| head.get_bounding_client_rect().top() < 0.0) {
         head.scroll_into_view();
     }
 }
 
-/// Puts the keyboard at the head of the list.
+/// Moves the focus to the head of the list.
 pub fn focus() {
     let options = web_sys::FocusOptions::new();
     options.set_prevent_scroll(true);
@@ -224,8 +224,7 @@ pub fn focus() {
     }
 }
 
-/// Where the list begins.
-#[must_use]
+/// The head of the list.
 pub fn head() -> Option<web_sys::Element> {
     document().get_element_by_id(LIST_ID)
 }

@@ -1,5 +1,5 @@
-//! What changes on the page, in few types: each further one, and every closure is one, costs a reader some
-//! kilobytes of code.
+//! Reactive values of the page, in few types: each further type, and every closure is one, costs a reader some kilobytes of
+//! code.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use leptos::prelude::*;
 pub type Words = Signal<Option<String>>;
 /// A part of the page that changes.
 pub type Part = Box<dyn FnMut() -> AnyView + Send>;
-/// What is done when a button is pressed.
+/// The handler of a pressed button.
 pub type Press = Box<dyn FnMut(ev::MouseEvent)>;
 
-/// What finds a value anew.
+/// Computes a value.
 type Find<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 /// A text or an attribute that changes; without a value there is none.
@@ -65,36 +65,36 @@ pub fn each(
     view! { <For each=find key=|number| *number children=move |number| make(number)/> }.into_any()
 }
 
-/// Does something that waits, beside everything else.
+/// Spawns a future.
 pub fn beside(act: impl Future<Output = ()> + 'static) {
     let act: Pin<Box<dyn Future<Output = ()>>> = Box::pin(act);
     leptos::task::spawn_local(act);
 }
 
-/// Does something whenever something happens to the window, for as long as there is a page.
+/// Runs `act` at each event of the window, for as long as the page lives.
 pub fn at_window(event: &str, act: impl Fn(web_sys::Event) + 'static) {
     let act: Box<dyn Fn(web_sys::Event)> = Box::new(act);
     let _ = window_event_listener_untyped(event, act);
 }
 
-/// Does something after a while, unless it is called off.
+/// Runs `act` after a wait, unless it is cancelled.
 pub fn later(act: impl FnOnce() + 'static, wait: Duration) -> Option<TimeoutHandle> {
     let act: Box<dyn FnOnce()> = Box::new(act);
     set_timeout_with_handle(act, wait).ok()
 }
 
-/// Does something before the next frame.
+/// Runs `act` before the next frame.
 pub fn next_frame(act: impl FnOnce() + 'static) {
     let act: Box<dyn FnOnce()> = Box::new(act);
     request_animation_frame(act);
 }
 
-/// What is done when something happens.
+/// Boxes the handler of an event.
 pub fn on<E: 'static>(act: impl FnMut(E) + 'static) -> Box<dyn FnMut(E)> {
     Box::new(act)
 }
 
-/// What is done when a button is pressed.
+/// Boxes the handler of a pressed button.
 pub fn press(mut act: impl FnMut() + 'static) -> Press {
     Box::new(move |_| act())
 }

@@ -1,4 +1,4 @@
-//! Whether somebody looks, and what the window has room for.
+//! Whether the page and the head of the list are visible, and how many toasts the window has room for.
 
 use leptos::prelude::*;
 
@@ -9,27 +9,27 @@ use crate::live::{at_window, next_frame};
 use crate::place::Place;
 use crate::viewer::Viewer;
 
-/// The list counts as left when its head is this far above the window, in pixels.
+/// The user counts as scrolled down when the head of the list is this far above the window, in pixels.
 const AWAY_ABOVE_PX: f64 = -24.0;
-/// What a toast takes, with the space around it, in pixels.
+/// The height of a toast with its margin, in pixels.
 const TOAST_PX: f64 = 100.0;
-/// From this width on toasts stand beside the list, above the controls; the style sheet says the same.
+/// From this width on toasts are beside the list, above the controls; the style sheet has the same.
 const WIDE_PX: f64 = 1_248.0;
-/// What the controls take there, with the space around them, in pixels.
+/// The height of the controls there with their margin, in pixels.
 const CONTROLS_PX: f64 = 310.0;
-/// What toasts may cover elsewhere, of the window's height.
+/// The share of the window's height that toasts may cover elsewhere.
 const COVERED_MAX: f64 = 0.6;
 
-/// Tells the inbox who looks at what, from now on.
+/// Reports visibility and scrolling to the inbox from now on.
 pub fn watch(viewer: Viewer) {
-    let told = StoredValue::new(None);
-    let look = move || {
-        let seen = (is_looked_at(), is_away(), places());
-        let before = told.get_value();
-        told.set_value(Some(seen));
+    let reported = StoredValue::new(None);
+    let report = move || {
+        let seen = (is_visible(), is_away(), places());
+        let before = reported.get_value();
+        reported.set_value(Some(seen));
         let (looking, away, places) = seen;
         if before.is_none_or(|(old, ..)| old != looking) {
-            viewer.act(Event::Looking(looking));
+            viewer.act(Event::Visible(looking));
         }
         if before.is_none_or(|(_, old, _)| old != away) {
             viewer.act(Event::Away(away));
@@ -39,10 +39,10 @@ pub fn watch(viewer: Viewer) {
         }
     };
     for event in ["scroll", "resize", "focus", "blur", "pageshow"] {
-        at_window(event, move |_| look());
+        at_window(event, move |_| report());
     }
     at_window("visibilitychange", move |_| {
-        look();
+        report();
         if document().hidden() {
             Place::keep(&viewer.inbox.read_untracked());
         } else {
@@ -50,12 +50,12 @@ pub fn watch(viewer: Viewer) {
         }
     });
     at_window("pagehide", move |_| Place::keep(&viewer.inbox.read_untracked()));
-    // A page that is restored from the browser's memory has not been told that it is looked at again.
+    // A page that is restored from the browser's cache gets no event that it is visible again.
     at_window("pageshow", move |_| viewer.command(Command::Seen));
-    next_frame(look);
+    next_frame(report);
 }
 
-fn is_looked_at() -> bool {
+fn is_visible() -> bool {
     let focused = document().has_focus().unwrap_or(true);
     let top = list::head().map(|head| head.get_bounding_client_rect().top());
     !document().hidden() && focused && top.is_some_and(|top| top < height())

@@ -9,7 +9,7 @@ use crate::live::{part, press, words};
 use crate::meta::Since;
 use crate::viewer::Viewer;
 
-/// How far a message has come: for the style sheet and for people.
+/// The status of a message: for the style sheet and for people.
 fn state(message: &Message) -> (&'static str, &'static str) {
     if message.failed.is_some() {
         return ("failed", "Not sent");
@@ -23,7 +23,7 @@ fn state(message: &Message) -> (&'static str, &'static str) {
     }
 }
 
-/// The drawing of it: a clock, one tick, two ticks, or a mark.
+/// Its drawing: a clock, one tick, two ticks, or a mark.
 fn ticks(message: &Message) -> &'static str {
     match state(message).0 {
         "failed" => "M9 3v6M9 12.4v.1",
@@ -39,7 +39,7 @@ pub fn SentRow(message: Arc<Message>) -> impl IntoView {
     let viewer = Viewer::here();
     let Message { slot, id, to, text, at_ms, .. } = (*message).clone();
     let latest = Memo::new(move |before: Option<&Arc<Message>>| {
-        // Of one that is no longer followed stays what it was.
+        // A message that is no longer followed keeps its last status.
         let found = viewer.inbox.read().sent().at(slot).cloned();
         found.unwrap_or_else(|| Arc::clone(before.unwrap_or(&message)))
     });

@@ -8,7 +8,7 @@ use crate::live::{number, part, words};
 use crate::viewer::Viewer;
 use crate::words::{ago, exact};
 
-/// Who won it and how long ago: "bff-2 · now".
+/// The replica that claimed it and how long ago: "bff-2 · now".
 #[component]
 pub fn Meta(item: Arc<Item>) -> impl IntoView {
     let (replica, at_ms) = (item.replica.clone(), item.at_ms);
@@ -24,7 +24,7 @@ pub fn Meta(item: Arc<Item>) -> impl IntoView {
     }
 }
 
-/// How long ago something was.
+/// The time since `at_ms`.
 #[component]
 pub fn Since(at_ms: u64) -> impl IntoView {
     let viewer = Viewer::here();
@@ -32,7 +32,7 @@ pub fn Since(at_ms: u64) -> impl IntoView {
     view! { <time title=exact(at_ms)>{since}</time> }
 }
 
-/// What a notification is marked by: its severity, or who sent it.
+/// The mark of a notification: its severity, or its sender.
 #[component]
 pub fn Mark(item: Arc<Item>) -> impl IntoView {
     match item.sender.clone() {
@@ -41,12 +41,12 @@ pub fn Mark(item: Arc<Item>) -> impl IntoView {
     }
 }
 
-/// How far a job has come, where it is one that runs.
+/// The progress of a running job.
 #[component]
 pub fn Progress(item: Signal<Option<Arc<Item>>>) -> impl IntoView {
     let percent = move || {
         let item = item.read();
-        let running = item.as_ref().filter(|item| item.runs());
+        let running = item.as_ref().filter(|item| item.is_running());
         running.and_then(|item| item.job.as_ref()).map(|job| job.progress.min(100))
     };
     part(

@@ -7,8 +7,7 @@ use crate::live::{part, press};
 use crate::viewer::Viewer;
 use crate::words::grouped;
 
-/// What a gap means for a reader.
-#[must_use]
+/// Describes a gap for a reader.
 pub fn gap_words(reason: GapReason, audience: Option<&Audience>) -> String {
     let which = match audience {
         None => "Older ones".to_owned(),
@@ -18,7 +17,7 @@ pub fn gap_words(reason: GapReason, audience: Option<&Audience>) -> String {
     };
     let why = match reason {
         GapReason::Trimmed => "you were away longer than they are kept",
-        GapReason::Epoch => "the server has begun anew",
+        GapReason::Epoch => "the server has new data",
         GapReason::Unreadable => "the server cannot tell where you were",
     };
     format!("{which} are gone: {why}")
@@ -29,13 +28,13 @@ fn words(notice: Notice) -> String {
         0 => None,
         missed => Some(format!("{} while you were away", grouped(missed.into()))),
     };
-    // The list says where and why.
+    // The list shows where and why.
     let gap = notice.gap.map(|_| "Older ones are gone".to_owned());
     missed.into_iter().chain(gap).collect::<Vec<_>>().join(". ")
 }
 
-/// Under the pill: what was missed, and whether some of it is gone. Its place is kept free, so that
-/// nothing moves when it comes.
+/// The line under the pill: the number of missed notifications, and whether some are missing for good. Its place is kept
+/// free, so that nothing moves when it appears.
 #[component]
 pub fn NoticeLine() -> impl IntoView {
     let viewer = Viewer::here();
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_names_whose_older_ones_are_gone() {
+    fn a_gap_names_its_audience() {
         for (audience, begins) in [
             (None, "Older ones are gone: you were away longer than they are kept"),
             (Some(Audience::Topic("news".into())), "Older ones of “news” are gone"),
@@ -79,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn says_what_was_missed_and_what_is_gone() {
-        let say = |missed, gap| words(Notice { missed, gap });
-        assert_eq!(say(1_200, None), "1,200 while you were away");
-        assert_eq!(say(2, Some(GapReason::Epoch)), "2 while you were away. Older ones are gone");
-        assert_eq!(say(0, Some(GapReason::Trimmed)), "Older ones are gone");
+    fn shows_what_was_missed_and_what_is_gone() {
+        let shown = |missed, gap| words(Notice { missed, gap });
+        assert_eq!(shown(1_200, None), "1,200 while you were away");
+        assert_eq!(shown(2, Some(GapReason::Epoch)), "2 while you were away. Older ones are gone");
+        assert_eq!(shown(0, Some(GapReason::Trimmed)), "Older ones are gone");
     }
 }

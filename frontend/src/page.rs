@@ -4,25 +4,25 @@
 //! | --- | --- |
 //! | `pill` | `data-phase` `live` `connecting` `waiting` `offline` `stopped`; `data-replica` while live |
 //! | `toast` | `data-id`, `data-severity`, `data-job`; `data-leaving` on its way out |
-//! | `more` | the button that says how many toasts wait |
+//! | `more` | the button with the number of toasts that wait |
 //! | `row` | a row of the list: `data-id`, `data-severity`, `data-job` `queued` `running` `done` `failed`; `data-unread` |
 //! | | of a message that was sent here: `data-id`, `data-status` `waiting` `none` `sent` `delivered` `read` `failed` |
 //! | `retry` | sends a message that was refused again |
 //! | `answer` | begins an answer to the sender of a row |
-//! | `unread`, `count` | how many are unread, at the list and at the bell; the window's title says it too |
-//! | `read-all` | says that all of them are read |
+//! | `unread`, `count` | how many are unread, at the list and at the bell; also in the window's title |
+//! | `read-all` | marks all of them as read |
 //! | `run-job` | starts a job |
-//! | `sign-in`, `sign-in-form` | opens the form, which asks for a name (`user`) |
+//! | `sign-in`, `sign-in-form` | opens the form with a name (`user`) |
 //! | `who` | who is signed in: `data-user` |
-//! | `sign-out`, `ended` | signs out; why the server did |
+//! | `sign-out`, `ended` | signs out; the reason why the server signed the user out |
 //! | `composer` | the form that sends a message: `to`, `text` |
 //! | `gap-row` | the place in the list where some are missing |
-//! | `new` | the button that says how many came while someone reads further down |
+//! | `new` | the button with the number that arrived while the user reads further down |
 //! | `race-bar` | `data-replica`, `data-count`; `data-quiet` when it has won nothing for long |
 //! | `notice` | `data-missed`; `data-gap` when older ones are gone |
 //! | `empty` | what the list shows while there is nothing in it |
 //! | `theme` | the button for light and dark |
-//! | `announcer-polite`, `announcer-assertive` | what a screen reader hears |
+//! | `announcer-polite`, `announcer-assertive` | the text for screen readers |
 
 use leptos::ev::KeyboardEvent;
 use leptos::prelude::*;
@@ -37,7 +37,7 @@ use crate::pill::Pill;
 use crate::race::RaceTable;
 use crate::reports;
 use crate::theme::ThemeButton;
-use crate::title::{count_words, to_tell};
+use crate::title::{count_words, to_show};
 use crate::toast::{Toasts, escape};
 use crate::viewer::Viewer;
 
@@ -76,7 +76,7 @@ pub fn Page() -> impl IntoView {
     }
 }
 
-/// What is happening.
+/// What the page shows, in a sentence.
 #[component]
 fn Sentence() -> impl IntoView {
     let viewer = Viewer::here();
@@ -88,7 +88,7 @@ fn Sentence() -> impl IntoView {
     }
 }
 
-/// The number of replicas with the longest sentence: its room is kept whatever is said, in any type.
+/// The number of replicas with the longest sentence, whose room is kept for any sentence, in any font.
 const LONGEST: usize = 3;
 
 fn sentence(replicas: usize) -> String {
@@ -101,14 +101,14 @@ fn sentence(replicas: usize) -> String {
         5 => "Five replicas race",
         _ => "Many replicas race",
     };
-    format!("{who} for every bell; everyone hears each one once.")
+    format!("{who} for every bell; everyone receives each one once.")
 }
 
-/// At the bell, how many are unread. The list says it to a screen reader.
+/// The number of unread items, at the bell. The list has it for a screen reader.
 #[component]
 fn Count() -> impl IntoView {
     let viewer = Viewer::here();
-    let count = words(move || count_words(to_tell(&viewer.inbox.read())));
+    let count = words(move || count_words(to_show(&viewer.inbox.read())));
     view! { <span class="count" aria-hidden="true" data-testid="count">{count}</span> }
 }
 
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_sentence_counts_the_replicas() {
-        assert_eq!(sentence(3), "Three replicas race for every bell; everyone hears each one once.");
+        assert_eq!(sentence(3), "Three replicas race for every bell; everyone receives each one once.");
         assert!((0..9).all(|replicas| sentence(replicas).len() <= sentence(LONGEST).len()));
         let first = include_str!("../index.html");
         assert!(

@@ -7,19 +7,19 @@ use crate::live::{part, press, words};
 use crate::viewer::Viewer;
 use crate::words::seconds_left;
 
-/// What the pill says.
+/// The words of the pill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Words {
     phase: &'static str,
-    /// What stays true while seconds pass: the part that is read out.
+    /// The part that stays the same while seconds pass, which is announced.
     word: String,
-    /// The seconds that are left.
+    /// The remaining seconds.
     countdown: Option<String>,
     replica: Option<String>,
     button: Option<&'static str>,
 }
 
-fn say(phase: &Phase, refusal: Option<&str>, now: Now) -> Words {
+fn words_of(phase: &Phase, refusal: Option<&str>, now: Now) -> Words {
     let plain = |phase: &'static str, word: &str| Words {
         phase,
         word: word.to_owned(),
@@ -45,7 +45,7 @@ fn say(phase: &Phase, refusal: Option<&str>, now: Now) -> Words {
     }
 }
 
-/// Why the server said that coming back is no use.
+/// Describes why the server closed for good.
 fn reason(code: CloseCode) -> &'static str {
     match code {
         CloseCode::REFUSED => "you are not allowed in",
@@ -59,13 +59,13 @@ fn reason(code: CloseCode) -> &'static str {
 #[component]
 pub fn Pill() -> impl IntoView {
     let viewer = Viewer::here();
-    let said = Memo::new(move |_| {
+    let shown = Memo::new(move |_| {
         let now = viewer.now.get();
-        say(&viewer.phase.read(), viewer.refusal.read().as_deref(), now)
+        words_of(&viewer.phase.read(), viewer.refusal.read().as_deref(), now)
     });
-    let replica = move || said.read().replica.clone();
+    let replica = move || shown.read().replica.clone();
     let button = part(
-        move || said.read().button,
+        move || shown.read().button,
         move |label| {
             view! {
             <button class="small" on:click=press(move || viewer.command(Command::Connect))>{*label}</button>
@@ -77,16 +77,16 @@ pub fn Pill() -> impl IntoView {
         <div
             class="pill"
             data-testid="pill"
-            data-phase=words(move || Some(said.read().phase))
+            data-phase=words(move || Some(shown.read().phase))
             data-replica=words(replica)
         >
             <span class="dot" aria-hidden="true"></span>
             <p class="pill-words">
                 <span role="status">
-                    {words(move || Some(said.read().word.clone()))}
+                    {words(move || Some(shown.read().word.clone()))}
                     {part(replica, |name| view! { <b>" · " <bdi>{name.clone()}</bdi></b> }.into_any())}
                 </span>
-                {words(move || Some(format!(" {}", said.read().countdown.as_ref()?)))}
+                {words(move || Some(format!(" {}", shown.read().countdown.as_ref()?)))}
             </p>
             {button}
         </div>
@@ -97,14 +97,14 @@ pub fn Pill() -> impl IntoView {
 mod tests {
     use super::*;
 
-    fn told(phase: &Phase, refusal: Option<&str>) -> (String, Option<&'static str>) {
-        let words = say(phase, refusal, Now { ms: 1_000, wall_ms: 0 });
+    fn shown(phase: &Phase, refusal: Option<&str>) -> (String, Option<&'static str>) {
+        let words = words_of(phase, refusal, Now { ms: 1_000, wall_ms: 0 });
         let parts = [Some(words.word), words.replica, words.countdown];
         (parts.into_iter().flatten().collect::<Vec<_>>().join(" "), words.button)
     }
 
     #[test]
-    fn says_where_the_connection_stands_and_what_to_do() {
+    fn shows_the_phase_and_what_to_do() {
         let replica = "bff-2".to_owned();
         for (phase, expected, button) in [
             (Phase::Connecting { since_ms: 0 }, "Connecting", None),
@@ -118,9 +118,9 @@ mod tests {
                 Some("Try again"),
             ),
         ] {
-            assert_eq!(told(&phase, None), (expected.to_owned(), button));
+            assert_eq!(shown(&phase, None), (expected.to_owned(), button));
         }
-        let refused = told(&Phase::Stopped { code: CloseCode::LIMIT }, Some("64 topics at most"));
+        let refused = shown(&Phase::Stopped { code: CloseCode::LIMIT }, Some("64 topics at most"));
         assert_eq!(refused.0, "Stopped: 64 topics at most");
     }
 }

@@ -1,4 +1,4 @@
-//! What a page that is loaded anew goes on from.
+//! The state from which a reloaded page continues.
 
 use carillon_protocol::{Fields, Status, object, quoted};
 
@@ -7,18 +7,17 @@ use crate::storage::Kept;
 
 const KEY: &str = "carillon-place";
 
-/// Where a page was when it was left.
+/// The state of a page when it was left.
 #[derive(Default)]
 pub struct Place {
-    /// The cursor after which everything that it showed came.
+    /// The cursor before everything that it showed.
     pub since: Option<String>,
     /// The messages that it sent, oldest first.
     pub sent: Vec<Message>,
 }
 
 impl Place {
-    /// Where the user's page was left in this tab.
-    #[must_use]
+    /// Returns the stored state of the user's page in this tab.
     pub fn kept(user: Option<&str>) -> Self {
         Kept::InTab.read(KEY).and_then(|json| Self::read(&json, user)).unwrap_or_default()
     }
@@ -33,7 +32,7 @@ impl Place {
         Some(Self { since: place.text("since"), sent })
     }
 
-    /// Keeps where the page is.
+    /// Stores the state of the page.
     pub fn keep(inbox: &Inbox) {
         Kept::InTab.write(KEY, Some(&Self::write(inbox)));
     }
@@ -45,7 +44,7 @@ impl Place {
         format!("{{{}:{place},{}:[{}]}}", quoted("place"), quoted("sent"), sent.join(","))
     }
 
-    /// Keeps nothing.
+    /// Removes the stored state.
     pub fn forget() {
         Kept::InTab.write(KEY, None);
     }
@@ -84,7 +83,7 @@ mod tests {
     use crate::inbox::{Event, Past};
 
     #[test]
-    fn a_page_that_is_loaded_anew_finds_what_the_user_sent_and_no_other_user_does() {
+    fn a_reloaded_page_finds_the_messages_of_its_user_only() {
         let mut inbox = Inbox::default();
         let mut apply = |event| inbox.apply(Now { ms: 0, wall_ms: 7 }, event);
         apply(Event::Began(Some("anna".into())));
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_nobody_is_found_by_nobody() {
+    fn an_anonymous_page_finds_the_state_of_an_anonymous_page() {
         let json = Place::write(&Inbox::default());
         let place = Place::read(&json, None).unwrap();
         assert!(place.since.is_none() && place.sent.is_empty() && Place::read(&json, Some("anna")).is_none());

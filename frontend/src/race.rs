@@ -6,7 +6,7 @@ use crate::live::{each, mark, number, part, words};
 use crate::viewer::Viewer;
 use crate::words::grouped;
 
-/// Who won the race how often: a table whose bars are drawn, and read out as numbers.
+/// The claims of each replica: a table whose bars are drawn, and whose numbers are read out.
 #[component]
 pub fn RaceTable() -> impl IntoView {
     let viewer = Viewer::here();
@@ -63,7 +63,7 @@ fn Bar(first: Standing, standings: Memo<Vec<Standing>>) -> impl IntoView {
             data-replica=name.clone()
             data-count=words(move || Some(bar.read().wins))
             data-quiet=mark(move || bar.read().quiet_s.is_some())
-            // The last winner's bell swings; it alternates, so that it swings anew.
+            // The bell of the last claim swings; the class alternates, so that the swing restarts.
             data-beat=words(move || bar.read().last.then(|| bar.read().wins % 2))
             style:--hue=format!("var(--racer-{hue})")
         >

@@ -1,10 +1,10 @@
-//! Takes what the connection reports into the page, and has the account, the jobs and the window follow it.
+//! Applies the reports of the connection to the page, and updates the account, the jobs and the window.
 
 use std::time::Duration;
 
 use carillon_protocol::http::MessageProgress;
 use carillon_protocol::received::{ReadPosition, StatusChange};
-use carillon_protocol::{CloseCode, Heard, Phase, Resume, ServerMessage, Status, Welcome};
+use carillon_protocol::{ClientEvent, CloseCode, Phase, Resume, ServerMessage, Status, Welcome};
 use leptos::prelude::*;
 
 use crate::access::Access;
@@ -15,12 +15,12 @@ use crate::live::{at_window, beside};
 use crate::viewer::Viewer;
 use crate::{account, job, looking};
 
-/// How often the times on the page are told anew.
-const TELL_TIME_EVERY: Duration = Duration::from_secs(1);
-/// Of this many of the messages that a page sent before it was loaded anew it asks how far they have come.
-const ASKED_MAX_MESSAGES: usize = 20;
+/// The interval at which the times on the page are updated.
+const UPDATE_TIMES_EVERY: Duration = Duration::from_secs(1);
+/// Maximum messages from before a reload whose status is queried.
+const QUERIED_MAX_MESSAGES: usize = 20;
 
-/// Starts the page: its connection, and what it does at the window.
+/// Starts the page: its connection, and its handlers of window events.
 pub fn start() -> Viewer {
     let viewer = Viewer::new(take);
     listen(viewer);
@@ -32,20 +32,20 @@ pub fn start() -> Viewer {
 fn take(viewer: Viewer, report: Report, sent: &mut Option<Vec<Message>>) {
     match report {
         Report::Phase(phase) => {
-            viewer.tell_time();
+            viewer.update_times();
             if matches!(viewer.phase.get_untracked(), Phase::Live { .. }) {
                 viewer.act(Event::Lost);
             }
             viewer.phase.set(phase);
         }
-        Report::Heard(heard) => hear(viewer, heard),
+        Report::Event(event) => handle_event(viewer, event),
         Report::Filled(past) => {
             let sent = sent.take().unwrap_or_default();
             let under_way = sent.iter().rev().filter(|message| is_under_way(message));
-            let asked: Vec<_> = under_way.take(ASKED_MAX_MESSAGES).cloned().collect();
+            let queried: Vec<_> = under_way.take(QUERIED_MAX_MESSAGES).cloned().collect();
             viewer.act(Event::Filled(Past { sent, ..past }));
             beside(job::restore(viewer));
-            beside(ask(viewer, asked));
+            beside(query_statuses(viewer, queried));
         }
         Report::NotFilled(fault) if fault.status == 401 => beside(account::check(viewer)),
         Report::NotFilled(_) => {}
@@ -53,33 +53,36 @@ fn take(viewer: Viewer, report: Report, sent: &mut Option<Vec<Message>>) {
     }
 }
 
-fn hear(viewer: Viewer, heard: Heard) {
-    match heard {
-        Heard::Notification(delivery) => viewer.act(Event::Came(delivery)),
-        Heard::Welcome(welcome) => {
+fn handle_event(viewer: Viewer, event: ClientEvent) {
+    match event {
+        ClientEvent::Notification(delivery) => viewer.act(Event::Came(delivery)),
+        ClientEvent::Welcome(welcome) => {
             viewer.refusal.set(None);
             let Welcome { resume, cursor, user, read, session, .. } = welcome;
-            beside(account::ask(viewer));
+            beside(account::query_sign_in(viewer));
             if resume == Resume::None {
                 beside(job::restore(viewer));
             }
             viewer.act(Event::Welcomed { resume, cursor, user, read });
             if let Some(session) = session {
-                // The server may have renewed it.
+                // The server may have renewed the session.
                 viewer.become_known(Access { session: Some(session), ..viewer.access() });
             }
         }
-        Heard::Gap { reason, audience } => viewer.act(Event::Gap { reason, audience }),
-        Heard::Error { detail, about: Some(id), .. } => viewer.act(Event::Refused { id, why: detail }),
-        Heard::Error { detail, .. } => viewer.refusal.set(Some(detail)),
-        Heard::Message(message) => match *message {
+        ClientEvent::Gap { reason, audience } => viewer.act(Event::Gap { reason, audience }),
+        ClientEvent::Error { detail, about: Some(id), .. } => viewer.act(Event::Refused { id, why: detail }),
+        ClientEvent::Error { detail, .. } => viewer.refusal.set(Some(detail)),
+        ClientEvent::Message(message) => match *message {
             ServerMessage::Status(StatusChange { id, status, .. }) => {
                 viewer.act(Event::Status { id, status })
             }
             ServerMessage::Read(ReadPosition { read, .. }) => viewer.act(Event::Read(read)),
             _ => {}
         },
-        Heard::Repeated | Heard::Goodbye(_) | Heard::Nothing | Heard::Unreadable(_) => {}
+        ClientEvent::Repeated
+        | ClientEvent::Goodbye(_)
+        | ClientEvent::Nothing
+        | ClientEvent::Unreadable(_) => {}
     }
 }
 
@@ -90,14 +93,14 @@ fn closed(viewer: Viewer, code: Option<CloseCode>, welcomed: bool) {
         Some(CloseCode::REFUSED) if access.pass.is_some() => {
             account::sign_out(viewer, Some("Signed out: the server has withdrawn this sign-in".to_owned()));
         }
-        // Whether it was for want of a valid token is not said to a browser's script.
+        // A browser does not report whether the cause was an invalid token.
         _ if !welcomed && access.is_known() => beside(account::check(viewer)),
         _ => {}
     }
 }
 
-/// Asks how far messages have come whose statuses this page did not hear.
-async fn ask(viewer: Viewer, messages: Vec<Message>) {
+/// Queries the status of messages whose updates this page missed.
+async fn query_statuses(viewer: Viewer, messages: Vec<Message>) {
     let access = viewer.access();
     for Message { id, .. } in messages {
         let path = format!("/api/notifications/{id}");
@@ -115,14 +118,14 @@ fn listen(viewer: Viewer) {
     set_interval(
         move || {
             if !document().hidden() {
-                viewer.tell_time();
+                viewer.update_times();
             }
         },
-        TELL_TIME_EVERY,
+        UPDATE_TIMES_EVERY,
     );
 }
 
-/// Whether a message has left this page and not come to its end.
+/// Whether a message was sent and has not reached its last status.
 fn is_under_way(message: &Message) -> bool {
     message.status.is_some_and(|status| status < Status::Read)
 }

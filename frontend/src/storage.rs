@@ -1,11 +1,11 @@
-//! What a browser keeps for the page. One that keeps nothing, or has no room, is as good as a new one.
+//! The browser's storage for the page. Without storage, or without room in it, a page starts like a new one.
 
 use leptos::prelude::window;
 
-/// For how long something is kept.
+/// How long a text is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// Until this tab is closed; no other tab sees it.
+    /// Until this tab is closed, and for this tab alone.
     InTab,
     /// On this device, for all tabs.
     OnDevice,
@@ -21,13 +21,12 @@ impl Kept {
         .flatten()
     }
 
-    /// What is kept under a key.
-    #[must_use]
+    /// Returns the text of a key.
     pub fn read(self, key: &str) -> Option<String> {
         self.storage()?.get_item(key).ok().flatten()
     }
 
-    /// Keeps a text under a key, or nothing any more.
+    /// Stores a text under a key, or removes it.
     pub fn write(self, key: &str, text: Option<&str>) {
         let Some(storage) = self.storage() else { return };
         let _ = match text {

@@ -3,7 +3,7 @@ use leptos::prelude::*;
 use crate::icon::HalfMoon;
 use crate::live::press;
 
-/// Where the choice is kept; `theme.js` reads it before the first paint.
+/// The storage key of the choice; `theme.js` reads it before the first paint.
 const STORAGE_KEY: &str = "carillon-theme";
 
 /// Light or dark.
@@ -28,13 +28,13 @@ impl Theme {
         }
     }
 
-    /// What the device asks for.
+    /// The theme that the device prefers.
     fn of_device() -> Self {
         let query = window().match_media("(prefers-color-scheme: dark)").ok().flatten();
         if query.is_some_and(|query| query.matches()) { Self::Dark } else { Self::Light }
     }
 
-    /// What the page shows.
+    /// The theme of the page.
     fn shown() -> Self {
         match document().document_element().and_then(|root| root.get_attribute("data-theme")).as_deref() {
             Some("light") => Self::Light,
@@ -43,12 +43,12 @@ impl Theme {
         }
     }
 
-    /// Shows it, and remembers it where it is not what the device asks for anyway.
+    /// Shows the theme, and stores it unless the device prefers it anyway.
     fn show(self) {
         let own = (self != Self::of_device()).then_some(self.as_str());
         let root = document().document_element();
         let storage = window().local_storage().ok().flatten();
-        // A browser that keeps nothing shows the choice until the page is left.
+        // Without storage, the choice lasts until the page is left.
         let _ = match own {
             Some(name) => (
                 root.map(|root| root.set_attribute("data-theme", name)),
@@ -62,7 +62,7 @@ impl Theme {
     }
 }
 
-/// Turns to the other theme. Turned back to what the device asks for, the page follows the device again.
+/// The button that switches to the other theme. Once it is the device's preference again, the page follows the device.
 #[component]
 pub fn ThemeButton() -> impl IntoView {
     view! {

@@ -1,31 +1,29 @@
-//! How many are unread, in few characters: in the window's title, at the bell and at the list.
+//! The number of unread items, in few characters: in the window's title, at the bell and at the list.
 
 use leptos::prelude::document;
 
 use crate::inbox::Inbox;
 
-/// A larger number is shown as this one.
-const TOLD_MAX: usize = 99;
+/// A larger number is shown as this one with a plus.
+const SHOWN_MAX: usize = 99;
 
-/// How many unread ones to tell of: what somebody looks at is being read.
-#[must_use]
-pub fn to_tell(inbox: &Inbox) -> usize {
-    if inbox.reading().looking() && !inbox.rows().away() { 0 } else { inbox.unread() }
+/// The number of unread items to show; items that are visible count as read.
+pub fn to_show(inbox: &Inbox) -> usize {
+    if inbox.reading().is_visible() && !inbox.rows().away() { 0 } else { inbox.unread() }
 }
 
-/// A number of unread ones in few characters; none for none.
-#[must_use]
+/// Returns the number in few characters; `None` for zero.
 pub fn count_words(unread: usize) -> Option<String> {
     match unread {
         0 => None,
-        1..=TOLD_MAX => Some(unread.to_string()),
-        _ => Some(format!("{TOLD_MAX}+")),
+        1..=SHOWN_MAX => Some(unread.to_string()),
+        _ => Some(format!("{SHOWN_MAX}+")),
     }
 }
 
-/// Says in the window's title how many are unread.
+/// Shows the number of unread items in the window's title.
 pub fn show(inbox: &Inbox) {
-    let title = match count_words(to_tell(inbox)) {
+    let title = match count_words(to_show(inbox)) {
         None => "Carillon".to_owned(),
         Some(count) => format!("({count}) Carillon"),
     };

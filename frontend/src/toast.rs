@@ -12,7 +12,7 @@ use crate::live::{each, mark, on, part, press, words};
 use crate::meta::{Mark, Meta, Progress};
 use crate::viewer::Viewer;
 
-/// The toasts, oldest first, so that a new one moves none of the others.
+/// The toasts, oldest first, so that a new one moves no other.
 #[component]
 pub fn Toasts() -> impl IntoView {
     let viewer = Viewer::here();
@@ -64,10 +64,10 @@ fn ToastCard(place: u64) -> impl IntoView {
     let item = Memo::new(move |_| toast.read().as_ref().map(|toast| Arc::clone(&toast.item)));
     let life = move || {
         let toast = toast.read();
-        toast.as_ref().filter(|toast| !toast.item.runs()).map(|toast| toast.lives % 2)
+        toast.as_ref().filter(|toast| !toast.item.is_running()).map(|toast| toast.lives % 2)
     };
     let close = move |event: MouseEvent| {
-        // A mouse that has closed a toast must not hold the others by the focus it leaves behind.
+        // A mouse click that closed a toast must not hold the others by its focus.
         leave(slot, event.detail() == 0);
         viewer.act(Event::Closed(slot));
     };
@@ -81,7 +81,7 @@ fn ToastCard(place: u64) -> impl IntoView {
             data-leaving=mark(move || toast.read().as_ref().is_some_and(Toast::leaving))
             data-from=words(move || item.read().as_ref()?.sender.clone())
             data-job=words(move || Some(item.read().as_ref()?.job.as_ref()?.status.as_str()))
-            // Alternates, so that the style sheet starts the hairline anew. A job that runs shows how far it is.
+            // The class alternates, so that the style sheet restarts the hairline. A running job shows its progress.
             data-life=words(life)
         >
             <div class="card">
@@ -96,7 +96,7 @@ fn ToastCard(place: u64) -> impl IntoView {
     }
 }
 
-/// What a toast says. All of it is text; none of it is read as markup.
+/// The content of a toast. All of it is text and none of it is markup.
 #[component]
 fn Content(item: Arc<Item>) -> impl IntoView {
     let (heading, body, action) = (item.heading(), item.body.clone(), item.action.clone());
@@ -111,19 +111,19 @@ fn Content(item: Arc<Item>) -> impl IntoView {
     }
 }
 
-/// Says what is on the screen to those who don't see it: errors at once, all else when there is a pause.
+/// Announces the toasts to screen readers: errors at once, all others at the next pause.
 #[component]
 fn Announcer(assertive: bool) -> impl IntoView {
     let viewer = Viewer::here();
-    let said = Memo::new(move |_| {
+    let announced = Memo::new(move |_| {
         let inbox = viewer.inbox.read();
         let ours = inbox.stack().visible().iter();
         let ours = ours.filter(|toast| (toast.item.severity == Severity::Error) == assertive);
-        ours.map(|toast| toast.said).collect::<Vec<u64>>()
+        ours.map(|toast| toast.announcement).collect::<Vec<u64>>()
     });
-    let say = move |said| {
+    let announce = move |announced| {
         let inbox = viewer.inbox.read_untracked();
-        let toast = inbox.stack().visible().iter().find(|toast| toast.said == said);
+        let toast = inbox.stack().visible().iter().find(|toast| toast.announcement == announced);
         toast.map(|toast| view! { <p>{toast.item.words()}</p> }).into_any()
     };
     view! {
@@ -132,7 +132,7 @@ fn Announcer(assertive: bool) -> impl IntoView {
             aria-live=if assertive { "assertive" } else { "polite" }
             data-testid=if assertive { "announcer-assertive" } else { "announcer-polite" }
         >
-            {each(move || said.get(), say)}
+            {each(move || announced.get(), announce)}
         </div>
     }
 }
@@ -150,8 +150,8 @@ fn find(viewer: Viewer, slot: u64) -> Option<Toast> {
     viewer.inbox.read().stack().visible().iter().find(|toast| toast.item.slot == slot).cloned()
 }
 
-/// Takes the focus away from a toast that goes: to the next one, or to the one before, or, where there
-/// is none, to the list. A pointer's focus is simply dropped.
+/// Moves the focus from a toast that leaves to the next one, or to the one before, or else to the list. The focus of a
+/// pointer is dropped.
 fn leave(slot: u64, keyboard: bool) {
     let card = document().query_selector(&format!(".toast[data-slot='{slot}']")).ok().flatten();
     let Some((card, active)) = card.zip(document().active_element()) else { return };

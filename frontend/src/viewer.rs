@@ -1,5 +1,5 @@
-//! Holds the page's state and hands it to the components: events go into the inbox at once, and the
-//! screen follows at most once a frame, however fast they come.
+//! Holds the page's state for the components: events are applied to the inbox at once, and the screen follows at most once a
+//! frame, however fast they arrive.
 
 use std::time::Duration;
 
@@ -16,32 +16,32 @@ use crate::live::{beside, later, next_frame};
 use crate::place::Place;
 use crate::title;
 
-/// Takes a report of the connection; it has the messages that the page had sent before it was loaded anew.
+/// Handles a report of the connection, with the messages that the page had sent before it was reloaded.
 pub type Take = fn(Viewer, Report, &mut Option<Vec<Message>>);
 
 /// The page's state; a handle that is copied freely.
 #[derive(Clone, Copy)]
 pub struct Viewer {
-    /// What came.
+    /// The inbox.
     pub inbox: RwSignal<Inbox>,
-    /// Up to where it is read.
+    /// The read position.
     pub read_to: Memo<Option<Cursor>>,
-    /// Where the connection stands.
+    /// The phase of the connection.
     pub phase: RwSignal<Phase>,
-    /// Whether anybody may sign in here.
+    /// Whether the server offers the demo's sign-in.
     pub offered: RwSignal<bool>,
-    /// What the server said when it last refused something.
+    /// The detail of the server's last refusal.
     pub refusal: RwSignal<Option<String>>,
-    /// Why the user was signed out, where that was not asked for.
+    /// Why the user was signed out, unless the user requested it.
     pub ended: RwSignal<Option<String>>,
-    /// Whom somebody begins to answer; empty for nobody.
+    /// The recipient of an answer that was started; empty for none.
     pub answer_to: RwSignal<String>,
-    /// The moment that the page tells.
+    /// The time that the page shows.
     pub now: RwSignal<Now>,
     access: StoredValue<Access>,
     pub(crate) renewal: StoredValue<Option<TimeoutHandle>>,
     commands: StoredValue<Option<Sender<Command>>>,
-    /// How often the page has begun anew: what an earlier connection still says is not for this one.
+    /// How often the page has restarted: reports of an earlier connection are dropped.
     era: StoredValue<u64>,
     painting: StoredValue<bool>,
     alarm: StoredValue<Option<(u64, TimeoutHandle)>>,
@@ -49,7 +49,7 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// A viewer whose connection reports to `take`; components find it in their context.
+    /// Creates a viewer whose connection reports to `take`; components find it in their context.
     pub fn new(take: Take) -> Self {
         let inbox = RwSignal::<Inbox>::default();
         let viewer = Self {
@@ -73,16 +73,16 @@ impl Viewer {
         viewer
     }
 
-    /// The viewer of the page that a component is on.
+    /// Returns the viewer of the page of a component.
     pub fn here() -> Self {
         expect_context()
     }
 
-    /// Begins anew as whoever the page is now, with what this tab has kept of it.
+    /// Restarts the page with its current credentials, and with the state that this tab has stored.
     pub fn begin(self) {
         let user = self.access().user().map(str::to_owned);
         let Place { since, sent, .. } = Place::kept(user.as_deref());
-        // Nobody waits for what an unknown reader may have missed.
+        // An anonymous reader does not wait for earlier notifications.
         let start = if since.is_some() || user.is_some() { Start::Before(since) } else { Start::Now };
         self.act(Event::Began(user));
         let (commands, orders) = channel(COMMANDS_MAX);
@@ -98,46 +98,46 @@ impl Viewer {
         beside(drive(orders, start, move || self.access(), report));
     }
 
-    /// What the page shows the server.
+    /// The credentials of the page.
     pub fn access(self) -> Access {
         self.access.read_value().clone()
     }
 
-    /// From now on the page shows the server this.
+    /// Sets the credentials of the page.
     pub fn become_known(self, access: Access) {
         access.keep();
         *self.access.write_value() = access;
     }
 
-    /// Tells the connection something.
+    /// Sends a command to the connection.
     pub fn command(self, command: Command) {
-        // A driver that takes no commands has more to worry about than one that is lost.
+        // A full queue means that the driver does not run, and then one command more or less does not matter.
         drop(self.commands.write_value().as_mut().map(|commands| commands.try_send(command)));
     }
 
-    /// Puts an event into the inbox, and tells the server what follows from it.
+    /// Applies an event to the inbox, and sends the messages that follow from it.
     pub fn act(self, event: Event) {
         self.inbox.write_untracked().apply(now(), event);
         let frames = self.inbox.write_untracked().take_frames();
         for frame in frames {
-            self.command(Command::Say(frame));
+            self.command(Command::Send(frame));
         }
         self.set_alarm();
         if document().hidden() {
-            // There are no frames then.
+            // Then there are no animation frames.
             title::show(&self.inbox.read_untracked());
         }
         if !std::mem::replace(&mut *self.painting.write_value(), true) {
             next_frame(move || {
                 *self.painting.write_value() = false;
-                self.tell_time();
+                self.update_times();
                 self.inbox.notify();
                 title::show(&self.inbox.read_untracked());
             });
         }
     }
 
-    /// Wakes the inbox when it next has something to do, on screen or not.
+    /// Sets the timer of the inbox, whether or not the page is visible.
     fn set_alarm(self) {
         let wake_at_ms = self.inbox.read_untracked().wake_at_ms();
         let mut alarm = self.alarm.write_value();
@@ -156,8 +156,8 @@ impl Viewer {
         *alarm = later(ring, wait).map(|handle| (at_ms, handle));
     }
 
-    /// Shows times as of now.
-    pub fn tell_time(self) {
+    /// Updates the times that the page shows.
+    pub fn update_times(self) {
         self.now.set(now());
     }
 }

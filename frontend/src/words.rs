@@ -1,4 +1,4 @@
-//! Numbers and times as people read them.
+//! Formats numbers and times for people.
 
 use carillon_protocol::format_timestamp;
 
@@ -6,30 +6,27 @@ const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
-/// Seconds are told in steps of this many, so that a list does not flicker.
+/// Seconds are shown in steps, so that a list does not flicker.
 const STEP_S: u64 = 10;
 
-/// How long ago, in a few characters. What a clock ahead of ours made is made now.
-#[must_use]
+/// Returns how long ago a time was, in a few characters. A time in the future, of another clock, counts as now.
 pub fn ago(at_ms: u64, now_ms: u64) -> String {
     let past_ms = now_ms.saturating_sub(at_ms);
     let steps = [(DAY_MS, "d", 1), (HOUR_MS, "h", 1), (MINUTE_MS, "min", 1), (SECOND_MS, "s", STEP_S)];
-    let told = |&(unit_ms, unit, step)| {
+    let format_in = |&(unit_ms, unit, step)| {
         let count = past_ms / unit_ms / step * step;
         (count > 0).then(|| format!("{count} {unit} ago"))
     };
-    steps.iter().find_map(told).unwrap_or_else(|| "now".to_owned())
+    steps.iter().find_map(format_in).unwrap_or_else(|| "now".to_owned())
 }
 
 /// The exact time for a tooltip, in UTC.
-#[must_use]
 pub fn exact(at_ms: u64) -> String {
     let text = format_timestamp(at_ms);
     format!("{} UTC", text.trim_end_matches('Z').replace('T', " "))
 }
 
-/// A number with its thousands apart.
-#[must_use]
+/// Returns a number with separated thousands.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -43,7 +40,6 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// Whole seconds left until then, at least one.
-#[must_use]
 pub fn seconds_left(until_ms: u64, now_ms: u64) -> u64 {
     until_ms.saturating_sub(now_ms).div_ceil(SECOND_MS).max(1)
 }
@@ -53,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_steps() {
+    fn times_are_shown_in_steps() {
         for (past_ms, words) in [
             (0, "now"),
             (9_999, "now"),

@@ -6,13 +6,13 @@ use tempfile::TempDir;
 
 use crate::{Process, eventually, free_port, need};
 
-/// A server that does not serve by then will not.
+/// A Caddy that does not serve after this time has failed.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// Starts that may fail because another process took the port first.
+/// Maximum starts, which may fail because another process took the port first.
 const TRIES: usize = 5;
 
-/// A real Caddy on a free loopback port, with a configuration that takes `LISTEN` and `BIND` from its
-/// environment. It keeps nothing on disk, and is killed when it is dropped.
+/// A real Caddy on a free loopback port, with a configuration that reads `LISTEN` and `BIND` from its environment. It stores
+/// nothing on disk, and is killed when it is dropped.
 #[derive(Debug)]
 pub struct Caddy {
     process: Process,
@@ -63,8 +63,7 @@ impl Caddy {
         Self { process, addr: (Ipv4Addr::LOCALHOST, port).into(), _home: home }
     }
 
-    /// Where browsers find it.
-    #[must_use]
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("http://localhost:{}", self.addr.port())
     }

@@ -1,25 +1,26 @@
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// The longest query that is read; they have one name of at most 255 bytes.
+/// Maximum bytes of a query, which has one name of at most 255 bytes.
 const QUERY_MAX_BYTES: usize = 512;
 /// The header of a message.
 const HEADER_BYTES: usize = 12;
-/// What ends a question: its type and its class.
+/// The end of a question: its type and its class.
 const QUESTION_TAIL_BYTES: usize = 4;
 const TYPE_A: [u8; 2] = [0, 1];
 const CLASS_INTERNET: [u8; 2] = [0, 1];
-/// An answer to a query for recursion, without an error.
+/// The flags of a response to a recursive query, without an error.
 const ANSWERED: [u8; 2] = [0x81, 0x80];
-/// Points at the name of the question.
+/// A pointer to the name of the question.
 const SAME_NAME: [u8; 2] = [0xc0, 0x0c];
 
-/// A DNS server that knows one list of IPv4 addresses and gives it for every name, for zero seconds:
-/// what stands behind a name can change while something asks for it. It ends when it is dropped.
+/// A DNS server that returns one list of IPv4 addresses for every name, with a TTL of zero: the addresses of a name can
+/// change at any time. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Dns {
     addr: SocketAddr,
@@ -28,7 +29,7 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// A server on a loopback port of its own.
+    /// Starts a server on a free loopback port.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -41,37 +42,36 @@ impl Dns {
         Self { addr, addresses, _stop: stop.drop_guard() }
     }
 
-    /// Where to ask.
-    #[must_use]
+    /// Returns its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// What it answers from now on.
+    /// Sets the addresses that it returns.
     pub fn set(&self, addresses: &[Ipv4Addr]) {
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+        *self.addresses.lock() = addresses.to_vec();
     }
 }
 
 async fn serve(socket: UdpSocket, addresses: Arc<Mutex<Vec<Ipv4Addr>>>, stop: CancellationToken) {
     let mut query = [0; QUERY_MAX_BYTES];
     loop {
-        let (length, asker) = tokio::select! {
+        let (length, client) = tokio::select! {
             () = stop.cancelled() => return,
             received = socket.recv_from(&mut query) => match received {
                 Ok(received) => received,
                 Err(_) => continue,
             },
         };
-        let known = addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = addresses.lock().clone();
         if let Some(reply) = reply(&query[..length], &known) {
-            // An asker that is gone asks again, or not.
-            let _ = socket.send_to(&reply, asker).await;
+            // A client that is gone needs no reply.
+            let _ = socket.send_to(&reply, client).await;
         }
     }
 }
 
-/// The reply to a query; none to what is no query.
+/// Returns the reply to a query; `None` for other bytes.
 fn reply(query: &[u8], addresses: &[Ipv4Addr]) -> Option<Vec<u8>> {
     let mut end = HEADER_BYTES;
     while let label @ 1.. = *query.get(end)? {
@@ -97,15 +97,15 @@ mod tests {
 
     #[test]
     fn gives_its_addresses_for_every_name_and_no_other_kind() {
-        let ask =
+        let query =
             |kind: u8| [&[7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3][..], b"bff", &[0, 0, kind, 0, 1]].concat();
         let address = Ipv4Addr::new(127, 0, 0, 2);
-        let answer = reply(&ask(1), &[address]).expect("an answer");
+        let answer = reply(&query(1), &[address]).expect("an answer");
         assert_eq!(answer[..8], [7, 7, 0x81, 0x80, 0, 1, 0, 1]);
         assert_eq!(answer[12..21], *b"\x03bff\0\0\x01\0\x01");
         assert_eq!(answer[21..], [0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 2]);
-        let none = reply(&ask(28), &[address]).expect("an answer");
+        let none = reply(&query(28), &[address]).expect("an answer");
         assert_eq!((none[..8].to_vec(), none.len()), (vec![7, 7, 0x81, 0x80, 0, 1, 0, 0], 21));
-        assert_eq!(reply(&ask(1)[..14], &[address]), None, "cut short");
+        assert_eq!(reply(&query(1)[..14], &[address]), None, "cut short");
     }
 }

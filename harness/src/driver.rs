@@ -1,13 +1,14 @@
 use std::future::pending;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use carillon_client::{Connection, Dial, Event, Opening};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Frame, ReaderOptions, Record, Refused, Socket};
 
-/// What a test tells its reader; each is answered when it is done.
+/// A command of a test to its reader, which is answered when it is done.
 pub(crate) enum Command {
     Cut(oneshot::Sender<()>),
     StopReading(oneshot::Sender<()>),
@@ -18,7 +19,7 @@ pub(crate) enum Command {
 /// Opens the sockets of a reader, at one URL after the other.
 struct Dialer {
     options: ReaderOptions,
-    /// Which of the URLs is next.
+    /// The index of the next URL.
     next_url: usize,
     reading: Arc<AtomicBool>,
 }
@@ -37,7 +38,7 @@ impl Dial for Dialer {
         let urls = &self.options.urls;
         let mut url = urls[self.next_url % urls.len()].clone();
         if let Some(since) = since {
-            // A cursor is made of letters, digits, dots and dashes: nothing to escape.
+            // A cursor consists of letters, digits, dots and dashes, so it needs no escaping.
             url = format!("{url}{}since={since}", if url.contains('?') { '&' } else { '?' });
         }
         let dial = self.options.dial.clone();
@@ -67,7 +68,7 @@ impl carillon_client::Socket for ReaderSocket {
     }
 }
 
-/// Writes down what happens on a reader's connection, and does what its test commands.
+/// Records the events of a reader's connection, and runs the commands of its test.
 pub(crate) struct Driver {
     connection: Connection<Dialer>,
     record: Arc<Mutex<Record>>,
@@ -87,31 +88,31 @@ impl Driver {
         loop {
             tokio::select! {
                 command = inbox.recv() => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.run_command(command).await,
                     None => return,
                 },
-                event = self.connection.next() => self.note(event),
+                event = self.connection.next() => self.record(event),
             }
-            locked(&self.record).note_phase(self.connection.phase());
+            self.record.lock().add_phase(self.connection.phase());
         }
     }
 
-    fn note(&mut self, event: Event<Refused>) {
+    fn record(&mut self, event: Event<Refused>) {
         match event {
             Event::Refused(refused) => {
-                locked(&self.record).note_refusal(refused);
+                self.record.lock().add_refusal(refused);
                 self.connection.dial_mut().next_url += 1;
             }
-            Event::Received { heard, .. } => locked(&self.record).note(heard),
+            Event::Received { event, .. } => self.record.lock().add(event),
             Event::Closed { code, .. } => {
-                locked(&self.record).note_close(code);
+                self.record.lock().add_close(code);
                 self.connection.dial_mut().next_url += 1;
             }
             Event::Connecting | Event::Opened | Event::Alive | Event::Silent => {}
         }
     }
 
-    async fn obey(&mut self, command: Command) {
+    async fn run_command(&mut self, command: Command) {
         let done = match command {
             Command::Cut(done) => {
                 if let Some(reader) = self.connection.disconnect() {
@@ -136,8 +137,4 @@ impl Driver {
         // The test may have stopped waiting.
         let _ = done.send(());
     }
-}
-
-pub(crate) fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long to wait before a condition is asked again.
+/// The wait before a condition is evaluated again.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until `condition` holds. The deadline only ends a test that has failed: make it generous.
+/// Waits until `condition` holds. The deadline only ends a failed test: make it generous.
 ///
 /// # Panics
-/// At the deadline, naming `what` did not come about.
+/// At the deadline, with `what` in the message.
 pub async fn eventually(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + deadline;
     while !condition().await {

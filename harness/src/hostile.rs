@@ -1,36 +1,33 @@
-//! JSON that programs read differently, and JSON that only looks like it: one list for every way in, so that what one takes,
-//! all take.
+//! JSON that programs parse differently, and text that only looks like JSON: one list for every input of the service, so
+//! that all inputs accept the same.
 
-/// A JSON value, or what pretends to be one.
+/// A JSON value, or text that looks like one.
 #[derive(Clone, Debug)]
 pub struct Hostile {
-    /// What it is, for the words of a failure.
+    /// Its name, for the message of a failure.
     pub what: &'static str,
     /// Its bytes.
     pub json: Vec<u8>,
-    /// Whether all programs read it alike, so that every way in takes it.
+    /// Whether all programs parse it alike, so that every input accepts it.
     pub taken: bool,
 }
 
 impl Hostile {
-    /// The value as a text, where it is UTF-8: the others do not come as far as JSON in a WebSocket.
-    #[must_use]
+    /// Returns the value as a string if it is UTF-8: other bytes cannot be sent in a text frame.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.json).ok()
     }
 
-    /// Its bytes between two others.
-    #[must_use]
+    /// Returns its bytes between two others.
     pub fn within(&self, before: &str, after: &str) -> Vec<u8> {
         [before.as_bytes(), &self.json, after.as_bytes()].concat()
     }
 }
 
-/// What a value may be nested in before the limit of 127 levels is passed; an entry, a frame and a job's report take some.
+/// The depth of a nested value that leaves room for an entry, a frame or a job's report within the limit of 127 levels.
 const DEEP: usize = 120;
 
 /// All of them.
-#[must_use]
 pub fn hostile() -> Vec<Hostile> {
     let nested = |open: &str, inner: &str, close: &str, levels: usize| {
         format!("{}{inner}{}", open.repeat(levels), close.repeat(levels)).into_bytes()

@@ -1,15 +1,15 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// A child process that dies with its owner: when it is dropped, and also when the whole test process
-/// dies before it drops anything, or keeps it in a static, which is never dropped.
+/// A child process that is killed with its owner: when it is dropped, and also when the whole test process dies before it
+/// drops anything, or keeps it in a static, which is never dropped.
 #[derive(Debug)]
 pub(crate) struct Leash {
     child: Child,
-    /// Whether what the child has started dies with it.
+    /// Whether the processes that the child has started are killed with it.
     family: bool,
-    /// A shell that waits for its standard input to close, which the kernel does when we die, and
-    /// then kills the child.
+    /// A shell that waits until its standard input is closed, which the kernel does when this process dies, and then kills
+    /// the child.
     watcher: Option<Child>,
 }
 
@@ -46,10 +46,10 @@ impl Leash {
         self.child.id()
     }
 
-    /// How the child ended, if it has.
+    /// Returns how the child ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten()?;
-        // Its number may now be given to another process, which the watcher must not kill.
+        // Its id may now belong to another process, which the watcher must not kill.
         self.stop_watching();
         Some(status)
     }
@@ -63,7 +63,7 @@ impl Leash {
     fn stop_watching(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
             if self.family {
-                // Lets it do its work: the family may outlive the child.
+                // The watcher does its work: the family may outlive the child.
                 drop(watcher.stdin.take());
             } else {
                 let _ = watcher.kill();

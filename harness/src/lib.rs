@@ -1,9 +1,8 @@
-//! What the tests of every crate stand on: a real Redis server, a network that can be broken on
-//! purpose, built programs as child processes, and readers that write down all they hear. Only for
-//! tests; it knows the wire ([`carillon_protocol`]) and nothing of the servers behind it.
+//! The tools of all tests: a real Redis server, a network that can be broken on purpose, built programs as child processes,
+//! and readers that record everything they receive. Only for tests; it knows the wire ([`carillon_protocol`]) and not the
+//! servers behind it.
 //!
-//! Everything here panics with one clear line when it cannot do its work: a test that cannot run has
-//! failed.
+//! All functions panic with one clear line when they cannot do their work: a test that cannot run has failed.
 
 mod caddy;
 mod dns;

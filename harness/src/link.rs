@@ -6,20 +6,20 @@ use tokio::sync::watch;
 /// Bytes that a direction of a connection holds.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What a proxied connection does with what it reads.
+/// What a proxied connection does with the bytes that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     /// Forwards it.
     Pass,
-    /// Reads it and forgets it, and hides that a side has closed.
+    /// Drops them, and hides that a side has closed.
     Swallow,
-    /// Forwards requests and so many bytes more of the replies.
+    /// Forwards requests, and only this many more bytes of the replies.
     LoseReplies { after_bytes: usize },
     /// Resets both sides at once, for good.
     Cut,
 }
 
-/// A side went away without a close, so the other is to see a reset.
+/// A side was lost without a close, so the other side gets a reset.
 pub(crate) struct Broken;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

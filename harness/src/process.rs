@@ -2,26 +2,27 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::leash::Leash;
 
-/// Lines kept of each stream; the oldest are forgotten first.
+/// Maximum lines that are kept of each stream; the oldest are dropped first.
 const LINES_MAX: usize = 10_000;
-/// Bytes kept of a line.
+/// Maximum bytes that are kept of a line.
 const LINE_MAX_BYTES: usize = 16 * 1024;
-/// A line that has not come by then will not.
+/// The deadline of a line.
 const LINE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long to wait before the lines, or the process, are looked at again.
+/// The wait before the lines, or the process, are checked again.
 const POLL: Duration = Duration::from_millis(5);
-/// Variables that a child sees of ours. All others are its test's choice, so that the shell that runs
-/// the tests cannot change how they go.
+/// The variables that a child inherits. A test sets all others, so that the shell that runs the tests cannot change their
+/// result.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 
-/// What one stream printed, filled by a thread of its own.
+/// The lines of one stream, read by a separate thread.
 #[derive(Clone, Debug, Default)]
 struct Lines(Arc<Mutex<Printed>>);
 
@@ -31,8 +32,8 @@ struct Printed {
     ended: bool,
 }
 
-/// A built program as a child process, killed when it is dropped or when the test process ends in any
-/// way. What it prints is kept, and shown when a wait for it fails.
+/// A built program as a child process, killed when it is dropped or when the test process ends in any way. Its output is
+/// kept, and shown when a wait for it fails.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -46,7 +47,6 @@ impl Process {
     ///
     /// # Panics
     /// When it cannot be started.
-    #[must_use]
     pub fn spawn(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start(program, args, env, Stdio::piped(), Leash::spawn)
     }
@@ -55,7 +55,6 @@ impl Process {
     ///
     /// # Panics
     /// As [`Process::spawn`].
-    #[must_use]
     pub fn spawn_family(program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start(program, args, env, Stdio::piped(), Leash::spawn_family)
     }
@@ -64,7 +63,6 @@ impl Process {
     ///
     /// # Panics
     /// As [`Process::spawn`].
-    #[must_use]
     pub fn spawn_with_stderr(
         program: &str,
         args: &[&str],
@@ -99,20 +97,17 @@ impl Process {
         Self { name, leash, stdout, stderr }
     }
 
-    /// Its number.
-    #[must_use]
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.leash.pid()
     }
 
     /// The lines of its standard output so far.
-    #[must_use]
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.all()
     }
 
     /// The lines of its standard error so far.
-    #[must_use]
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.all()
     }
@@ -120,12 +115,12 @@ impl Process {
     /// Writes to its standard input.
     ///
     /// # Panics
-    /// When it does not take it: it has ended, or its input was closed.
+    /// When the write fails: the process has ended, or its input was closed.
     pub fn write(&mut self, text: &str) {
         self.write_bytes(text.as_bytes());
     }
 
-    /// The same of bytes, whatever they are.
+    /// Writes any bytes to its standard input.
     ///
     /// # Panics
     /// As for [`Process::write`].
@@ -147,14 +142,14 @@ impl Process {
     pub async fn wait_line(&mut self, pattern: &str) -> String {
         let end = Instant::now() + LINE_DEADLINE;
         loop {
-            // Asked before the lines are looked at, so that the last words of a process count.
+            // This is checked before the lines, so that the last lines of a process count.
             let ended = self.ended();
             let lines = [self.stdout(), self.stderr()].concat();
             if let Some(line) = lines.into_iter().find(|line| line.contains(pattern)) {
                 return line;
             }
-            assert!(ended.is_none(), "{} ended ({}) without '{pattern}'", self.said(), code(ended));
-            assert!(Instant::now() < end, "not within {LINE_DEADLINE:?}: '{pattern}' of {}", self.said());
+            assert!(ended.is_none(), "{} ended ({}) without '{pattern}'", self.output(), code(ended));
+            assert!(Instant::now() < end, "not within {LINE_DEADLINE:?}: '{pattern}' of {}", self.output());
             tokio::time::sleep(POLL).await;
         }
     }
@@ -195,18 +190,18 @@ impl Process {
             if ended.is_some() {
                 return code(ended);
             }
-            assert!(Instant::now() < end, "not within {deadline:?}: the end of {}", self.said());
+            assert!(Instant::now() < end, "not within {deadline:?}: the end of {}", self.output());
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// How it ended, once it has and all that it printed has come.
+    /// Returns how it ended, once it has and all of its output was read.
     fn ended(&mut self) -> Option<ExitStatus> {
         self.leash.ended().filter(|_| self.stdout.ended() && self.stderr.ended())
     }
 
-    /// Its name and all that it printed.
-    fn said(&self) -> String {
+    /// Returns its name and its output.
+    fn output(&self) -> String {
         format!("{}\n{}\n{}\n", self.name, self.stdout().join("\n"), self.stderr().join("\n"))
     }
 }
@@ -223,14 +218,14 @@ impl Lines {
             if let Some(stream) = stream {
                 BufReader::new(stream).split(b'\n').map_while(Result::ok).for_each(|line| filled.push(line));
             }
-            filled.printed().ended = true;
+            filled.0.lock().ended = true;
         });
         lines
     }
 
     fn push(&self, mut line: Vec<u8>) {
         line.truncate(LINE_MAX_BYTES);
-        let mut printed = self.printed();
+        let mut printed = self.0.lock();
         if printed.lines.len() == LINES_MAX {
             printed.lines.pop_front();
         }
@@ -238,14 +233,10 @@ impl Lines {
     }
 
     fn all(&self) -> Vec<String> {
-        self.printed().lines.iter().cloned().collect()
+        self.0.lock().lines.iter().cloned().collect()
     }
 
     fn ended(&self) -> bool {
-        self.printed().ended
-    }
-
-    fn printed(&self) -> MutexGuard<'_, Printed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ended
     }
 }

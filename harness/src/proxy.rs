@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -10,11 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::link::{Broken, Direction, Link, carry};
 
-/// Connections at a time; more are refused.
+/// Maximum connections at a time; more are refused.
 const CONNECTIONS_MAX: usize = 1_024;
 
-/// A network between a client and a server that can be broken on purpose. It forwards TCP to its
-/// target, and each method below changes what it does from now on. It ends when it is dropped.
+/// A network between a client and a server that can be broken on purpose. It forwards TCP to its target, and each method
+/// below changes its behaviour from then on. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -32,19 +33,19 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// What new connections do; `None` refuses them.
+    /// The behaviour of new connections; `None` refuses them.
     new: Option<Link>,
     open: HashMap<u64, watch::Sender<Link>>,
 }
 
 impl Shared {
     fn target(&self) -> SocketAddr {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.target.lock()
     }
 }
 
 impl Proxy {
-    /// A proxy on a port of its own that forwards everything to `target`.
+    /// Starts a proxy on a free port that forwards everything to `target`.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -62,72 +63,68 @@ impl Proxy {
         Self { addr, shared, _stop: stop.drop_guard() }
     }
 
-    /// Where clients connect.
-    #[must_use]
+    /// Returns its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Leads new connections to another server, as an address does that has moved. Those that are open stay where they are.
+    /// Sends new connections to another server, like an address that has moved. Open connections stay at the old one.
     pub fn lead_to(&self, target: SocketAddr) {
-        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        *self.shared.target.lock() = target;
     }
 
-    /// Forwards everything again. Connections that were swallowed, or lost replies, are cut: what is
-    /// left of their streams means nothing.
+    /// Forwards everything again. Connections that were swallowed, or lost replies, are cut: the rest of their streams is
+    /// useless.
     pub fn pass(&self) {
         self.set(Some(Link::Pass), |link| if link == Link::Pass { link } else { Link::Cut });
     }
 
-    /// From now on all connections stay open, new ones are accepted, and nothing gets through.
+    /// Keeps all connections open and accepts new ones, but forwards nothing.
     pub fn black_hole(&self) {
         self.set(Some(Link::Swallow), |_| Link::Swallow);
     }
 
-    /// The connections of this moment stay open and nothing gets through them any more, as when a
-    /// router forgets them; new ones work.
+    /// Keeps the current connections open and forwards nothing on them, like a router that has forgotten them; new ones
+    /// work.
     pub fn black_hole_current(&self) {
         self.set(Some(Link::Pass), |_| Link::Swallow);
     }
 
-    /// New connections are reset. Those that exist are left alone; see [`Proxy::cut`].
+    /// Resets new connections. Existing ones stay as they are; see [`Proxy::cut`].
     pub fn refuse(&self) {
         self.set(None, |link| link);
     }
 
-    /// Resets all connections of this moment. New ones fare as before.
+    /// Resets all current connections. New ones work as before.
     pub fn cut(&self) {
-        let new = self.shared.state().new;
+        let new = self.shared.state.lock().new;
         self.set(new, |_| Link::Cut);
     }
 
-    /// Requests still reach the server, and only so many bytes more of each connection's replies come
-    /// back: what was asked is done, and nobody hears of it.
+    /// Forwards requests to the server, and only this many more bytes of each connection's replies: commands are executed,
+    /// and their replies are lost.
     pub fn lose_replies_after(&self, bytes: usize) {
         let link = Link::LoseReplies { after_bytes: bytes };
         self.set(Some(link), |current| if current == Link::Swallow { Link::Cut } else { link });
     }
 
-    /// Connections that are open now.
-    #[must_use]
+    /// The number of open connections.
     pub fn open(&self) -> usize {
-        self.shared.state().open.len()
+        self.shared.state.lock().open.len()
     }
 
-    /// Connections that were ever accepted, refused ones not counted.
-    #[must_use]
+    /// The number of connections accepted so far, without refused ones.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Bytes that were swallowed or lost so far.
-    #[must_use]
+    /// The number of bytes swallowed or lost so far.
     pub fn lost_bytes(&self) -> u64 {
         self.shared.lost_bytes.load(Ordering::SeqCst)
     }
 
     fn set(&self, new: Option<Link>, current: impl Fn(Link) -> Link) {
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         state.new = new;
         for link in state.open.values() {
             link.send_modify(|link| *link = if *link == Link::Cut { Link::Cut } else { current(*link) });
@@ -136,13 +133,9 @@ impl Proxy {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the connection `id` does, now and later; `None` when it is refused.
+    /// Returns the behaviour of the connection `id`, now and later; `None` when it is refused.
     fn admit(&self, id: u64) -> Option<watch::Receiver<Link>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let link = state.new.filter(|_| state.open.len() < CONNECTIONS_MAX)?;
         let (sender, receiver) = watch::channel(link);
         state.open.insert(id, sender);
@@ -169,12 +162,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
                 () = stop.cancelled() => {}
                 () = connect(client, link, &shared) => {}
             }
-            shared.state().open.remove(&id);
+            shared.state.lock().open.remove(&id);
         });
     }
 }
 
-/// One connection, until both sides have closed or it is cut.
+/// Runs one connection, until both sides have closed or it is cut.
 async fn connect(mut client: TcpStream, link: watch::Receiver<Link>, shared: &Shared) {
     let mut cut = link.clone();
     let mut server = None;
@@ -197,7 +190,7 @@ async fn forward(
 ) -> Result<(), Broken> {
     let swallowed = *link.borrow() == Link::Swallow;
     if swallowed {
-        // Such a connection never passes anything: there is nothing to connect it to.
+        // Such a connection never forwards anything, since there is no server.
         return carry(Direction::Requests, client, tokio::io::sink(), link, &shared.lost_bytes).await;
     }
     let server = server.insert(TcpStream::connect(shared.target()).await.map_err(|_| Broken)?);

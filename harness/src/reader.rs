@@ -1,38 +1,37 @@
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{self, Command, Driver};
+use crate::driver::{Command, Driver};
 use crate::{DialOptions, Received, Record};
 
-/// Commands that may wait for the driver.
+/// Maximum commands that wait for the driver.
 const COMMANDS_MAX: usize = 16;
-/// A reader that has made no headway for this long has failed its test.
+/// A reader without progress for this time has failed its test.
 const STALL_DEADLINE: Duration = Duration::from_secs(30);
-/// How long to wait before the record is looked at again.
+/// The wait before the record is checked again.
 const POLL: Duration = Duration::from_millis(10);
 
 /// How a reader connects.
 #[derive(Clone, Debug)]
 pub struct ReaderOptions {
-    /// Where to connect; the next one is tried when a connection fails or ends.
+    /// The URLs to connect to; the next one is tried when a connection fails or ends.
     pub urls: Vec<String>,
     /// A cursor to resume from.
     pub since: Option<String>,
     /// How each socket is opened.
     pub dial: DialOptions,
-    /// The longest pause before a reconnect. Tests that cut a reader often have no time for the
-    /// client's own back-off, which `None` leaves alone.
+    /// The longest pause before a reconnect, for tests that cut a reader often; `None` keeps the client's own back-off.
     pub pause_max: Option<Duration>,
 }
 
 impl ReaderOptions {
-    /// A reader of what comes from now on, that reconnects within 20 ms.
-    #[must_use]
+    /// Options of a reader that starts at the current position and reconnects within 20 ms.
     pub fn new(urls: &[&str]) -> Self {
         Self {
             urls: urls.iter().map(|url| (*url).to_owned()).collect(),
@@ -43,8 +42,8 @@ impl ReaderOptions {
     }
 }
 
-/// A reader over WebSocket that reconnects and resumes by itself, as the viewer does: the same client
-/// core drives it. It writes down all that it hears, and stops when it is dropped.
+/// A reader over WebSocket that reconnects and resumes by itself, like the viewer: the same client core drives it. It
+/// records everything that it receives, and stops when it is dropped.
 #[derive(Debug)]
 pub struct Reader {
     record: Arc<Mutex<Record>>,
@@ -53,7 +52,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Connects to `url`, and returns when it was welcomed: what is pushed after that reaches it.
+    /// Connects to `url`, and returns when it was welcomed: it receives everything that is pushed later.
     ///
     /// # Panics
     /// When no welcome comes.
@@ -71,11 +70,10 @@ impl Reader {
         reader
     }
 
-    /// Begins to connect, and returns at once.
+    /// Starts to connect, and returns at once.
     ///
     /// # Panics
     /// Without any URL, or outside a tokio runtime.
-    #[must_use]
     pub fn start(options: ReaderOptions) -> Self {
         assert!(!options.urls.is_empty(), "a reader needs a URL");
         let record = Arc::new(Mutex::new(Record::default()));
@@ -92,28 +90,25 @@ impl Reader {
         Self { record, commands, _stop: stop.drop_guard() }
     }
 
-    /// All that it heard so far.
-    #[must_use]
+    /// Returns everything that it has received.
     pub fn record(&self) -> Record {
-        self.locked().clone()
+        self.record.lock().clone()
     }
 
-    /// The notifications so far, each once, in the order in which they came.
-    #[must_use]
+    /// Returns the notifications so far, each once, in the order in which they arrived.
     pub fn received(&self) -> Vec<Received> {
-        self.locked().received.clone()
+        self.record.lock().received.clone()
     }
 
-    /// How many notifications it got so far.
-    #[must_use]
+    /// Returns the number of notifications so far.
     pub fn count(&self) -> usize {
-        self.locked().received.len()
+        self.record.lock().received.len()
     }
 
     /// Waits until it has `count` notifications, and returns all it has.
     ///
     /// # Panics
-    /// When none came for 30 seconds. (So a slow machine is no failure.)
+    /// When none arrived for 30 seconds. (So a slow machine does not fail the test.)
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         let (mut seen, mut end) = (self.count(), Instant::now() + STALL_DEADLINE);
         while seen < count {
@@ -133,18 +128,18 @@ impl Reader {
     /// When it does not within 30 seconds.
     pub async fn until(&self, what: &str, condition: impl Fn(&Record) -> bool) {
         let end = Instant::now() + STALL_DEADLINE;
-        while !condition(&self.locked()) {
+        while !condition(&self.record.lock()) {
             assert!(Instant::now() < end, "the reader never saw {what}: {}", self.summary());
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Resets its connection, as when a network is lost; it comes back by itself.
+    /// Resets its connection, like a lost network; it reconnects by itself.
     pub async fn cut(&self) {
         self.command(Command::Cut).await;
     }
 
-    /// Leaves what comes in the kernel's buffers until [`Reader::read_again`].
+    /// Leaves frames in the kernel's buffers until [`Reader::read_again`].
     pub async fn stop_reading(&self) {
         self.command(Command::StopReading).await;
     }
@@ -167,13 +162,9 @@ impl Reader {
         is_done.await.expect("a reader that runs");
     }
 
-    fn locked(&self) -> MutexGuard<'_, Record> {
-        driver::locked(&self.record)
-    }
-
-    /// Where it stands, for the message of a test that failed.
+    /// Returns a summary, for the message of a failed test.
     fn summary(&self) -> String {
-        let record = self.locked();
+        let record = self.record.lock();
         format!(
             "{} received, {} repeated, {} welcomes, phase {:?}, closes {:?}, gaps {:?}, refusals {:?}, errors {:?}, unreadable {:?}",
             record.received.len(),

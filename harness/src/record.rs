@@ -1,8 +1,8 @@
-use carillon_protocol::{Audience, CloseCode, GapReason, Heard, Phase, ServerMessage, Welcome};
+use carillon_protocol::{Audience, ClientEvent, CloseCode, GapReason, Phase, ServerMessage, Welcome};
 
 use crate::Refused;
 
-/// Entries kept of each kind; a test that comes near it reads too much at once.
+/// Maximum records of each kind; a test that comes near it reads too much at once.
 const RECORD_MAX: usize = 500_000;
 
 /// A notification that a reader got for the first time.
@@ -12,50 +12,48 @@ pub struct Received {
     pub id: String,
     /// Its text.
     pub body: String,
-    /// The replica that won the race for it.
+    /// The replica that claimed it.
     pub claimed_by: String,
-    /// Where the reader stood after it.
+    /// The cursor after it.
     pub cursor: String,
 }
 
-/// All that a reader saw, each kind in its order.
+/// Everything that a reader received, each kind in its order.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Every notification once.
     pub received: Vec<Received>,
-    /// How many came again, and were not for showing.
+    /// The number of repeated notifications, which are not shown.
     pub repeated: usize,
     /// The connection's phases, each when it changed.
     pub phases: Vec<Phase>,
     /// The first frame of each connection.
     pub welcomes: Vec<Welcome>,
-    /// Gaps that were announced, and of which audience.
+    /// The gaps, with their audiences.
     pub gaps: Vec<(GapReason, Option<Audience>)>,
-    /// Pauses that goodbyes asked for, in milliseconds.
+    /// The pauses of goodbyes, in milliseconds.
     pub goodbyes: Vec<u64>,
-    /// The code of each close; none where the connection just ended.
+    /// The code of each close; `None` where the connection was lost.
     pub closes: Vec<Option<CloseCode>>,
-    /// Attempts to connect that were refused, or found nobody.
+    /// Attempts to connect that were refused, or found no server.
     pub refusals: Vec<Refused>,
     /// Frames of the kinds `state`, `raw`, `status`, `read` and `presence`.
     pub messages: Vec<ServerMessage>,
-    /// What the server refused in mid-stream: code and detail.
+    /// The refusals of the server in mid-stream: code and detail.
     pub errors: Vec<(String, String)>,
-    /// The ids and topics that those named.
+    /// The ids and topics of those refusals.
     pub refused: Vec<String>,
-    /// Frames that could not be read. A test should find none.
+    /// Unreadable frames. A test should find none.
     pub unreadable: Vec<String>,
 }
 
 impl Record {
-    /// The ids in the order in which they came.
-    #[must_use]
+    /// Returns the ids in the order in which they arrived.
     pub fn ids(&self) -> Vec<&str> {
         self.received.iter().map(|one| one.id.as_str()).collect()
     }
 
-    /// The replica of the connection of this moment, when it is live.
-    #[must_use]
+    /// Returns the replica of the current connection, when it is live.
     pub fn live_on(&self) -> Option<&str> {
         match self.phases.last()? {
             Phase::Live { replica, .. } => Some(replica),
@@ -63,10 +61,10 @@ impl Record {
         }
     }
 
-    pub(crate) fn note(&mut self, heard: Heard) {
-        match heard {
-            Heard::Welcome(welcome) => push(&mut self.welcomes, welcome),
-            Heard::Notification(delivery) => push(
+    pub(crate) fn add(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Welcome(welcome) => push(&mut self.welcomes, welcome),
+            ClientEvent::Notification(delivery) => push(
                 &mut self.received,
                 Received {
                     id: delivery.notification.id,
@@ -75,28 +73,28 @@ impl Record {
                     cursor: delivery.cursor,
                 },
             ),
-            Heard::Repeated => self.repeated += 1,
-            Heard::Gap { reason, audience } => push(&mut self.gaps, (reason, audience)),
-            Heard::Goodbye(pause_ms) => push(&mut self.goodbyes, pause_ms),
-            Heard::Error { code, detail, about } => {
+            ClientEvent::Repeated => self.repeated += 1,
+            ClientEvent::Gap { reason, audience } => push(&mut self.gaps, (reason, audience)),
+            ClientEvent::Goodbye(pause_ms) => push(&mut self.goodbyes, pause_ms),
+            ClientEvent::Error { code, detail, about } => {
                 push(&mut self.errors, (code, detail));
                 about.into_iter().for_each(|about| push(&mut self.refused, about));
             }
-            Heard::Message(message) => push(&mut self.messages, *message),
-            Heard::Unreadable(error) => push(&mut self.unreadable, error),
-            Heard::Nothing => {}
+            ClientEvent::Message(message) => push(&mut self.messages, *message),
+            ClientEvent::Unreadable(error) => push(&mut self.unreadable, error),
+            ClientEvent::Nothing => {}
         }
     }
 
-    pub(crate) fn note_close(&mut self, code: Option<CloseCode>) {
+    pub(crate) fn add_close(&mut self, code: Option<CloseCode>) {
         push(&mut self.closes, code);
     }
 
-    pub(crate) fn note_refusal(&mut self, refused: Refused) {
+    pub(crate) fn add_refusal(&mut self, refused: Refused) {
         push(&mut self.refusals, refused);
     }
 
-    pub(crate) fn note_phase(&mut self, phase: &Phase) {
+    pub(crate) fn add_phase(&mut self, phase: &Phase) {
         if self.phases.last() != Some(phase) {
             push(&mut self.phases, phase.clone());
         }

@@ -1,24 +1,25 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::free_port;
 use crate::leash::Leash;
 
-/// A server that has not answered by then will not.
+/// A server that does not answer after this time has failed.
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// How long to wait before the server is asked again.
+/// The wait before the server is queried again.
 const POLL: Duration = Duration::from_millis(5);
-/// Starts that may fail because another process took the port first.
+/// Maximum starts, which may fail because another process took the port first.
 const TRIES: usize = 5;
 /// Databases of the shared server: one for each test of a process.
 const DATABASES: u16 = 2_000;
-/// Commands that reach beyond one database. Channels are not in a database at all.
+/// Commands that affect more than one database. Channels do not belong to a database.
 const OF_THE_WHOLE_SERVER: [&str; 11] = [
     "ACL",
     "CLIENT",
@@ -33,7 +34,7 @@ const OF_THE_WHOLE_SERVER: [&str; 11] = [
     "SHUTDOWN",
 ];
 
-/// The server of all tests of this process that need none of their own.
+/// The server of all tests of this process that do not need their own.
 static SHARED: LazyLock<RedisServer> =
     LazyLock::new(|| RedisServer::start_with(&["--databases", &DATABASES.to_string()]));
 
@@ -42,7 +43,7 @@ static SHARED: LazyLock<RedisServer> =
 #[derive(Debug)]
 pub struct RedisServer {
     port: u16,
-    /// Not 0 where other tests use the other databases.
+    /// The number of the database, not 0 on the shared server.
     database: u16,
     args: Vec<String>,
     dir: Mutex<TempDir>,
@@ -50,29 +51,26 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// A server that forgets everything when it stops.
+    /// Starts a server that keeps nothing when it stops.
     ///
     /// # Panics
     /// When `redis-server` is not installed or does not start.
-    #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// A server that has on disk whatever it has acknowledged.
+    /// Starts a server that has every acknowledged write on disk.
     ///
     /// # Panics
     /// As [`RedisServer::start`].
-    #[must_use]
     pub fn start_durable() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// A server with options of its own, as on `redis-server`'s command line.
+    /// Starts a server with options, as on `redis-server`'s command line.
     ///
     /// # Panics
     /// As [`RedisServer::start`].
-    #[must_use]
     pub fn start_with(args: &[&str]) -> Self {
         for _ in 0..TRIES {
             let server = Self {
@@ -89,7 +87,8 @@ impl RedisServer {
         panic!("redis-server ended at its start {TRIES} times; run it with {args:?} to see why");
     }
 
-    /// A database of its own on the server that the tests of this process share. What concerns the whole server is refused.
+    /// Returns a separate database on the server that the tests of this process share. Commands that affect the whole server
+    /// are refused.
     ///
     /// # Panics
     /// As [`RedisServer::start`].
@@ -106,28 +105,25 @@ impl RedisServer {
         }
     }
 
-    /// Where clients find it.
-    #[must_use]
+    /// Returns its URL.
     pub fn url(&self) -> String {
         let server = format!("redis://127.0.0.1:{}", self.port);
         if self.database == 0 { server } else { format!("{server}/{}", self.database) }
     }
 
-    /// Its port; the same for life.
+    /// Returns its port, which never changes.
     ///
     /// # Panics
     /// When the server is shared: the port alone leads to the database of another test.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.must_be_own("its port");
         self.port
     }
 
-    /// Its address, for a [`crate::Proxy`].
+    /// Returns its address, for a [`crate::Proxy`].
     ///
     /// # Panics
     /// As [`RedisServer::port`].
-    #[must_use]
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port()).into()
     }
@@ -138,12 +134,12 @@ impl RedisServer {
     /// When the server is shared.
     pub fn stop(&self) {
         self.must_be_own("a stop");
-        if let Some(mut leash) = self.running().take() {
+        if let Some(mut leash) = self.running.lock().take() {
             leash.kill();
         }
     }
 
-    /// Starts it anew on its port, with whatever it had on disk.
+    /// Starts it again on its port, with the data that it had on disk.
     ///
     /// # Panics
     /// When it does not start.
@@ -156,17 +152,17 @@ impl RedisServer {
         );
     }
 
-    /// Starts it anew on its port, without any data.
+    /// Starts it again on its port, without any data.
     ///
     /// # Panics
     /// When it does not start.
     pub fn start_again_empty(&self) {
         self.stop();
-        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = new_dir();
+        *self.dir.lock() = new_dir();
         self.start_again();
     }
 
-    /// What `redis-cli` prints for one command.
+    /// Returns what `redis-cli` prints for one command.
     ///
     /// # Panics
     /// When `redis-cli` is missing, Redis answers with an error, or the command concerns all of a shared server.
@@ -187,7 +183,7 @@ impl RedisServer {
         stdout.trim_end_matches('\n').to_owned()
     }
 
-    /// [`RedisServer::cli`] for its effect alone.
+    /// Runs [`RedisServer::cli`] for its effect only.
     ///
     /// # Panics
     /// As [`RedisServer::cli`].
@@ -199,13 +195,9 @@ impl RedisServer {
         assert!(self.database == 0, "{what}: this test needs a server of its own");
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Leash>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the server came up; false when it ended at once, as with a taken port.
+    /// Starts the process; returns whether it runs: it ends at once when its port is taken.
     fn launch(&self) -> bool {
-        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.dir.lock();
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
@@ -225,18 +217,18 @@ impl RedisServer {
             assert!(Instant::now() < end, "redis-server did not answer within {START_DEADLINE:?}");
             std::thread::sleep(POLL);
         }
-        // Another server may hold the port and answer, while ours has just ended.
+        // Another server may have the port and answer, while ours has just ended.
         if leash.ended().is_some() {
             return false;
         }
-        *self.running() = Some(leash);
+        *self.running.lock() = Some(leash);
         true
     }
 
-    /// Whether it answers a PING, written by hand: only `broker` knows a Redis client. A server that
-    /// asks for a password is up as well; one that still loads its data is not.
+    /// Whether it answers a PING, which is written by hand, since only `broker` may use a Redis client. A server that
+    /// requires a password counts as up; one that still loads its data does not.
     fn answers(&self) -> bool {
-        let ask = || -> std::io::Result<bool> {
+        let query = || -> std::io::Result<bool> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
             stream.set_read_timeout(Some(START_DEADLINE))?;
             stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
@@ -244,7 +236,7 @@ impl RedisServer {
             stream.read_exact(&mut answer)?;
             Ok(&answer == b"+PONG\r\n" || answer.starts_with(b"-NOAUTH"))
         };
-        ask().unwrap_or(false)
+        query().unwrap_or(false)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::need;
 
-/// An issuer of tokens: it makes JWTs, good ones and bad ones, and publishes its key.
+/// An issuer of tokens: it signs valid and invalid JWTs, and publishes its key.
 pub struct Signer {
     key: Key,
     public_pem: String,
@@ -28,54 +28,46 @@ enum Key {
 
 impl Signer {
     /// Signs with HS256, HS384 and HS512.
-    #[must_use]
     pub fn secret(secret: &str) -> Self {
         Self { key: Key::Secret(secret.to_owned()), public_pem: String::new(), kid: None }
     }
 
     /// Signs with RS… and PS….
-    #[must_use]
     pub fn rsa() -> Self {
         let (der, public_pem) = generate(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
         Self { key: Key::Rsa(RsaKeyPair::from_pkcs8(&der).expect("an RSA key")), public_pem, kid: None }
     }
 
     /// Signs with ES256.
-    #[must_use]
     pub fn p256() -> Self {
         let (key, public_pem) = curve("P-256", &signature::ECDSA_P256_SHA256_FIXED_SIGNING);
         Self { key: Key::P256(key), public_pem, kid: None }
     }
 
     /// Signs with ES384.
-    #[must_use]
     pub fn p384() -> Self {
         let (key, public_pem) = curve("P-384", &signature::ECDSA_P384_SHA384_FIXED_SIGNING);
         Self { key: Key::P384(key), public_pem, kid: None }
     }
 
     /// Signs with `EdDSA`.
-    #[must_use]
     pub fn ed25519() -> Self {
         let (der, public_pem) = generate(&["-algorithm", "ED25519"]);
         let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).expect("an Ed25519 key");
         Self { key: Key::Ed25519(key), public_pem, kid: None }
     }
 
-    /// The public part, as a PEM text, of a key that `openssl genpkey` makes of these arguments.
-    #[must_use]
+    /// Returns the public part, as PEM, of a key that `openssl genpkey` generates with these arguments.
     pub fn public_pem_of(args: &[&str]) -> String {
         generate(args).1
     }
 
-    /// The same key under a name, which its tokens carry.
-    #[must_use]
+    /// Gives the key a name, which its tokens carry.
     pub fn named(self, kid: &str) -> Self {
         Self { kid: Some(kid.to_owned()), ..self }
     }
 
-    /// The first of the algorithms that the key is for.
-    #[must_use]
+    /// Returns the first algorithm of the key.
     pub fn algorithm(&self) -> &'static str {
         match self.key {
             Key::Secret(_) => "HS256",
@@ -86,8 +78,7 @@ impl Signer {
         }
     }
 
-    /// A token with these claims.
-    #[must_use]
+    /// Returns a token with these claims.
     pub fn token(&self, claims: &Value) -> String {
         let mut header = json!({ "typ": "JWT", "alg": self.algorithm() });
         if let Some(kid) = &self.kid {
@@ -96,9 +87,8 @@ impl Signer {
         self.sign(&header, claims)
     }
 
-    /// A token with this header, signed by the algorithm that it names or, where the key is not for that,
-    /// by the key's first one.
-    #[must_use]
+    /// Returns a token with this header, signed with the algorithm that it names or, where the key does not have that, with
+    /// the key's first one.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let message = format!("{}.{}", encode(header), encode(claims));
@@ -106,14 +96,12 @@ impl Signer {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The public key as a PEM text; empty for a secret.
-    #[must_use]
+    /// Returns the public key as PEM; empty for a secret.
     pub fn public_pem(&self) -> &str {
         &self.public_pem
     }
 
-    /// The public key as a JWKS has it; a secret as none should have it.
-    #[must_use]
+    /// Returns the public key for a JWKS; for a secret, a key that no JWKS should have.
     pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = |curve: &str, key: &EcdsaKeyPair| {
@@ -175,7 +163,7 @@ fn curve(name: &str, algorithm: &'static signature::EcdsaSigningAlgorithm) -> (E
     (EcdsaKeyPair::from_pkcs8(algorithm, &der, &SystemRandom::new()).expect("a key on a curve"), public_pem)
 }
 
-/// A new private key (PKCS 8), and its public part as PEM.
+/// Generates a private key (PKCS 8), and its public part as PEM.
 fn generate(args: &[&str]) -> (Vec<u8>, String) {
     let private = openssl(&[&["genpkey"], args].concat(), "");
     let public = openssl(&["pkey", "-pubout"], &private);
@@ -189,7 +177,7 @@ fn openssl(args: &[&str], input: &str) -> String {
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("openssl starts");
     let mut stdin = child.stdin.take().expect("its input");
-    // What reads no input may have ended already.
+    // A command that reads no input may have ended already.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().expect("openssl ends");

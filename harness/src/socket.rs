@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// A frame that has not come by then will not: the longest that a server is silent is its heartbeat.
+/// The deadline of a frame: the longest silence of a server is its heartbeat.
 const FRAME_DEADLINE: Duration = Duration::from_secs(40);
 
 /// How a WebSocket is opened.
@@ -17,8 +17,8 @@ const FRAME_DEADLINE: Duration = Duration::from_secs(40);
 pub struct DialOptions {
     /// Headers beside those of the handshake.
     pub headers: Vec<(String, String)>,
-    /// A receive buffer of about this size, so that a reader that stops reading is soon felt. The
-    /// kernel would otherwise grow it to megabytes.
+    /// The size of the receive buffer, so that a reader that stops reading is noticed soon. The kernel would otherwise grow
+    /// it to megabytes.
     pub receive_buffer_bytes: Option<u32>,
 }
 
@@ -27,26 +27,26 @@ pub struct DialOptions {
 pub enum Refused {
     /// The server answered with this HTTP status and body.
     Status(u16, String),
-    /// There was no answer, for this reason.
+    /// There was no response, for this reason.
     Unreachable(String),
 }
 
 /// One frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A text.
+    /// A text frame.
     Text(String),
-    /// Bytes.
+    /// A binary frame.
     Binary(Vec<u8>),
-    /// A ping; it is answered by itself when the next frame is read.
+    /// A ping; it is answered automatically when the next frame is read.
     Ping,
     /// A pong.
     Pong,
-    /// The end: with the code of a close frame, or none when the connection just ended.
+    /// The end, with the code of a close frame, or `None` when the connection was lost.
     Closed(Option<CloseCode>),
 }
 
-/// A plain WebSocket, for tests that want exact frames. [`crate::Reader`] is the one that resumes.
+/// A plain WebSocket, for tests that need exact frames. [`crate::Reader`] is the one that resumes.
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
@@ -56,7 +56,7 @@ impl Socket {
     /// Opens a WebSocket, for example `ws://127.0.0.1:8081/ws?since=…`.
     ///
     /// # Errors
-    /// When the server refuses, or there is none.
+    /// When the server refuses or does not answer.
     ///
     /// # Panics
     /// When the URL or a header cannot be written, or the server does not answer.
@@ -82,7 +82,7 @@ impl Socket {
         }
     }
 
-    /// The next frame, whenever it comes. It may be dropped while it waits.
+    /// Receives the next frame. This is cancel-safe.
     pub async fn frame(&mut self) -> Frame {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Frame::Text(text.to_string()),
@@ -90,7 +90,7 @@ impl Socket {
             Some(Ok(Message::Ping(_))) => Frame::Ping,
             Some(Ok(Message::Pong(_))) => Frame::Pong,
             Some(Ok(Message::Close(close))) => {
-                // Sends our half of the goodbye.
+                // Sends our close frame.
                 let _ = self.stream.flush().await;
                 Frame::Closed(close.map(|close| CloseCode(close.code.into())))
             }
@@ -98,25 +98,25 @@ impl Socket {
         }
     }
 
-    /// The next text frame; pings and pongs are passed over.
+    /// Receives the next text frame, and skips pings and pongs.
     ///
     /// # Panics
-    /// When something else comes, or nothing.
+    /// When another frame arrives, or none.
     pub async fn text(&mut self) -> String {
-        match self.next_telling().await {
+        match self.next_frame().await {
             Frame::Text(text) => text,
             other => panic!("a text frame was expected, and {other:?} came"),
         }
     }
 
-    /// Reads to the end, and returns the texts before it and the code of the close frame.
+    /// Reads to the end, and returns the text frames and the code of the close frame.
     ///
     /// # Panics
     /// When the server does not close.
     pub async fn until_closed(&mut self) -> (Vec<String>, Option<CloseCode>) {
         let mut texts = Vec::new();
         loop {
-            match self.next_telling().await {
+            match self.next_frame().await {
                 Frame::Text(text) => texts.push(text),
                 Frame::Closed(code) => return (texts, code),
                 _ => {}
@@ -124,7 +124,7 @@ impl Socket {
         }
     }
 
-    /// Sends a text frame. That the server has gone is seen by reading.
+    /// Sends a text frame. A lost server is noticed by reading.
     pub async fn send(&mut self, text: &str) {
         let _ = self.stream.send(Message::text(text)).await;
     }
@@ -144,12 +144,12 @@ impl Socket {
         let _ = self.stream.close(None).await;
     }
 
-    /// Drops the connection without a word: the server sees a reset.
+    /// Drops the connection without a close frame: the server gets a reset.
     pub fn cut(self) {
         let _ = self.stream.get_ref().set_zero_linger();
     }
 
-    async fn next_telling(&mut self) -> Frame {
+    async fn next_frame(&mut self) -> Frame {
         loop {
             match timeout(FRAME_DEADLINE, self.frame()).await {
                 Ok(Frame::Ping | Frame::Pong) => {}
@@ -165,7 +165,7 @@ async fn dial(authority: &str, options: &DialOptions) -> std::io::Result<TcpStre
     let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(bytes) = options.receive_buffer_bytes {
-        // Only a size that is set before the connection is made limits the window.
+        // Only a size that is set before connecting limits the window.
         socket.set_recv_buffer_size(bytes)?;
     }
     let stream = socket.connect(address).await?;

@@ -1,4 +1,4 @@
-//! What Dockerfile and docker-compose.yml promise, read from the files. `scripts/test-compose` runs them.
+//! The promises of Dockerfile and docker-compose.yml, read from the files. `scripts/test-compose` runs them.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 const TARGETS: [&str; 3] = ["producer", "bff", "frontend"];
-/// The one port that is published, on the loopback address unless asked otherwise.
+/// The one published port, on the loopback address by default.
 const DOOR: &str = "${BIND:-127.0.0.1}:${PORT:-8080}:8080";
 
 fn root() -> PathBuf {
@@ -52,7 +52,7 @@ fn stages() -> Vec<Stage> {
     stages
 }
 
-/// A tag that says which release it is, and not just the newest.
+/// A tag of one release, not `latest`.
 fn is_pinned(image: &str) -> bool {
     let tag = image.split_once(':').map(|(_, tag)| tag).unwrap_or_default();
     let digits = tag.chars().filter(char::is_ascii_digit).count();
@@ -138,7 +138,7 @@ fn our_images_are_built_here_and_the_others_pinned() {
         if TARGETS.contains(&&*name) {
             assert_eq!(image, format!("carillon/{name}:${{TAG:-dev}}"));
             assert_eq!(service["build"]["target"], *name);
-            assert_eq!(service["pull_policy"], "build", "{name}: nobody else's image of that name is run");
+            assert_eq!(service["pull_policy"], "build", "{name}: no foreign image of that name is run");
         } else {
             assert!(is_pinned(image), "{name}: pin {image}");
         }

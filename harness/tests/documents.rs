@@ -1,10 +1,10 @@
-//! Holds the documents to each other and to the tree: what they link to and name is there.
+//! Checks the documents against each other and the tree: the links and names in them must exist.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Folders that are built or fetched.
+/// Folders with built or fetched files.
 const SKIPPED: [&str; 5] = ["target", "node_modules", "dist", ".git", "corpus"];
 /// Files that may name a page of docs/, by how their names end.
 const SOURCES: [&str; 7] = ["rs", "lua", "json", "html", "py", "yaml", "toml"];
@@ -13,7 +13,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// All files below the root, by their paths from there, of which `is_wanted` says so by the extension.
+/// Returns all files below the root, by their paths from there, with a wanted extension.
 fn files(is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let (mut folders, mut found) = (vec![root()], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -34,7 +34,7 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_default()
 }
 
-/// The lines of a page outside of its examples.
+/// Returns the lines of a page outside of its examples.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut is_example = false;
     page.lines().filter(move |line| {
@@ -44,7 +44,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What GitHub calls the headings of a page, to link to them.
+/// Returns the anchors that GitHub gives the headings of a page.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = prose(page).filter(|line| line.starts_with('#'));
     let letters = |heading: &str| {
@@ -58,7 +58,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
     headings.map(|heading| letters(heading.trim_start_matches('#').trim())).collect()
 }
 
-/// What is wrong with a link from a page in `folder`.
+/// Returns the fault of a link from a page in `folder`, if it has one.
 fn fault(folder: &Path, link: &str) -> Option<String> {
     let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
     let to = folder.join(path);

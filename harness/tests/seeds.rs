@@ -1,5 +1,5 @@
-//! `docs/seeds.md` says where each thing of five older systems is, and which test shows it. All that it
-//! names has to be there.
+//! `docs/seeds.md` lists where each feature of five older systems is, and which test shows it. All the names in it must
+//! exist.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 const SYSTEMS: [&str; 5] =
     ["realtime-microservices", "notify", "notifier", "distriSocks", "Switchboard Operator"];
-/// Fewer rows than this would not be all that a system does.
+/// Minimum rows of a system; fewer would leave features out.
 const ROWS_MIN: usize = 6;
-/// How a row begins that has no test, since there is nothing to show.
+/// The beginning of a row without a test, for a feature that is absent.
 const ABSENT: &str = "Not here";
 
 struct Row {
@@ -45,7 +45,7 @@ fn rows(text: &str) -> Vec<Row> {
     rows
 }
 
-/// What stands between backticks.
+/// Returns the words in backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
@@ -63,7 +63,7 @@ fn has_test(text: &str, name: &str) -> bool {
     (is_test || in_suite) && !attributes.iter().any(|line| line.starts_with("#[ignore"))
 }
 
-/// What is wrong with the tests that a row names.
+/// Returns the faults of the tests that a row names.
 fn faults(row: &Row) -> Vec<String> {
     let mut faults = Vec::new();
     let (mut file, mut tests) = (None, 0);

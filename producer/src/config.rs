@@ -19,12 +19,12 @@ pub struct Options {
     /// Pushes each line of standard input instead: a JSON notification or a plain text. Blank lines are skipped
     #[arg(long, env, value_parser = FalseyValueParser::new(), conflicts_with = "count")]
     pub stdin: bool,
-    /// What is made up without --stdin.
+    /// The notifications that are generated without --stdin.
     #[command(flatten)]
     pub config: Config,
 }
 
-/// What [`crate::run`] makes up.
+/// The notifications that [`crate::run`] generates.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
     /// Time between two notifications, such as 250ms, 1s or 2m. It has no effect with --stdin
@@ -39,7 +39,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// One a second for everyone, without an end.
+    /// One notification a second for everyone, without an end.
     fn default() -> Self {
         Self { interval: Duration::from_secs(1), count: None, to: Audience::Everyone }
     }

@@ -5,7 +5,7 @@ use carillon_protocol::{Audience, Notification, Severity, format_timestamp, read
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// What made-up notifications tell, by the turns of [`Severity::ALL`]; `#` is the number.
+/// The texts of generated notifications, for each of [`Severity::ALL`]; `#` is the number.
 const STORIES: [[(&str, &str); 3]; 4] = [
     [
         ("Order # was placed", "Two items, to be picked up on Saturday morning."),
@@ -29,8 +29,8 @@ const STORIES: [[(&str, &str); 3]; 4] = [
     ],
 ];
 
-/// The made-up notification `number`, counted from 1. Severities take turns, so that a viewer looks alive.
-pub(crate) fn made_up(number: u64, to: &Audience) -> Notification {
+/// Returns the generated notification `number`, counted from 1. Severities take turns, so that a viewer shows all of them.
+pub(crate) fn generated(number: u64, to: &Audience) -> Notification {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let created_at = format_timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
     let round =
@@ -47,11 +47,11 @@ pub(crate) fn made_up(number: u64, to: &Audience) -> Notification {
     }
 }
 
-/// The list entry for a line of input: a JSON notification, or a text that becomes a body. What is
-/// missing is given, an id and, where the line names nobody, `to`; all other bytes stay as they are.
+/// Returns the entry for a line of input: a JSON notification, or a text that becomes a body. A missing id is added, and
+/// `to` where the line names no audience; all other bytes stay as they are.
 ///
 /// # Errors
-/// Everything that is wrong with the line, in one.
+/// All faults of the line, in one message.
 pub(crate) fn from_line(line: &str, to: &Audience) -> Result<Vec<u8>, String> {
     let line = without_bom(line);
     let json = if line.trim_ascii_start().starts_with('{') {
@@ -71,8 +71,8 @@ fn new_id() -> String {
     Uuid::now_v7().to_string()
 }
 
-/// `json` with `to` in front of its other fields, when it has none. What is no object is left alone:
-/// it is about to be refused.
+/// Returns `json` with `to` before its other fields, if it has none. Other values than objects stay unchanged, since they
+/// are refused later.
 fn addressed(json: &str, to: &Audience) -> String {
     let fields = serde_json::from_str::<Map<String, Value>>(json);
     match (fields, serde_json::to_string(to), json.split_once('{')) {
@@ -106,13 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_makes_no_text_of_json() {
+    fn json_after_a_byte_order_mark_is_still_json() {
         let json = read("\u{feff}{\"id\":5,\"to\":{\"user\":42},\"body\":\"for one\"}", "everyone");
         assert_eq!((json.body.as_str(), json.to), ("for one", Audience::User("42".into())));
     }
 
     #[test]
-    fn what_a_line_says_itself_stays_as_it_is() {
+    fn the_fields_of_a_line_stay_as_they_are() {
         for line in [
             r#"{"id":"own","to":{"user":"7"},"body":"b","data":1.10}"#,
             r#"{"id":"own","to":null,"body":"b"}"#,
@@ -124,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_with_a_line_is_said_at_once() {
+    fn all_faults_of_a_line_are_reported_at_once() {
         for (line, fault) in [
             ("{}".to_owned(), "body: a notification needs a title or a body"),
             (r#"{"body":7,"severity":"loud"}"#.to_owned(), "body: "),
-            (r#"{"body":7,"severity":"loud"}"#.to_owned(), "; severity: 'loud' is none of"),
+            (r#"{"body":7,"severity":"loud"}"#.to_owned(), "; severity: 'loud': use info"),
             ("{nonsense".to_owned(), "not JSON"),
             ("x".repeat(4_001), "body: at most 4000 characters, this has 4001"),
             (
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn made_up_ones_are_good_and_take_turns() {
+    fn generated_notifications_are_valid_and_take_turns() {
         let severities: Vec<_> = (1..=5)
             .map(|number| {
-                let one = made_up(number, &Audience::Session("s".into()));
+                let one = generated(number, &Audience::Session("s".into()));
                 let json = serde_json::to_string(&one).unwrap();
                 let read = Notification::check(&json).unwrap();
                 assert!(read.title.contains(&format!(" {number} ")), "{}", read.title);
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(severities[..4], Severity::ALL);
         assert_eq!(severities[4], Severity::Info);
         let titles: std::collections::BTreeSet<_> =
-            (1..=12).map(|number| made_up(number, &Audience::Everyone).title).collect();
+            (1..=12).map(|number| generated(number, &Audience::Everyone).title).collect();
         assert_eq!(titles.len(), 12);
     }
 }

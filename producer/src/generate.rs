@@ -6,17 +6,17 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::entry::made_up;
+use crate::entry::generated;
 use crate::push::push;
 
-/// A made-up notification was promised to nobody: after the stop only the try in flight is finished.
+/// A generated notification is not owed to anyone: after the stop, only the attempt in flight is finished.
 const GRACE: Duration = Duration::ZERO;
 
-/// Makes up a notification at every interval and pushes it, until `stop` or until `config.count` are
-/// pushed. While Redis is away it waits with the one in hand, and makes up no others.
+/// Generates a notification at every interval and pushes it, until `stop` or until `config.count` are pushed. While Redis
+/// does not answer it retries the current one, and generates no others.
 ///
 /// # Errors
-/// When a notification cannot be written, which never happens.
+/// When a notification cannot be serialized, which never happens.
 pub async fn run(broker: &Broker, config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(config.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -28,8 +28,8 @@ pub async fn run(broker: &Broker, config: &Config, stop: &CancellationToken) -> 
             () = stop.cancelled() => break,
             _ = ticks.tick() => {}
         }
-        let notification = made_up(pushed + 1, &config.to);
-        let entry = serde_json::to_vec(&notification).context("cannot write a notification")?;
+        let notification = generated(pushed + 1, &config.to);
+        let entry = serde_json::to_vec(&notification).context("cannot serialize a notification")?;
         if let Err(error) = push(broker, &[entry], stop, GRACE).await {
             tracing::warn!(%error, notification.id, "stopped with a notification that was not pushed");
             break;

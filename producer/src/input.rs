@@ -1,17 +1,17 @@
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// Bytes of input that are read ahead.
+/// Maximum bytes of input that are read ahead.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// A line and its number, counted from 1, or what is wrong with it.
+/// A line or its fault, with its number, counted from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) number: u64,
     pub(crate) text: Result<String, String>,
 }
 
-/// An input, line by line. A line that is too long is passed over without being held.
+/// An input, line by line. A line that is too long is skipped without being stored.
 pub(crate) struct Input<R> {
     reader: BufReader<R>,
     number: u64,
@@ -22,18 +22,18 @@ impl<R: AsyncRead + Unpin> Input<R> {
         Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), number: 0 }
     }
 
-    /// The number of the last line that was returned.
+    /// Returns the number of the last line that was returned.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether the next line is here already.
+    /// Whether the next line is complete in the buffer.
     pub(crate) fn has_line(&self) -> bool {
         self.reader.buffer().contains(&b'\n')
     }
 
-    /// The next line without its end; none at the end of the input. Dropped while it waits, it loses
-    /// the part of the line that came.
+    /// Returns the next line without its end; `None` at the end of the input. If the future is dropped, the received part of
+    /// a line is lost.
     pub(crate) async fn next(&mut self) -> std::io::Result<Option<Line>> {
         let mut line = Vec::new();
         let mut length = 0_u64;
@@ -65,7 +65,7 @@ fn text(mut line: Vec<u8>) -> Result<String, String> {
     if line.len() > ENTRY_MAX_BYTES {
         return Err(format!("longer than {ENTRY_MAX_BYTES} bytes"));
     }
-    // What Windows shells write where they are not told otherwise.
+    // Windows shells write UTF-16 by default.
     if line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]) || line.contains(&0) {
         return Err("UTF-16, or bytes of 0: write it as UTF-8".to_owned());
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn knows_whether_a_line_is_here() {
+    async fn knows_whether_a_line_is_complete() {
         let mut input = Input::new(&b"a\nb\nc"[..]);
         assert!(!input.has_line(), "nothing was read yet");
         input.next().await.unwrap();

@@ -1,6 +1,5 @@
-//! Writes notifications to the list: one a second ([`run`]), or one for each line of an input
-//! ([`push_lines`]). Each has its id before the first try to push it, so pushing it again after a lost
-//! reply shows it once.
+//! Pushes notifications into the list: one a second ([`run`]), or one for each line of an input ([`push_lines`]). Each has
+//! its id before the first attempt, so a repeated push after a lost reply has no effect.
 
 mod config;
 mod entry;

@@ -10,20 +10,20 @@ use crate::entry::from_line;
 use crate::input::{Input, Line};
 use crate::push::push;
 
-/// Lines that one push takes at most.
+/// Maximum lines of one push.
 const BATCH_MAX_LINES: usize = 64;
-/// A push takes no more lines after the one that passes this.
+/// A push takes no further line once it has this many bytes.
 const BATCH_MAX_BYTES: usize = 256 * 1024;
-/// After the stop, lines in hand are tried for so much longer.
+/// How long lines that were read are still tried after the stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Pushes one notification for each line of `input`, in order, until its end or until `stop`. No line
-/// is taken while others are not yet pushed, so what is in hand when Redis is away is one batch. A bad
-/// line is reported with its number and stops nothing.
+/// Pushes one notification for each line of `input`, in order, until its end or until `stop`. No line is read while others
+/// are not pushed yet, so at most one batch waits while Redis does not answer. A bad line is reported with its number and
+/// stops nothing.
 ///
 /// # Errors
-/// When there were bad lines, when the input cannot be read, or when Redis did not take the lines in
-/// hand soon enough after the stop; it says which.
+/// When there were bad lines, when the input cannot be read, or when Redis did not accept the last lines in time after the
+/// stop; the error names the lines.
 pub async fn push_lines(
     broker: &Broker,
     to: &Audience,
@@ -56,12 +56,12 @@ pub async fn push_lines(
     }
     tracing::info!(pushed, bad, stopped = stop.is_cancelled(), line.last = input.number(), "done");
     if bad > 0 {
-        bail!("{bad} of {} lines are no notifications and were not pushed", pushed + bad);
+        bail!("{bad} of {} lines are not notifications and were not pushed", pushed + bad);
     }
     Ok(())
 }
 
-/// The lines that were here when the first of them came.
+/// The lines that were complete when the first of them was read.
 #[derive(Default)]
 struct Batch {
     entries: Vec<Vec<u8>>,
@@ -89,7 +89,7 @@ impl Batch {
         }
     }
 
-    /// Takes a line in; returns its size.
+    /// Adds a line; returns its size.
     fn take(&mut self, line: Line, to: &Audience) -> usize {
         let Line { number, text } = line;
         if text.as_ref().is_ok_and(|text| text.trim().is_empty()) {

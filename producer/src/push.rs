@@ -5,16 +5,16 @@ use carillon_broker::{Broker, BrokerError};
 use carillon_protocol::Backoff;
 use tokio_util::sync::CancellationToken;
 
-/// The first pause after a push that failed is up to this long.
+/// The longest first pause after a failed push.
 const PAUSE_BASE_MS: u64 = 200;
-/// No pause is longer, so that a Redis that is back is soon noticed.
+/// The longest pause, so that the recovery of Redis is noticed soon.
 const PAUSE_CAP_MS: u64 = 2_000;
 
-/// Pushes entries until Redis takes them. After `stop`, the try in flight is finished (the broker
-/// bounds it), and others follow for no longer than `grace`.
+/// Pushes entries until Redis accepts them. After `stop`, the attempt in flight is finished (the broker bounds it), and
+/// others follow for no longer than `grace`.
 ///
 /// # Errors
-/// Why the last try failed, when the grace is over. Redis may have taken the entries all the same.
+/// The error of the last attempt, when the grace is over. Redis may still have accepted the entries.
 pub(crate) async fn push(
     broker: &Broker,
     entries: &[Vec<u8>],
@@ -30,7 +30,7 @@ pub(crate) async fn push(
         let error = match broker.push(entries).await {
             Ok(waiting) => {
                 if backoff.attempt() > 0 {
-                    tracing::info!(entries = entries.len(), waiting, "Redis takes entries again");
+                    tracing::info!(entries = entries.len(), waiting, "Redis accepts entries again");
                 }
                 return Ok(());
             }

@@ -4,18 +4,18 @@ use crate::command::Ack;
 use crate::limits::{ACK_AFTER_MS, ACK_AGAIN_MS, ACKS_WAITING_MAX_IDS, ADVANCE_MAX_IDS};
 use crate::{ClientMessage, Named};
 
-/// The messages from other users that this reader shows and the server has to know of, gathered so that many are one
-/// message: a reader that was away for long stays within what it may send.
+/// Messages from other users that this reader shows and has to acknowledge. Many are sent in one message, so that a reader
+/// that was away for long stays within its rate limit.
 #[derive(Clone, Debug, Default)]
 pub struct Acks {
     waiting: VecDeque<Named>,
     due_ms: Option<u64>,
-    /// What was sent lately, and when.
+    /// Acknowledgements that were sent lately, with their times.
     sent: VecDeque<(u64, Named)>,
 }
 
 impl Acks {
-    /// A message is on the screen.
+    /// Records that a message is on the screen.
     pub fn shown(&mut self, now_ms: u64, message: Named) {
         if self.waiting.len() == ACKS_WAITING_MAX_IDS {
             self.waiting.pop_front();
@@ -24,7 +24,7 @@ impl Acks {
         self.due_ms.get_or_insert(now_ms + ACK_AFTER_MS);
     }
 
-    /// There is a new connection.
+    /// Records that a new connection was welcomed.
     pub fn welcomed(&mut self, now_ms: u64) {
         let sent = std::mem::take(&mut self.sent);
         let lately = sent.into_iter().filter(|(at_ms, _)| now_ms < at_ms + ACK_AGAIN_MS);
@@ -33,7 +33,7 @@ impl Acks {
         }
     }
 
-    /// What to send by now on a connection that is live.
+    /// Returns the messages that are due on a live connection.
     pub fn frames(&mut self, now_ms: u64) -> Vec<ClientMessage> {
         let mut frames = Vec::new();
         if self.due_ms.is_none_or(|due_ms| now_ms < due_ms) {
@@ -50,7 +50,7 @@ impl Acks {
         frames
     }
 
-    /// When there is something to send next.
+    /// Returns when the next message is due.
     #[must_use]
     pub fn wake_at_ms(&self) -> Option<u64> {
         self.due_ms
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn gathers_what_comes_together_and_is_bounded() {
+    fn gathers_acknowledgements_up_to_a_bound() {
         let mut acks = Acks::default();
         for n in 0..130 {
             acks.shown(n, named("m"));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn sends_again_what_may_have_been_lost() {
+    fn repeats_acknowledgements_that_may_be_lost() {
         let mut acks = Acks::default();
         acks.shown(0, named("old"));
         sent(&mut acks, 1_000);

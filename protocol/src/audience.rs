@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC, TOPIC_MAX_BYTES};
 
-/// Whom a notification is for. Written `"everyone"` or `{"user":"42"}` on the wire and `user:42` in
-/// Redis keys, options and logs.
+/// The audience of a notification. It is written `"everyone"` or `{"user":"42"}` on the wire and `user:42` in Redis keys,
+/// options and logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 pub enum Audience {
@@ -25,19 +25,19 @@ pub enum Audience {
     Connection(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))] String),
 }
 
-/// `notify:bob:state` is the channel of bob's state, so nobody may be called `bob:state`, whose own channel
-/// that would be.
+/// `notify:bob:state` is the channel of bob's state, so no user may have the name `bob:state`, whose channel would be the
+/// same.
 const STATE_SUFFIX: &str = ":state";
 
-/// Whether a topic can have this name, of 1 to [`NAME_MAX_BYTES`] bytes: those of a user's whole name, where it
-/// is the topic of that user's presence.
+/// Whether a topic can have this name: 1 to [`NAME_MAX_BYTES`] bytes, to which the prefix of a presence topic does not
+/// count.
 #[must_use]
 pub fn is_topic(name: &str) -> bool {
     let max = if name.starts_with(PRESENCE_TOPIC) { TOPIC_MAX_BYTES } else { NAME_MAX_BYTES };
     (1..=max).contains(&name.len())
 }
 
-/// Why a text names no audience.
+/// Why a text does not name an audience.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudienceError(String);
 
@@ -50,10 +50,10 @@ impl fmt::Display for AudienceError {
 impl std::error::Error for AudienceError {}
 
 impl Audience {
-    /// The kinds that carry a name, as they are written.
+    /// The kinds with a name, as they are written.
     pub const NAMED_KINDS: [&'static str; 4] = ["user", "session", "topic", "connection"];
 
-    /// An audience of `kind` with a `name` of 1 to [`NAME_MAX_BYTES`] bytes; for a topic see [`is_topic`].
+    /// Returns the audience of `kind` with a `name` of 1 to [`NAME_MAX_BYTES`] bytes; for a topic see [`is_topic`].
     ///
     /// # Errors
     /// When the kind is unknown or the name is empty or too long, and for a user whose name ends in `:state`.
@@ -67,7 +67,7 @@ impl Audience {
         }
         if kind == "user" && name.ends_with(STATE_SUFFIX) {
             return Err(AudienceError(format!(
-                "a user's name does not end in '{STATE_SUFFIX}': the channel of that name tells another user of a new state"
+                "a user's name does not end in '{STATE_SUFFIX}': the channel of that name is for the state of another user"
             )));
         }
         let name = name.to_owned();
@@ -82,7 +82,7 @@ impl Audience {
         }
     }
 
-    /// The kind as it is written: `everyone`, `user`, ….
+    /// Returns the kind as it is written: `everyone`, `user`, ….
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Audience {
         }
     }
 
-    /// The name, which everyone lacks.
+    /// Returns the name; `None` for everyone.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -122,7 +122,7 @@ impl FromStr for Audience {
         }
         let (kind, name) = text.split_once(':').ok_or_else(|| {
             AudienceError(format!(
-                "'{text}' is no audience: write everyone, user:ID, session:ID, topic:NAME or connection:ID"
+                "'{text}' is not an audience: write everyone, user:ID, session:ID, topic:NAME or connection:ID"
             ))
         })?;
         Self::named(kind, name)
@@ -176,10 +176,11 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
-/// A name as producers write it: a text, or an integer that stands for its digits, as far as every program counts exactly.
+/// A name as producers write it: a string, or an integer that stands for its digits, as far as every program represents it
+/// exactly.
 pub(crate) struct Name(pub(crate) String);
 
-/// The largest integer that a double, and so JavaScript and Lua, counts exactly.
+/// The largest integer that a double, and so JavaScript and Lua, represents exactly.
 const EXACT_MAX: u64 = (1 << 53) - 1;
 
 impl<'de> Deserialize<'de> for Name {
@@ -190,7 +191,7 @@ impl<'de> Deserialize<'de> for Name {
             type Value = Name;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a text, or an integer of at most {EXACT_MAX}; write a longer one as a text")
+                write!(f, "a string, or an integer of at most {EXACT_MAX}; write a larger one as a string")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Name, E> {
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_names_nobody_or_two() {
+    fn refuses_a_text_that_names_no_audience_or_two() {
         for json in [
             r#""all""#,
             "{}",

@@ -1,8 +1,8 @@
 use crate::limits::{BACKOFF_BASE_MS, BACKOFF_CAP_MS};
 
-/// Exponential back-off with full jitter: each wait is drawn evenly from zero to a ceiling that
-/// doubles up to a cap, so that readers which were cut together do not come back together. (Marc
-/// Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog.)
+/// Exponential back-off with full jitter: each wait is drawn evenly from zero to a ceiling that doubles up to a cap, so that
+/// readers that lost their connections together do not reconnect together. (Marc Brooker, "Exponential Backoff And Jitter",
+/// AWS Architecture Blog.)
 #[derive(Clone, Debug)]
 pub struct Backoff {
     base_ms: u64,
@@ -17,13 +17,13 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// A back-off whose ceiling starts at `base_ms` and never passes `cap_ms`.
+    /// Creates a back-off whose ceiling starts at `base_ms` and never exceeds `cap_ms`.
     #[must_use]
     pub fn new(base_ms: u64, cap_ms: u64) -> Self {
         Self { base_ms, cap_ms, attempt: 0 }
     }
 
-    /// The next wait in milliseconds; `random` is drawn evenly from 0 to 1.
+    /// Returns the next wait in milliseconds; `random` is drawn evenly from 0 to 1.
     pub fn next_ms(&mut self, random: f64) -> u64 {
         let ceiling = self.base_ms.saturating_mul(1 << self.attempt.min(20)).min(self.cap_ms);
         self.attempt = self.attempt.saturating_add(1);
@@ -33,12 +33,12 @@ impl Backoff {
         wait
     }
 
-    /// Starts anew after a success.
+    /// Resets the ceiling after a success.
     pub fn reset(&mut self) {
         self.attempt = 0;
     }
 
-    /// How many waits were drawn since the last success.
+    /// Returns the number of waits since the last success.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_up_to_its_cap_and_starts_anew() {
+    fn doubles_up_to_its_cap_and_resets() {
         let mut backoff = Backoff::new(500, 3_000);
         let waits: Vec<_> = (0..5).map(|_| backoff.next_ms(1.0)).collect();
         assert_eq!(waits, [500, 1_000, 2_000, 3_000, 3_000]);

@@ -1,6 +1,6 @@
-//! What a reader does with a connection: when to open it, when to give it up, what to ask for when
-//! it comes back, and which frames are new. It holds no socket: a driver opens and closes one when
-//! [`Client::step`] says so and reports what happened.
+//! The state machine of a reader's connection: when to open a socket, when to drop it, from which cursor to resume, and
+//! which frames are new. It holds no socket: a driver opens and closes one when [`Client::step`] requests it, and reports
+//! the result.
 
 use std::collections::BTreeSet;
 
@@ -12,48 +12,48 @@ use crate::{
     Welcome,
 };
 
-/// Where the connection stands. Times are milliseconds of the driver's clock.
+/// The state of the connection. Times are milliseconds of the driver's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// A socket is being opened, or is open and not yet welcomed.
+    /// A socket is being opened, or is open and was not welcomed yet.
     Connecting {
         /// Since when.
         since_ms: u64,
     },
-    /// Welcomed.
+    /// The connection was welcomed.
     Live {
         /// Since when.
         since_ms: u64,
         /// The replica that holds the connection.
         replica: String,
     },
-    /// Waits before it connects again.
+    /// The client waits before it reconnects.
     Waiting {
         /// Until when.
         until_ms: u64,
     },
-    /// The device says that it has no network.
+    /// The device reports that it has no network.
     Offline,
-    /// The server said that coming back is no use.
+    /// The server closed for good.
     Stopped {
         /// Its close code.
         code: CloseCode,
     },
 }
 
-/// What the driver does next.
+/// The next action of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Open a socket, naming the cursor as `since` and the topics; drop one that is still there.
+    /// Open a socket with the cursor as `since` and the topics; drop an older one.
     Open {
         /// The last cursor that was seen.
         since: Option<String>,
-        /// The topics to read from there.
+        /// The topics to subscribe to.
         topics: Vec<String>,
     },
-    /// Drop the socket, if there is one. (What it still says is not for us any more.)
+    /// Drop the socket, if there is one. Frames that it still brings are ignored.
     Drop,
-    /// Call [`Client::step`] again at this time, or when something happens.
+    /// Call [`Client::step`] again at this time, or after the next event.
     Wait {
         /// When; `None` is never.
         until_ms: Option<u64>,
@@ -65,14 +65,15 @@ pub enum Step {
 pub struct Delivery {
     /// The notification.
     pub notification: Notification,
-    /// The replica that won the race for it.
+    /// The replica that claimed it.
     pub claimed_by: String,
-    /// Where the reader stands after it.
+    /// The cursor after it.
     pub cursor: String,
 }
 
 impl Delivery {
-    /// What to acknowledge once it is on the screen: a message of one user to another. Nobody waits for any other.
+    /// Returns what to acknowledge once it is on the screen: a message from one user to another. Other notifications are not
+    /// acknowledged.
     #[must_use]
     pub fn acknowledgement(&self) -> Option<Named> {
         let Notification { id, from, to, .. } = &self.notification;
@@ -81,38 +82,38 @@ impl Delivery {
     }
 }
 
-/// What a frame meant.
+/// The event that a frame brings.
 #[derive(Clone, Debug)]
-pub enum Heard {
+pub enum ClientEvent {
     /// The connection is live.
     Welcome(Welcome),
-    /// Something new.
+    /// A new notification.
     Notification(Box<Delivery>),
-    /// A notification that was seen before; not for showing.
+    /// A notification that was seen before, which is not shown again.
     Repeated,
-    /// Something before what follows is gone.
+    /// Entries before the next frames are missing for good.
     Gap {
         /// Why.
         reason: GapReason,
-        /// Of which audience; `None` is all of them.
+        /// The audience; `None` is all of them.
         audience: Option<Audience>,
     },
-    /// The server will close and asks for this pause, in milliseconds.
+    /// The server will close the connection and requests this pause before a reconnect, in milliseconds.
     Goodbye(u64),
-    /// The server refused something.
+    /// The server refused a message.
     Error {
-        /// A word for programs.
+        /// The error code, for programs.
         code: String,
-        /// A sentence for people.
+        /// The detail, for people.
         detail: String,
         /// The id or topic that the refused message named.
         about: Option<String>,
     },
-    /// A message for the application that this core has no part in: `state`, `raw`, `status`, `read` or `presence`.
+    /// A frame that this core does not handle itself: `state`, `raw`, `status`, `read` or `presence`.
     Message(Box<ServerMessage>),
-    /// A heartbeat, or a type from the future.
+    /// A heartbeat, or an unknown type.
     Nothing,
-    /// A frame that cannot be read; the connection is kept.
+    /// An unreadable frame; the connection is kept.
     Unreadable(String),
 }
 
@@ -120,7 +121,7 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Client {
     phase: Phase,
-    /// Whether the driver has, or was told to open, a socket.
+    /// Whether the driver has a socket, or was requested to open one.
     socket: bool,
     cursor: Option<String>,
     topics: BTreeSet<String>,
@@ -131,7 +132,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that will connect at once, from `since` where there is one.
+    /// Creates a client that connects at once, from `since` if there is one.
     #[must_use]
     pub fn new(since: Option<String>) -> Self {
         Self {
@@ -146,41 +147,41 @@ impl Client {
         }
     }
 
-    /// Takes up a topic. On a connection that is live the driver sends what this returns; the next one names the topic when
-    /// it opens, so that nothing of it is missed between two connections.
+    /// Subscribes to a topic. On a live connection the driver sends the returned message; later connections name the topic
+    /// when they open, so that no entry is missed between two connections.
     pub fn subscribe(&mut self, topic: &str) -> Option<ClientMessage> {
         let is_new = self.topics.insert(topic.to_owned());
         let live = is_new && matches!(self.phase, Phase::Live { .. });
         live.then(|| ClientMessage::Subscribe(Subscribe { topic: topic.to_owned(), since: None }))
     }
 
-    /// Leaves a topic. On a connection that is live the driver sends what this returns.
+    /// Unsubscribes from a topic. On a live connection the driver sends the returned message.
     pub fn unsubscribe(&mut self, topic: &str) -> Option<ClientMessage> {
         let was_there = self.topics.remove(topic);
         let live = was_there && matches!(self.phase, Phase::Live { .. });
         live.then(|| ClientMessage::Unsubscribe(Unsubscribe { topic: topic.to_owned() }))
     }
 
-    /// Where the connection stands.
+    /// Returns the state of the connection.
     #[must_use]
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
 
-    /// The last cursor that was seen, to resume from.
+    /// Returns the last cursor that was seen, to resume from.
     #[must_use]
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
 
-    /// How many times in a row connecting has failed.
+    /// Returns the number of failed attempts in a row.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.backoff.attempt()
     }
 
-    /// What to do at `now_ms`. Call it after every event and when the time it named has come, until it
-    /// says [`Step::Wait`]. `random` is drawn evenly from 0 to 1.
+    /// Returns the next action at `now_ms`. Call it after every event and at the returned time, until it returns
+    /// [`Step::Wait`]. `random` is drawn evenly from 0 to 1.
     pub fn step(&mut self, now_ms: u64, random: f64) -> Step {
         match self.phase {
             Phase::Connecting { since_ms } => self.expire(since_ms + CONNECT_TIMEOUT_MS, now_ms, random),
@@ -217,46 +218,49 @@ impl Client {
         self.phase = Phase::Waiting { until_ms: now_ms + wait_ms };
     }
 
-    /// A text frame came.
-    pub fn text(&mut self, now_ms: u64, text: &str) -> Heard {
+    /// Receives a text frame.
+    pub fn text(&mut self, now_ms: u64, text: &str) -> ClientEvent {
         self.heard_ms = now_ms;
         let message = match ServerMessage::parse(text) {
             Ok(message) => message,
-            Err(error) => return Heard::Unreadable(error.to_string()),
+            Err(error) => return ClientEvent::Unreadable(error.to_string()),
         };
         match message {
             ServerMessage::Welcome(welcome) => {
                 self.phase = Phase::Live { since_ms: now_ms, replica: welcome.replica.clone() };
                 self.goodbye_ms = None;
-                // With a gap, what there is of the old time is still to come, and the `gap` frame says from where.
+                // After a gap, the remaining older entries are still to come, and the `gap` frame has the cursor before
+                // them.
                 if self.cursor.is_none() || welcome.resume == Resume::None {
                     self.cursor = Some(welcome.cursor.clone());
                 }
-                Heard::Welcome(welcome)
+                ClientEvent::Welcome(welcome)
             }
             ServerMessage::Notification(Delivered { cursor, claimed_by, notification }) => {
                 self.cursor = Some(cursor.clone());
                 match serde_json::from_str::<Notification>(notification.get()) {
-                    Err(error) => Heard::Unreadable(error.to_string()),
-                    Ok(notification) if !self.seen.insert(&seen_key(&notification)) => Heard::Repeated,
+                    Err(error) => ClientEvent::Unreadable(error.to_string()),
+                    Ok(notification) if !self.seen.insert(&seen_key(&notification)) => ClientEvent::Repeated,
                     Ok(notification) => {
-                        Heard::Notification(Box::new(Delivery { notification, claimed_by, cursor }))
+                        ClientEvent::Notification(Box::new(Delivery { notification, claimed_by, cursor }))
                     }
                 }
             }
             ServerMessage::Gap(Gap { cursor, reason, audience }) => {
                 self.cursor = Some(cursor);
-                Heard::Gap { reason, audience }
+                ClientEvent::Gap { reason, audience }
             }
             ServerMessage::Heartbeat(Heartbeat { cursor }) => {
                 self.cursor = Some(cursor);
-                Heard::Nothing
+                ClientEvent::Nothing
             }
             ServerMessage::Goodbye(Goodbye { reconnect_in_ms }) => {
                 self.goodbye_ms = Some(reconnect_in_ms);
-                Heard::Goodbye(reconnect_in_ms)
+                ClientEvent::Goodbye(reconnect_in_ms)
             }
-            ServerMessage::Error(Refused { code, detail, about }) => Heard::Error { code, detail, about },
+            ServerMessage::Error(Refused { code, detail, about }) => {
+                ClientEvent::Error { code, detail, about }
+            }
             ServerMessage::State(_)
             | ServerMessage::Raw(_)
             | ServerMessage::Status(_)
@@ -265,18 +269,18 @@ impl Client {
                 if let Some(cursor) = message.cursor() {
                     self.cursor = Some(cursor.to_owned());
                 }
-                Heard::Message(Box::new(message))
+                ClientEvent::Message(Box::new(message))
             }
-            ServerMessage::Unknown => Heard::Nothing,
+            ServerMessage::Unknown => ClientEvent::Nothing,
         }
     }
 
-    /// Something came that is no text frame, like a ping.
+    /// Receives a frame that is not a text frame, like a ping.
     pub fn alive(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
     }
 
-    /// The socket closed, or could not be opened.
+    /// Records that the socket closed, or could not be opened.
     pub fn closed(&mut self, now_ms: u64, code: Option<CloseCode>, random: f64) {
         self.socket = false;
         match (&self.phase, code) {
@@ -288,14 +292,14 @@ impl Client {
         }
     }
 
-    /// The device lost its network.
+    /// Records that the device lost its network.
     pub fn offline(&mut self) {
         if !matches!(self.phase, Phase::Stopped { .. }) {
             self.phase = Phase::Offline;
         }
     }
 
-    /// The device has a network again.
+    /// Records that the device has a network again.
     pub fn online(&mut self, now_ms: u64) {
         if self.phase == Phase::Offline {
             self.backoff.reset();
@@ -303,7 +307,7 @@ impl Client {
         }
     }
 
-    /// A person asks to connect now.
+    /// Connects at once, on the request of a person.
     pub fn connect_now(&mut self, now_ms: u64) {
         if !matches!(self.phase, Phase::Connecting { .. } | Phase::Live { .. }) {
             self.phase = Phase::Waiting { until_ms: now_ms };
@@ -311,7 +315,7 @@ impl Client {
     }
 }
 
-/// Ids are unique for each sender.
+/// Ids are unique for each sender only.
 fn seen_key(notification: &Notification) -> String {
     format!("{}\n{}", notification.from.as_deref().unwrap_or_default(), notification.id)
 }
@@ -331,7 +335,7 @@ mod tests {
     fn live(now_ms: u64) -> Client {
         let mut client = Client::new(None);
         assert_eq!(client.step(now_ms, 0.5), Step::Open { since: None, topics: vec![] });
-        assert!(matches!(client.text(now_ms, WELCOME), Heard::Welcome(_)));
+        assert!(matches!(client.text(now_ms, WELCOME), ClientEvent::Welcome(_)));
         client
     }
 
@@ -339,7 +343,7 @@ mod tests {
     fn connects_at_once_and_resumes_from_the_last_cursor() {
         let mut client = live(0);
         assert_eq!(client.phase(), &Phase::Live { since_ms: 0, replica: "bff-2".into() });
-        assert!(matches!(client.text(1, &notification("e.6-0", "a")), Heard::Notification(_)));
+        assert!(matches!(client.text(1, &notification("e.6-0", "a")), ClientEvent::Notification(_)));
         client.closed(10, None, 0.5);
         assert_eq!(client.phase(), &Phase::Waiting { until_ms: 260 });
         assert_eq!(client.step(10, 0.5), Step::Wait { until_ms: Some(260) });
@@ -347,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_are_named_at_every_connection_and_taken_up_on_one_that_is_live() {
+    fn topics_are_named_by_every_connection_and_subscribed_on_a_live_one() {
         let mut client = live(0);
         let sent = |message: Option<ClientMessage>| message.map(|message| message.to_json());
         assert_eq!(sent(client.subscribe("a")).as_deref(), Some(r#"{"type":"subscribe","topic":"a"}"#));
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_got_nothing_resumes_from_the_welcome_and_from_heartbeats() {
+    fn a_reader_without_notifications_resumes_from_the_welcome_and_heartbeats() {
         let mut client = live(0);
         assert_eq!(client.cursor(), Some("e.5-0"));
         client.text(1, r#"{"type":"heartbeat","cursor":"e.9-0"}"#);
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_welcome_that_resumes_leaves_the_cursor_to_what_follows() {
+    fn a_welcome_that_resumes_does_not_move_the_cursor() {
         let mut client = live(0);
         client.text(1, &notification("e.6-0", "a"));
         for resume in ["complete", "gap"] {
@@ -380,21 +384,21 @@ mod tests {
             assert_eq!(client.cursor(), Some("e.6-0"), "{resume}");
         }
         client.text(3, WELCOME);
-        assert_eq!(client.cursor(), Some("e.5-0"), "a server that cannot resume says where it begins");
+        assert_eq!(client.cursor(), Some("e.5-0"), "a server that cannot resume sends its own cursor");
     }
 
     #[test]
     fn the_same_id_is_shown_once_for_each_sender() {
         let mut client = live(0);
-        assert!(matches!(client.text(1, &notification("e.6-0", "a")), Heard::Notification(_)));
-        assert!(matches!(client.text(1, &notification("e.7-0", "a")), Heard::Repeated));
+        assert!(matches!(client.text(1, &notification("e.6-0", "a")), ClientEvent::Notification(_)));
+        assert!(matches!(client.text(1, &notification("e.7-0", "a")), ClientEvent::Repeated));
         assert_eq!(client.cursor(), Some("e.7-0"), "a repeated one moves the cursor all the same");
         let other = r#"{"type":"notification","cursor":"e.8-0","claimed_by":"x","notification":{"id":"a","from":"f","body":"b"}}"#;
-        assert!(matches!(client.text(1, other), Heard::Notification(_)));
+        assert!(matches!(client.text(1, other), ClientEvent::Notification(_)));
     }
 
     #[test]
-    fn silence_and_a_connection_that_is_never_welcomed_are_given_up() {
+    fn a_silent_or_unwelcomed_connection_is_dropped() {
         let mut client = live(0);
         assert_eq!(client.step(1_000, 0.5), Step::Wait { until_ms: Some(60_000) });
         client.alive(30_000);
@@ -406,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_code_of_4500_stops_for_good_and_a_person_can_start_anew() {
+    fn a_close_code_of_4500_stops_until_a_person_reconnects() {
         let mut client = live(0);
         client.closed(1, Some(CloseCode::BAD_MESSAGE), 0.5);
         assert_eq!(client.step(1_000_000, 0.5), Step::Wait { until_ms: None });
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_back_off_starts_anew_only_after_a_while_of_being_live() {
+    fn the_back_off_resets_after_a_while_of_being_live() {
         let mut client = live(0);
         client.closed(10, None, 1.0);
         client.step(510, 1.0);
@@ -451,11 +455,11 @@ mod tests {
     }
 
     #[test]
-    fn frames_from_the_future_are_passed_over_and_broken_ones_reported() {
+    fn unknown_frames_are_ignored_and_broken_ones_reported() {
         let mut client = live(0);
-        assert!(matches!(client.text(1, r#"{"type":"hologram","x":1}"#), Heard::Nothing));
-        assert!(matches!(client.text(1, "nonsense"), Heard::Unreadable(_)));
-        assert!(matches!(client.text(1, r#"{"type":"gap"}"#), Heard::Unreadable(_)));
+        assert!(matches!(client.text(1, r#"{"type":"hologram","x":1}"#), ClientEvent::Nothing));
+        assert!(matches!(client.text(1, "nonsense"), ClientEvent::Unreadable(_)));
+        assert!(matches!(client.text(1, r#"{"type":"gap"}"#), ClientEvent::Unreadable(_)));
         assert!(matches!(client.phase(), Phase::Live { .. }));
     }
 }

@@ -3,35 +3,35 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// What a client sends, `type` first. A type from the future reads as [`ClientMessage::Unknown`] and is ignored.
+/// A message from a client, `type` first. An unknown type is parsed as [`ClientMessage::Unknown`] and ignored.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ClientMessage {
     /// The first message of a client that names the subprotocol `carillon` without a token beside it.
     Hello(Hello),
-    /// These notifications are on this reader's screen.
+    /// Acknowledges notifications that are on this reader's screen.
     Ack(Ack),
-    /// The user has read these messages, and everything up to a cursor.
+    /// Marks these messages, and everything up to a cursor, as read by the user.
     Read(Read),
     /// Sends a notification to a user or a topic, in the name of the signed-in user.
     Send(Send),
-    /// Something for the application behind the service.
+    /// A message for the application behind the service.
     Message(Message),
-    /// Reads a topic too.
+    /// Subscribes to a topic.
     Subscribe(Subscribe),
-    /// Reads a topic no more.
+    /// Unsubscribes from a topic.
     Unsubscribe(Unsubscribe),
-    /// A fresh token of the same user, in place of the one that runs out.
+    /// A new token of the same user, in place of the one that expires.
     Token(Token),
-    /// Asks for a heartbeat, from clients that cannot see WebSocket pings.
+    /// Requests a heartbeat, for clients that cannot see WebSocket pings.
     Ping,
     /// A type that this version does not know.
     #[serde(skip)]
     Unknown,
 }
 
-/// Who the client is and where it goes on, so that no secret stands in a URL. An empty text counts as absent.
+/// The client's credentials and cursor, so that no secret is in a URL. An empty string counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
@@ -53,7 +53,7 @@ pub struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ack {
-    /// The notifications.
+    /// The notifications to acknowledge.
     pub ids: Vec<Named>,
 }
 
@@ -69,15 +69,15 @@ pub struct Read {
     pub ids: Vec<Named>,
 }
 
-/// Names a notification: ids are unique for each sender. A bare id stands for what this connection was sent lately under
-/// it.
+/// Names a notification: ids are unique for each sender only. A bare id names the newest notification with this id that was
+/// sent on this connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Named {
     /// With its sender.
     Sent {
-        /// Who sent it.
+        /// The sender.
         from: String,
         /// Its id.
         id: String,
@@ -102,10 +102,10 @@ pub struct Message {
     /// Makes a repeated message harmless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// A text.
+    /// The text of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Anything else.
+    /// Any other JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
 }
@@ -114,9 +114,10 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscribe {
-    /// Its name.
+    /// The name of the topic.
     pub topic: String,
-    /// The last cursor at which the client had the topic: what it has missed of it comes first. Absent: from now on.
+    /// The last cursor at which the client had the topic: its missed entries are sent first. Without it, the subscription
+    /// starts now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
 }
@@ -125,7 +126,7 @@ pub struct Subscribe {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unsubscribe {
-    /// Its name.
+    /// The name of the topic.
     pub topic: String,
 }
 
@@ -153,7 +154,7 @@ impl<'de> Deserialize<'de> for Named {
 }
 
 impl ClientMessage {
-    /// Reads one message. (By hand, since serde cannot read raw JSON inside a tagged enum.)
+    /// Parses a message. It is written by hand, since serde cannot read raw JSON inside a tagged enum.
     ///
     /// # Errors
     /// When the text is not a JSON object with a `type`, or a known type lacks its fields.
@@ -194,7 +195,7 @@ impl ClientMessage {
         }
     }
 
-    /// The message as it goes out.
+    /// Returns the message as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -1,25 +1,25 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where an entry stands in the one rising sequence that claim.lua gives out, written `ms-n`: the
-/// Redis server's milliseconds since 1970 and a counter within them. It is the entry's id in
-/// whichever history stream it joins, so positions compare across audiences.
+/// The position of an entry in the one rising sequence that claim.lua assigns, written `ms-n`: the Redis server's
+/// milliseconds since 1970 and a counter within them. It is the entry's id in its history stream, so positions compare
+/// across audiences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// Milliseconds since 1970 by the Redis server's clock.
     pub ms: u64,
-    /// Counts entries of the same millisecond.
+    /// The counter of entries in the same millisecond.
     pub n: u64,
 }
 
 impl Position {
-    /// Before every entry.
+    /// The position before every entry.
     pub const ZERO: Self = Self { ms: 0, n: 0 };
-    /// After every entry.
+    /// The position after every entry.
     pub const MAX: Self = Self { ms: NUMBER_MAX, n: 0 };
 
-    /// The position given to the next entry at server time `now_ms`: later than this one, also when
-    /// the server's clock went back.
+    /// Returns the position of the next entry at server time `now_ms`: always later than this one, even when the server's
+    /// clock went back.
     #[must_use]
     pub fn next(self, now_ms: u64) -> Self {
         if now_ms > self.ms { Self { ms: now_ms, n: 0 } } else { Self { ms: self.ms, n: self.n + 1 } }
@@ -41,18 +41,17 @@ impl FromStr for Position {
     }
 }
 
-/// The largest number that Lua counts exactly. A larger one was given out by nobody.
+/// The largest number that Lua represents exactly; no larger one is ever assigned.
 const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 fn digits(text: &str) -> Result<u64, CursorError> {
-    // `parse` alone would take "+1".
+    // `parse` alone would accept "+1".
     let number = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None };
     number.filter(|number| *number <= NUMBER_MAX).ok_or(CursorError)
 }
 
-/// A position within an epoch, written `epoch.ms-n`. Clients keep it and hand it back; only the
-/// server looks inside. The epoch names one unbroken data set, so that a position of another one is
-/// never taken for one of this.
+/// A position within an epoch, written `epoch.ms-n`. It is opaque to clients, which keep it and send it back. The epoch
+/// names one unbroken data set, so that positions of different data sets are never mixed up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// A random id of 1 to 32 letters and digits.
@@ -62,8 +61,8 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Stands for a cursor that could not be read: before everything, in no epoch. A reader that names one gets all that
-    /// there is, and a gap.
+    /// Stands for an unreadable cursor: before every entry, in no epoch. A reader that names it gets all of history, and a
+    /// gap.
     #[must_use]
     pub fn unreadable() -> Self {
         Self { epoch: String::new(), position: Position::ZERO }
@@ -76,13 +75,13 @@ impl Cursor {
     }
 }
 
-/// A text that is not a cursor of ours.
+/// The error of a text that is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorError;
 
 impl fmt::Display for CursorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a cursor is a text that this service gave out, like 4f2a9c.1763712345678-0")
+        f.write_str("a cursor is a text that this service sent, like 4f2a9c.1763712345678-0")
     }
 }
 
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_rise_also_when_the_clock_goes_back() {
+    fn positions_rise_even_when_the_clock_goes_back() {
         let first = Position::ZERO.next(1_000);
         assert_eq!(first.to_string(), "1000-0");
         assert_eq!(first.next(1_000).to_string(), "1000-1");
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+    fn a_cursor_is_read_as_it_was_written_and_no_other_text_is() {
         let cursor: Cursor = "4f2a9c.1763712345678-3".parse().unwrap();
         assert_eq!(cursor.to_string(), "4f2a9c.1763712345678-3");
         for text in [

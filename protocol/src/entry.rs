@@ -4,37 +4,37 @@ use std::fmt;
 use crate::limits::ENTRY_MAX_BYTES;
 use crate::{Audience, FieldError, Notification, Position, format_timestamp, without_bom};
 
-/// A list entry that was claimed and read: what is shown to readers, and what is known about it.
+/// A claimed entry, parsed.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The notification's id, given or its own.
+    /// The notification's id, its own or a generated one.
     pub id: String,
-    /// Who sent it.
+    /// The sender.
     pub from: Option<String>,
-    /// Whom it is for.
+    /// The audience.
     pub audience: Audience,
-    /// Milliseconds since 1970 from which on it is not shown.
+    /// When it expires, in milliseconds since 1970.
     pub expires_at_ms: Option<u64>,
-    /// The notification as a JSON object: the entry's own bytes, with `id` and `created_at` put in
-    /// where they were missing, or a notification made from a plain text.
+    /// The notification as a JSON object: the entry's own bytes with `id` and `created_at` added where they were missing, or
+    /// a notification made from a plain text.
     pub json: String,
 }
 
 /// Why an entry goes to the dead list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RefusalReason {
-    /// Nothing but blanks.
+    /// The entry is blank.
     Empty,
-    /// Over [`ENTRY_MAX_BYTES`].
+    /// The entry is larger than [`ENTRY_MAX_BYTES`].
     TooLarge,
-    /// Not UTF-8.
+    /// The entry is not UTF-8.
     NotText,
-    /// Starts with `{` and is no notification.
+    /// The entry starts with `{` and is not a notification.
     Invalid,
 }
 
 impl RefusalReason {
-    /// The word in the dead list and in metrics.
+    /// Returns the reason as a word, for the dead list and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,12 +46,12 @@ impl RefusalReason {
     }
 }
 
-/// Why an entry goes to the dead list, with what to tell a person.
+/// Why an entry goes to the dead list, with a detail for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The kind of fault.
+    /// The reason.
     pub reason: RefusalReason,
-    /// The fault in words.
+    /// The detail.
     pub detail: String,
 }
 
@@ -62,11 +62,11 @@ impl fmt::Display for Refusal {
 }
 
 impl Entry {
-    /// Reads the bytes of a list entry that was given `position`. The same bytes at the same position
-    /// read the same on every replica.
+    /// Parses the bytes of an entry at `position`. The same bytes at the same position give the same result on every
+    /// replica.
     ///
     /// # Errors
-    /// When the entry is empty, too large, not UTF-8, or an object that is no notification.
+    /// When the entry is empty, too large, not UTF-8, or an object that is not a notification.
     pub fn read(raw: &[u8], position: Position) -> Result<Self, Refusal> {
         if raw.len() > ENTRY_MAX_BYTES {
             return Err(refuse(
@@ -81,7 +81,7 @@ impl Entry {
             std::str::from_utf8(raw).map_err(|error| refuse(RefusalReason::NotText, error.to_string()))?;
         let text = without_bom(text);
         match text.trim_ascii_start().bytes().next() {
-            None => Err(refuse(RefusalReason::Empty, "an entry of blanks".to_owned())),
+            None => Err(refuse(RefusalReason::Empty, "a blank entry".to_owned())),
             Some(b'{') => Self::from_json(text, position),
             Some(_) => Self::from_json(&plain(text), position),
         }
@@ -107,16 +107,16 @@ fn refuse(reason: RefusalReason, detail: String) -> Refusal {
     Refusal { reason, detail }
 }
 
-/// The notification that a plain text stands for.
+/// Returns the notification of a plain text.
 fn plain(text: &str) -> String {
     serde_json::json!({ "body": text }).to_string()
 }
 
-/// In front of UTF-16, as Windows shells write it.
+/// The byte order marks of UTF-16, which Windows shells write.
 const UTF_16_MARKS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
 
-/// Gives `id` and `created_at` where they are missing or null, and names that are integers as texts, so that every reader
-/// finds the same kind. Nothing else is touched: all other bytes stay as they came.
+/// Adds `id` and `created_at` where they are missing or null, and replaces names that are integers by strings, so that every
+/// reader finds the same type. All other bytes stay as they are.
 fn complete<'a>(json: &'a str, notification: &Notification, id: &str, created_at_ms: u64) -> Cow<'a, str> {
     let mut json = Cow::Borrowed(json);
     if notification.created_at.is_empty() {
@@ -148,13 +148,13 @@ fn is_integer(json: &str, field: &str) -> bool {
     Notification::span(json, field).is_some_and(|span| is_number(&json[span]))
 }
 
-/// Whether a JSON value is a number, by how it begins. (What follows the last colon inside a text ends in a quotation mark,
-/// and so cannot be one where the whole is valid.)
+/// Whether a JSON value is a number, by its first byte. (The text after the last colon inside a string ends in a quotation
+/// mark, so it cannot be a number in valid JSON.)
 fn is_number(json: &str) -> bool {
     json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && !json.contains('"')
 }
 
-/// `json` with `field` set to the string `value`: in place of its null, or in front of the others.
+/// Returns `json` with `field` set to the string `value`: in place of its null, or before the other fields.
 fn give(json: &str, field: &str, value: &str) -> String {
     let value = serde_json::Value::from(value);
     if let Some(null) = Notification::span(json, field) {
@@ -164,11 +164,11 @@ fn give(json: &str, field: &str, value: &str) -> String {
     format!("{}\"{field}\":{value},{}", &json[..start], &json[start..])
 }
 
-/// A notification that a user sends, made ready to be pushed: `from` is the user, and `id` is given where it
-/// is missing and `new_id` is not.
+/// Prepares a notification that a user sends for the list: `from` is the user, and a missing `id` is generated if `new_id`
+/// is given.
 ///
 /// # Errors
-/// Every fault that was found; a `from` that is somebody else; no id.
+/// All faults that were found; a `from` of another user; a missing id.
 pub fn sent_by(
     json: &str,
     user: &str,
@@ -181,13 +181,13 @@ pub fn sent_by(
         None => json = give(&json, "from", user).into(),
         Some(from) if from == user => {}
         Some(_) => {
-            let detail = "this is the signed-in user, or absent".to_owned();
+            let detail = "must be the signed-in user, or absent".to_owned();
             return Err(vec![FieldError::new("from", detail)]);
         }
     }
     if notification.id.is_empty() {
         let Some(id) = new_id else {
-            let detail = "give each message an id of its own: it makes a repeated send harmless".to_owned();
+            let detail = "give each message its own id, which makes a repeated send harmless".to_owned();
             return Err(vec![FieldError::new("id", detail)]);
         };
         json = give(&json, "id", &id).into();
@@ -197,7 +197,7 @@ pub fn sent_by(
     Ok((json.into_owned(), notification))
 }
 
-/// A notification from outside the list, made ready to be pushed: `id` given where it is missing.
+/// Prepares a notification of a request for the list: a missing `id` is generated.
 ///
 /// # Errors
 /// Every fault that was found.
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_null_is_given_and_nothing_else_changes() {
+    fn missing_fields_are_added_and_no_other_byte_changes() {
         let given =
             r#"{"id":"1795247100123-2","created_at":"2026-11-21T07:45:00.123Z","body":"b","data":1.10}"#;
         assert_eq!(read(r#"{"body":"b","data":1.10}"#).json, given);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_integers_go_out_as_texts() {
+    fn names_that_are_integers_become_strings() {
         let at = r#""created_at":"2026-11-21T07:45:00Z""#;
         let read = |fields: &str| read(&format!("{{{fields},\"body\":\"b\",{at}}}")).json;
         assert_eq!(
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_why() {
+    fn an_unreadable_entry_has_a_reason() {
         assert_eq!(reason(b""), RefusalReason::Empty);
         assert_eq!(reason(b" \r\n\t"), RefusalReason::Empty);
         assert_eq!(reason(&[b'x'; ENTRY_MAX_BYTES + 1]), RefusalReason::TooLarge);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_from_outside_gets_an_id_and_keeps_its_own() {
+    fn a_request_gets_an_id_unless_it_has_one() {
         let (json, notification) = ready_to_push(r#"{"body":"b"}"#, || "given".to_owned()).unwrap();
         assert_eq!((json.as_str(), notification.id.as_str()), (r#"{"id":"given","body":"b"}"#, "given"));
         let (json, _) = ready_to_push(r#"{"id":"own","body":"b"}"#, || "given".to_owned()).unwrap();

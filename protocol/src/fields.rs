@@ -6,18 +6,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// A JSON object that was read.
+/// A parsed JSON object.
 pub struct Fields(BTreeMap<String, Box<RawValue>>);
 
 impl Fields {
-    /// Reads an object; `None` when the text is none.
-    #[must_use]
+    /// Parses an object; `None` for any other text.
     pub fn read(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok().map(Self)
     }
 
-    /// A field's own JSON.
-    #[must_use]
+    /// Returns a field's JSON.
     pub fn raw(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|raw| raw.get())
     }
@@ -26,14 +24,12 @@ impl Fields {
         serde_json::from_str(self.raw(name)?).ok()
     }
 
-    /// A text; `None` when the field is absent or something else.
-    #[must_use]
+    /// Returns a string; `None` when the field is absent or has another type.
     pub fn text(&self, name: &str) -> Option<String> {
         self.value(name)
     }
 
-    /// A whole number from 0.
-    #[must_use]
+    /// Returns a whole number from 0.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.value(name)
     }
@@ -51,19 +47,16 @@ impl Fields {
     }
 
     /// Whether the field is `true`.
-    #[must_use]
     pub fn is_true(&self, name: &str) -> bool {
         self.raw(name) == Some("true")
     }
 
-    /// An object.
-    #[must_use]
+    /// Returns an object.
     pub fn object(&self, name: &str) -> Option<Self> {
         Self::read(self.raw(name)?)
     }
 
-    /// The objects of an array; what in it is no object is left out.
-    #[must_use]
+    /// Returns the objects of an array, without its other values.
     pub fn objects(&self, name: &str) -> Vec<Self> {
         let all: Vec<Box<RawValue>> = self.value(name).unwrap_or_default();
         all.iter().filter_map(|raw| Self::read(raw.get())).collect()
@@ -86,8 +79,7 @@ pub fn object(fields: &[(&str, Option<String>)]) -> String {
     json
 }
 
-/// Writes a text.
-#[must_use]
+/// Writes a string.
 pub fn quoted(text: &str) -> String {
     to_json(text)
 }
@@ -114,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_another_type_is_absent() {
+    fn a_field_of_another_type_is_absent() {
         let json = r#"{"n":7,"t":"7","b":true,"o":{"n":1},"l":[{"n":2},3,{"n":4}],"nothing":null}"#;
         let fields = Fields::read(json).unwrap();
         assert_eq!(

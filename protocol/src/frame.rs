@@ -6,16 +6,16 @@ use serde_json::value::RawValue;
 
 use crate::{Audience, Cursor};
 
-/// Whether a reader that named a cursor got everything after it.
+/// Whether a reader that named a cursor gets all later entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Resume {
-    /// No cursor was named: from now on.
+    /// No cursor was named: the stream starts now.
     None,
-    /// Everything after the cursor follows.
+    /// All entries after the cursor follow.
     Complete,
-    /// Some of it is gone; a `gap` follows.
+    /// Some entries are missing for good; a `gap` follows.
     Gap,
 }
 
@@ -28,7 +28,7 @@ pub enum GapReason {
     Trimmed,
     /// The cursor is of another data set: Redis lost its data or was replaced.
     Epoch,
-    /// The cursor could not be read.
+    /// The cursor is unreadable.
     Unreadable,
 }
 
@@ -36,42 +36,42 @@ pub enum GapReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Welcome {
-    /// Names this connection; the audience `connection:…` reaches it.
+    /// The id of this connection; the audience `connection:…` reaches it.
     pub connection: String,
-    /// The replica that holds it.
+    /// The replica of this connection.
     pub replica: String,
     /// The signed-in user.
     pub user: Option<String>,
-    /// The sealed session, to be named again when the reader comes back; a new one where it was renewed.
+    /// The sealed session, which the reader sends when it reconnects; a new one where it was renewed.
     pub session: Option<String>,
-    /// Where the reader stands: a reader that receives nothing more resumes from here.
+    /// The reader's cursor: without further frames it resumes from here.
     pub cursor: String,
     /// Whether the resume was complete.
     pub resume: Resume,
-    /// How often a heartbeat comes, in milliseconds.
+    /// The interval of heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
-    /// The cursor up to which the signed-in user has read, where that was ever said.
+    /// The cursor up to which the signed-in user has read, if that was ever recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<String>,
 }
 
-/// How far a message between people has come. It only ever rises.
+/// The status of a message between people. It only ever rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Stored: it will not be lost.
+    /// Stored, so it will not be lost.
     None,
-    /// Claimed, in the receiver's history and on its way.
+    /// Claimed: it is in the receiver's history and is being delivered.
     Sent,
-    /// A device of the receiver said that it shows it.
+    /// A device of the receiver has acknowledged it.
     Delivered,
     /// The receiver has read it.
     Read,
 }
 
 impl Status {
-    /// The word on the wire and in Redis.
+    /// Returns the status as a word, on the wire and in Redis.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl std::str::FromStr for Status {
     }
 }
 
-/// What the server sends, `type` first. A type from the future reads as [`ServerMessage::Unknown`].
+/// A frame from the server, `type` first. An unknown type is parsed as [`ServerMessage::Unknown`].
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -108,23 +108,23 @@ pub enum ServerMessage {
     Welcome(Welcome),
     /// One notification.
     Notification(Delivered),
-    /// Something before what follows is gone.
+    /// Entries before the next frames are missing for good.
     Gap(Gap),
-    /// Nothing happened, and the connection is alive.
+    /// The connection is alive and has nothing to send.
     Heartbeat(Heartbeat),
-    /// What the signed-in user's state is now.
+    /// The current state of the signed-in user.
     State(State),
-    /// Something that a program published for the user; there is no history of it.
+    /// A raw payload that a program published for the user; it has no history.
     Raw(Raw),
-    /// A message that this user sent has come further.
+    /// The status of a message that this user sent has risen.
     Status(StatusChange),
-    /// The user has read further, on whichever device.
+    /// The user has read further, on this device or another.
     Read(ReadPosition),
-    /// Whether a user is online, for readers of the topic `presence:<user>`: when they begin, and at each change.
+    /// Whether a user is online, for readers of the topic `presence:<user>`: when they subscribe, and at each change.
     Presence(Presence),
     /// The server is about to close.
     Goodbye(Goodbye),
-    /// Something that the client did was refused.
+    /// A message of the client was refused.
     Error(Refused),
     /// A type that this version does not know; it is ignored.
     #[serde(skip)]
@@ -137,9 +137,9 @@ pub enum ServerMessage {
 pub struct Delivered {
     /// Where the reader stands after it.
     pub cursor: String,
-    /// The replica that won the race for it.
+    /// The replica that claimed it.
     pub claimed_by: String,
-    /// The notification, in the producer's own bytes.
+    /// The notification, with the producer's own bytes.
     #[cfg_attr(feature = "schema", schemars(with = "Complete"))]
     pub notification: Box<RawValue>,
 }
@@ -148,11 +148,11 @@ pub struct Delivered {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gap {
-    /// Where what follows begins.
+    /// The cursor before the next frames.
     pub cursor: String,
     /// Why.
     pub reason: GapReason,
-    /// Of which audience; absent: of all.
+    /// The audience; absent means all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<Audience>,
 }
@@ -169,7 +169,7 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct State {
-    /// The fields of the user's hash.
+    /// The fields of the user's hash in Redis.
     pub state: BTreeMap<String, String>,
 }
 
@@ -177,7 +177,7 @@ pub struct State {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Raw {
-    /// The payload where it is JSON, else the payload as a string.
+    /// The payload if it is JSON, or else the payload as a string.
     pub data: Box<RawValue>,
 }
 
@@ -189,9 +189,9 @@ pub struct StatusChange {
     pub cursor: String,
     /// The id of the message.
     pub id: String,
-    /// How far.
+    /// The new status.
     pub status: Status,
-    /// When, RFC 3339.
+    /// When it changed, RFC 3339.
     pub at: String,
 }
 
@@ -211,11 +211,11 @@ pub struct ReadPosition {
 pub struct Presence {
     /// Where the reader stands.
     pub cursor: String,
-    /// Who.
+    /// The user.
     pub user: String,
     /// Whether the user has a connection now.
     pub online: bool,
-    /// Since when the user is online, RFC 3339; absent where not.
+    /// Since when the user is online, RFC 3339; absent while offline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
 }
@@ -224,7 +224,7 @@ pub struct Presence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Goodbye {
-    /// Wait this long before coming back, in milliseconds.
+    /// The pause before a reconnect, in milliseconds.
     pub reconnect_in_ms: u64,
 }
 
@@ -232,9 +232,9 @@ pub struct Goodbye {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refused {
-    /// A word for programs.
+    /// The error code, for programs.
     pub code: String,
-    /// A sentence for people.
+    /// The detail, for people.
     pub detail: String,
     /// The id or topic that the refused message named.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +242,7 @@ pub struct Refused {
 }
 
 impl ServerMessage {
-    /// Reads one frame. (By hand, since serde cannot read raw JSON inside a tagged enum.)
+    /// Parses a frame. It is written by hand, since serde cannot read raw JSON inside a tagged enum.
     ///
     /// # Errors
     /// When the text is not a JSON object with a `type`, or a known type lacks its fields.
@@ -268,19 +268,19 @@ impl ServerMessage {
         })
     }
 
-    /// A refusal of something that the client sent.
+    /// Returns the error frame of a refused message.
     #[must_use]
     pub fn error(code: &str, detail: impl Into<String>, about: Option<String>) -> Self {
         Self::Error(Refused { code: code.to_owned(), detail: detail.into(), about })
     }
 
-    /// A heartbeat at a cursor.
+    /// Returns a heartbeat with a cursor.
     #[must_use]
     pub fn heartbeat(cursor: String) -> Self {
         Self::Heartbeat(Heartbeat { cursor })
     }
 
-    /// Where the reader stands after this frame, for those that move it.
+    /// Returns the reader's cursor after this frame, for frames that move it.
     #[must_use]
     pub fn cursor(&self) -> Option<&str> {
         match self {
@@ -314,15 +314,15 @@ impl ServerMessage {
         }
     }
 
-    /// The frame as it goes out.
+    /// Returns the frame as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// The frame of one notification, around a JSON text that is embedded as it is. The bytes are the
-/// same as [`ServerMessage::to_json`] gives.
+/// Returns the frame of a notification, with its JSON embedded unchanged. The bytes are the same as those of
+/// [`ServerMessage::to_json`].
 #[must_use]
 pub fn notification_frame(cursor: &Cursor, claimed_by: &str, notification: &str) -> String {
     let claimed_by = serde_json::Value::from(claimed_by);
@@ -331,15 +331,14 @@ pub fn notification_frame(cursor: &Cursor, claimed_by: &str, notification: &str)
     )
 }
 
-/// The frame of an entry of another kind than a notification, whose text is a JSON object with the
-/// frame's own fields.
+/// Returns the frame of an entry that is not a notification, whose text is a JSON object with the frame's own fields.
 #[must_use]
 pub fn kind_frame(kind: &str, cursor: &Cursor, fields: &str) -> Option<String> {
     let rest = fields.trim_ascii_start().strip_prefix('{')?;
     Some(format!(r#"{{"type":"{kind}","cursor":"{cursor}",{rest}"#))
 }
 
-/// A notification as readers get it: with all that the claim puts in where it is missing.
+/// A notification as readers get it: with the fields that the claim adds.
 #[cfg(feature = "schema")]
 #[derive(schemars::JsonSchema)]
 #[schemars(extend("required" = ["id", "created_at"]))]

@@ -1,12 +1,12 @@
-//! What counts as JSON, decided once for every way in. JSON leaves room: half of a surrogate pair, numbers that no program
-//! can hold, any depth. Readers that differ there let an entry through at one place and lose it at the next.
+//! Defines once for every input which JSON is accepted. JSON allows half of a surrogate pair, numbers that no program can
+//! represent, and any depth. Parsers that differ there would accept an entry in one place and lose it in another.
 
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// Checks that every program on the way reads a text alike (as I-JSON, RFC 7493, asks): valid JSON, no half of a surrogate
-/// pair, numbers within those of a double, and at most 128 levels, where serde_json stops reading.
+/// Checks that every program parses a text alike (as I-JSON, RFC 7493, requires): valid JSON, no half of a surrogate pair,
+/// numbers within the range of a double, and at most 128 levels, where serde_json stops.
 ///
 /// # Errors
 /// The first fault, in words.
@@ -14,8 +14,8 @@ pub fn check_json(text: &str) -> Result<(), String> {
     serde_json::from_str::<Checked>(text).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Reads the bytes of a request as the JSON of one kind of thing, by the same rule: [`check_json`] passes all of it, also what
-/// the thing has no use for.
+/// Parses the bytes of a request as JSON of one type, by the same rule: [`check_json`] checks all of it, including fields
+/// that the type ignores.
 ///
 /// # Errors
 /// The first fault, in words.
@@ -25,13 +25,13 @@ pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// A text without the byte order mark that Windows puts in front of one.
+/// Returns a text without the byte order mark that programs on Windows write before it.
 #[must_use]
 pub fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Any JSON, read to its leaves and forgotten.
+/// Any JSON, which is parsed completely and dropped.
 struct Checked;
 
 impl<'de> Deserialize<'de> for Checked {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_programs_read_alike_is_taken() {
+    fn json_that_all_programs_parse_alike_is_accepted() {
         for text in [
             r#"{"a":[1.10,9007199254740993,-0,1e308,[],{},null,true,"\ud83d\ude00 \u0000"]}"#,
             "123456789012345678901234567890",
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_disagree_on_is_refused() {
+    fn json_that_programs_parse_differently_is_refused() {
         for text in [
             r#"{"data":"\ud83c"}"#,
             r#"{"\udf00":1}"#,

@@ -1,7 +1,6 @@
-//! What Carillon says on the wire: notifications, cursors, frames and close codes, and the client
-//! core that every reader (viewer, command line, tests) shares. It does no I/O, reads no clock and
-//! rolls no dice: callers pass the time in milliseconds and a random number where one is needed, so
-//! the same code runs in a browser, in a server and in a simulator.
+//! The wire protocol of Carillon: notifications, cursors, frames and close codes, and the client core that every reader
+//! (viewer, command line, tests) shares. It does no I/O, reads no clock and draws no random numbers: callers pass the time
+//! in milliseconds and a random number, so the same code runs in a browser, in a server and in a simulator.
 
 mod acks;
 mod audience;
@@ -23,7 +22,7 @@ mod timestamp;
 pub use acks::Acks;
 pub use audience::{Audience, AudienceError, is_topic};
 pub use backoff::Backoff;
-pub use client::{Client, Delivery, Heard, Phase, Step};
+pub use client::{Client, ClientEvent, Delivery, Phase, Step};
 pub use close::CloseCode;
 pub use command::{ClientMessage, Hello, Named};
 pub use cursor::{Cursor, CursorError, Position};

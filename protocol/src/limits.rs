@@ -1,8 +1,8 @@
 //! Every limit of the wire, with its unit in the name.
 
-/// A list entry above this goes to the dead list undecoded; a request body above it is a 413.
+/// A larger entry of the list goes to the dead list without being decoded; a larger request body gets a 413.
 pub const ENTRY_MAX_BYTES: usize = 64 * 1024;
-/// Longest notification that a person sends, in bytes as it was said; a longer one is a 413.
+/// Maximum bytes of a notification that a person sends, as it was sent; a larger one gets a 413.
 pub const SEND_MAX_BYTES: usize = 16 * 1024;
 /// Longest `title`, in Unicode scalar values.
 pub const TITLE_MAX_CHARS: usize = 200;
@@ -10,9 +10,9 @@ pub const TITLE_MAX_CHARS: usize = 200;
 pub const BODY_MAX_CHARS: usize = 4_000;
 /// Longest `id`, `from`, `collapse_key` and name in `to`, in bytes; the shortest is 1.
 pub const NAME_MAX_BYTES: usize = 128;
-/// In front of a user's name: the topic that tells whether that user is online.
+/// The prefix before a user's name in the topic of the user's presence.
 pub const PRESENCE_TOPIC: &str = "presence:";
-/// And of a topic, where that is in front of its name; another one has as many bytes as any name.
+/// Maximum bytes of a topic with that prefix; any other topic has at most as many bytes as any name.
 pub const TOPIC_MAX_BYTES: usize = PRESENCE_TOPIC.len() + NAME_MAX_BYTES;
 /// Longest `action.label`, in Unicode scalar values.
 pub const ACTION_LABEL_MAX_CHARS: usize = 80;
@@ -29,7 +29,7 @@ pub const TOPICS_MAX: usize = 64;
 pub const PAGE_DEFAULT_ITEMS: usize = 100;
 /// Largest page of `GET /api/notifications`.
 pub const PAGE_MAX_ITEMS: usize = 1_000;
-/// Bytes of the notifications in one page at most; one always fits.
+/// Maximum bytes of the notifications in one page, which has at least one.
 pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// Entries that may wait in the list before `POST /api/notifications` answers 503.
 pub const WAITING_MAX_ENTRIES: u64 = 100_000;
@@ -43,24 +43,24 @@ pub const JOB_STEPS_MAX: u32 = 100;
 
 /// A heartbeat frame and a WebSocket ping go out this often.
 pub const HEARTBEAT_MS: u64 = 25_000;
-/// Either side gives up on the other after this long without a word.
+/// Either side drops the connection after this time without a frame from the other.
 pub const SILENCE_MS: u64 = 60_000;
-/// A connection that has not been welcomed after this long is dropped and tried again.
+/// A connection without a welcome after this time is dropped and tried again.
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 
-/// The first reconnect waits up to this long.
+/// The longest wait before the first reconnect.
 pub const BACKOFF_BASE_MS: u64 = 500;
-/// No reconnect waits longer than this.
+/// The longest wait before any reconnect.
 pub const BACKOFF_CAP_MS: u64 = 20_000;
-/// A connection that was live this long clears the back-off.
+/// A connection that was live for this time resets the back-off.
 pub const BACKOFF_RESET_AFTER_MS: u64 = 5_000;
 
-/// Ids that a client remembers to drop a repeated notification.
+/// Maximum ids that a client remembers to drop repeated notifications.
 pub const SEEN_MAX_IDS: usize = 4_096;
 
-/// Acknowledgements wait this long for more of them.
+/// How long acknowledgements wait for more, to be sent together.
 pub const ACK_AFTER_MS: u64 = 200;
-/// More than this do not wait: the oldest is let go, and is acknowledged when it is read.
+/// Maximum acknowledgements that wait. Beyond it the oldest is dropped, and the message is acknowledged when it is read.
 pub const ACKS_WAITING_MAX_IDS: usize = 500;
-/// What was acknowledged this short before a connection broke may not have arrived: it is sent again.
+/// Acknowledgements that were sent within this time before a connection broke may be lost, and are sent again.
 pub const ACK_AGAIN_MS: u64 = 60_000;

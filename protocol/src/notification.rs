@@ -13,27 +13,27 @@ use crate::limits::{
 };
 use crate::{Audience, FieldError, check_json, parse_timestamp, without_bom};
 
-/// How loud a notification is.
+/// The severity of a notification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing.
+    /// Information.
     #[default]
     Info,
     /// Something went well.
     Success,
-    /// Something may need a look.
+    /// Something may need attention.
     Warning,
     /// Something failed.
     Error,
 }
 
 impl Severity {
-    /// All of them, from quiet to loud.
+    /// All of them, in rising order.
     pub const ALL: [Self; 4] = [Self::Info, Self::Success, Self::Warning, Self::Error];
 
-    /// The word on the wire.
+    /// Returns the severity as a word, on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,49 +56,48 @@ impl FromStr for Severity {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|severity| severity.as_str() == text);
-        known.ok_or_else(|| format!("'{text}' is none of info, success, warning, error"))
+        known.ok_or_else(|| format!("'{text}': use info, success, warning or error"))
     }
 }
 
 impl<'de> Deserialize<'de> for Severity {
-    /// A severity that a newer server invents reads as `info`; [`Notification::check`] is the strict door.
+    /// Parses an unknown severity, of a newer server, as `info`; [`Notification::check`] is strict.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(String::deserialize(deserializer)?.parse().unwrap_or_default())
     }
 }
 
-/// Something to do about a notification.
+/// A link that a notification offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Action {
-    /// The words on the button.
+    /// The label of the button.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = ACTION_LABEL_MAX_CHARS)))]
     pub label: String,
-    /// Where it leads: `http:`, `https:` or relative.
+    /// The address: `http:`, `https:` or relative.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = ACTION_URL_MAX_BYTES)))]
     pub url: String,
 }
 
 impl Action {
-    /// Whether the link may be followed: `http:`, `https:` or relative. The claim has looked already; a
-    /// reader that makes a link of it looks again.
+    /// Whether the address is `http:`, `https:` or relative. The claim has checked it already; a reader checks it again
+    /// before it makes a link.
     #[must_use]
     pub fn is_safe(&self) -> bool {
         is_safe_url(&self.url)
     }
 }
 
-/// One notification, as its fields are read. The bytes that it came in are kept apart, by
-/// [`crate::Entry`], because reading and writing it again would lose unknown fields and the exact
-/// form of numbers.
+/// A notification, as its fields are parsed. [`crate::Entry`] keeps its original bytes, because parsing and writing them
+/// again would lose unknown fields and the exact form of numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notification {
-    /// Names the notification, so that a repeated push is dropped. Given by the claim where absent.
+    /// The id of the notification, by which a repeated push is dropped. The claim adds one where it is absent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(min = 1, max = NAME_MAX_BYTES)))]
     pub id: String,
-    /// A few words. A notification has a title or a body.
+    /// The title. A notification has a title or a body.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = TITLE_MAX_CHARS)))]
     pub title: String,
@@ -106,31 +105,31 @@ pub struct Notification {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>", length(max = BODY_MAX_CHARS)))]
     pub body: String,
-    /// How loud it is.
+    /// The severity.
     #[serde(default, deserialize_with = "nullable")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Severity>"))]
     pub severity: Severity,
-    /// Whom it is for.
+    /// The audience.
     #[serde(default, deserialize_with = "nullable")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<Audience>"))]
     pub to: Audience,
-    /// Who sent it; ids are unique for each sender.
+    /// The sender; ids are unique for each sender only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))]
     pub from: Option<String>,
-    /// When it was made, RFC 3339. Given by the claim where absent.
+    /// When it was created, RFC 3339. The claim adds it where it is absent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "date-time")))]
     pub created_at: String,
-    /// From when on it is worth nothing, RFC 3339.
+    /// When it expires, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub expires_at: Option<String>,
-    /// A later notification with the same key takes this one's place on the screen.
+    /// A later notification with the same key replaces this one on the screen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = NAME_MAX_BYTES)))]
     pub collapse_key: Option<String>,
-    /// Something to do about it.
+    /// A link that it offers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
     /// Any JSON, for programs.
@@ -142,7 +141,7 @@ pub struct Notification {
     pub traceparent: Option<String>,
 }
 
-/// An explicit null is as good as an absent field.
+/// An explicit null counts as an absent field.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -150,7 +149,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 }
 
 impl Notification {
-    /// A notification for everyone with nothing but a body.
+    /// Returns a notification for everyone with only a body.
     #[must_use]
     pub fn text(body: impl Into<String>) -> Self {
         Self {
@@ -169,10 +168,10 @@ impl Notification {
         }
     }
 
-    /// Reads a JSON object strictly: what the API and the claim let through.
+    /// Parses a JSON object strictly, as the API and the claim do.
     ///
     /// # Errors
-    /// Every fault that was found, each with its field and, where one was passed, the limit.
+    /// All faults that were found, each with its field and, if one was exceeded, the limit.
     pub fn check(json: &str) -> Result<Self, Vec<FieldError>> {
         if json.len() > ENTRY_MAX_BYTES {
             return Err(vec![over("", json.len(), ENTRY_MAX_BYTES, "bytes")]);
@@ -202,7 +201,7 @@ impl Notification {
         if check.faults.is_empty() { Ok(notification) } else { Err(check.faults) }
     }
 
-    /// Where in `json` the value of `field` stands; `None` where the field is absent.
+    /// Returns the range of the value of `field` in `json`; `None` where the field is absent.
     pub(crate) fn span(json: &str, field: &str) -> Option<Range<usize>> {
         let fields: Fields<'_> = serde_json::from_str(json).ok()?;
         let value = fields.get(field)?.get();
@@ -211,7 +210,7 @@ impl Notification {
         Some(start..start + value.len())
     }
 
-    /// Milliseconds since 1970 at which it stops being worth showing.
+    /// When it expires, in milliseconds since 1970.
     #[must_use]
     pub fn expires_at_ms(&self) -> Option<u64> {
         self.expires_at.as_deref().and_then(parse_timestamp)
@@ -223,8 +222,8 @@ fn over(field: &str, found: usize, limit: usize, unit: &str) -> FieldError {
     FieldError { field: field.to_owned(), detail, limit: u64::try_from(limit).ok() }
 }
 
-/// The fields of one JSON object in their own bytes. A name that comes twice is an error, since
-/// readers would disagree on which one counts.
+/// The fields of one JSON object with their own bytes. A repeated name is an error, since parsers differ on which value
+/// counts.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
@@ -249,7 +248,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut names = std::collections::HashSet::new();
                 while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
                     if !names.insert(name.clone()) {
-                        return Err(de::Error::custom(format!("'{name}' comes twice")));
+                        return Err(de::Error::custom(format!("'{name}' is repeated")));
                     }
                     fields.push((name, value));
                 }
@@ -267,7 +266,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// The field's value; a fault when it is there and of another type. An explicit null is absent.
+    /// Returns the field's value, and adds a fault when it has another type. An explicit null counts as absent.
     fn read<T: for<'de> Deserialize<'de>>(&mut self, field: &str) -> Option<T> {
         let raw = self.fields.get(field).filter(|raw| raw.get() != "null")?;
         self.keep(field, serde_json::from_str(raw.get()).map_err(|error| bare(&error)))
@@ -290,14 +289,14 @@ impl Check<'_> {
         Some(text)
     }
 
-    /// A text, or an integer that stands for its digits.
+    /// Reads a string, or an integer that stands for its digits.
     fn name(&mut self, field: &str) -> Option<String> {
         let Name(name) = self.read(field)?;
         if name.len() > NAME_MAX_BYTES {
             self.faults.push(over(field, name.len(), NAME_MAX_BYTES, "bytes"));
         }
         if name.is_empty() {
-            self.faults.push(FieldError::new(field, "empty: leave it out or give it 1 to 128 bytes"));
+            self.faults.push(FieldError::new(field, "empty: omit it or use 1 to 128 bytes"));
         }
         Some(name)
     }
@@ -312,7 +311,7 @@ impl Check<'_> {
         if parse_timestamp(&text).is_none() {
             self.faults.push(FieldError::new(
                 field,
-                "no RFC 3339 timestamp: write it like 2026-11-21T07:45:00.000Z",
+                "not an RFC 3339 timestamp: write it like 2026-11-21T07:45:00.000Z",
             ));
         }
         Some(text)
@@ -342,14 +341,14 @@ impl Check<'_> {
     }
 }
 
-/// The message of a JSON error without its "at line 1 column 5", which counts inside one field.
+/// Returns the message of a JSON error without its "at line 1 column 5", which counts inside one field.
 fn bare(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-/// Whether a link may be followed: no scheme, or one of the two of the web. Browsers drop tabs and
-/// line ends inside a scheme, so any space or control character is refused.
+/// Whether an address is safe to link to: no scheme, or http or https. Browsers ignore tabs and line ends inside a scheme,
+/// so any space or control character is refused.
 fn is_safe_url(url: &str) -> bool {
     if url.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return false;
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_one_keeps_everything_and_null_is_absent() {
+    fn a_valid_notification_keeps_all_fields_and_null_is_absent() {
         let json = r#"{"id":"a","title":"T","body":"B","severity":"error","to":{"topic":"x"},"from":"f","created_at":"2026-11-21T07:45:00Z","expires_at":null,"collapse_key":"k","action":{"label":"Open","url":"/jobs/7"},"data":[9007199254740993,1.10],"traceparent":"00-0-0-00","future":1}"#;
         let one = Notification::check(json).unwrap();
         assert_eq!((one.severity, one.to), (Severity::Error, Audience::Topic("x".into())));
@@ -413,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn an_integer_is_a_name_as_far_as_numbers_are_exact() {
+    fn an_exact_integer_is_a_name() {
         let json = r#"{"id":5,"from":-7,"to":{"user":9007199254740991},"collapse_key":0,"body":"b"}"#;
         let one = Notification::check(json).unwrap();
         assert_eq!(
@@ -436,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_passed_over_and_what_programs_read_differently_is_refused() {
+    fn a_byte_order_mark_is_ignored_and_ambiguous_json_is_refused() {
         assert_eq!(Notification::check("\u{feff}{\"body\":\"b\"}").unwrap().body, "b");
         for data in [r#""\ud83c""#, "1e400", &"[".repeat(200)] {
             assert_eq!(
@@ -448,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn only_links_of_the_web_are_followed() {
+    fn only_web_links_are_safe() {
         for url in
             ["/a", "a/b:c", "?q=a:b", "#x", "https://example.org", "HTTP://example.org", "//example.org/x"]
         {
@@ -468,13 +467,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_takes_a_severity_from_the_future_for_info() {
+    fn an_unknown_severity_is_read_as_info() {
         let one: Notification = serde_json::from_str(r#"{"id":"a","body":"b","severity":"cosmic"}"#).unwrap();
         assert_eq!(one.severity, Severity::Info);
     }
 
     #[test]
-    fn a_reader_takes_null_for_absent() {
+    fn null_is_read_as_absent() {
         let json =
             r#"{"id":"a","title":null,"body":"b","severity":null,"to":null,"created_at":null,"action":null}"#;
         let one: Notification = serde_json::from_str(json).unwrap();

@@ -10,13 +10,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Remembers at most `limit` ids.
+    /// Creates a memory of at most `limit` ids.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit, order: VecDeque::new(), ids: HashSet::new() }
     }
 
-    /// Notes an id; false when it was known already.
+    /// Records an id; returns false when it was known already.
     pub fn insert(&mut self, id: &str) -> bool {
         if self.ids.contains(id) {
             return false;

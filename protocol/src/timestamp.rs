@@ -1,8 +1,7 @@
-//! RFC 3339 timestamps to and from milliseconds since 1970, by the civil-calendar arithmetic of
-//! Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms". Written here because `protocol`
-//! has to stay small in the browser.
+//! Converts RFC 3339 timestamps to and from milliseconds since 1970, with the civil-calendar arithmetic of Howard Hinnant's
+//! "chrono-Compatible Low-Level Date Algorithms". It is written here because `protocol` has to stay small in the browser.
 
-/// Milliseconds since 1970 of an RFC 3339 timestamp; `None` for anything else, dates before 1970 included.
+/// Returns the milliseconds since 1970 of an RFC 3339 timestamp; `None` for any other text, and for dates before 1970.
 #[must_use]
 pub fn parse_timestamp(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
@@ -58,7 +57,7 @@ pub fn parse_timestamp(text: &str) -> Option<u64> {
     u64::try_from((minutes * 60 + second) * 1_000 + millis).ok()
 }
 
-/// The RFC 3339 timestamp in UTC with milliseconds, for example `2026-11-21T07:45:00.123Z`.
+/// Returns the RFC 3339 timestamp in UTC with milliseconds, for example `2026-11-21T07:45:00.123Z`.
 #[must_use]
 pub fn format_timestamp(ms: u64) -> String {
     let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not() {
+    fn refuses_other_texts() {
         for text in [
             "",
             "2026-11-21",
@@ -135,10 +134,23 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_it_reads() {
+    fn writes_and_reads_the_same() {
         for ms in [0, 951_782_400_000, 1_795_247_100_123, 4_102_444_799_999] {
             assert_eq!(parse_timestamp(&format_timestamp(ms)), Some(ms));
         }
         assert_eq!(format_timestamp(1_795_247_100_123), "2026-11-21T07:45:00.123Z");
+    }
+
+    #[test]
+    fn agrees_with_jiff_up_to_the_year_9999() {
+        const LAST_MS: u64 = 253_402_207_200_000;
+        // Eleven days and some, so that every month, hour, second and millisecond occurs.
+        const STEP_MS: usize = 976_397_123;
+        for ms in (0..LAST_MS).step_by(STEP_MS) {
+            let theirs = jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap();
+            let text = format!("{theirs:.3}");
+            assert_eq!(format_timestamp(ms), text);
+            assert_eq!(parse_timestamp(&text), Some(ms));
+        }
     }
 }

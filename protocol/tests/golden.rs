@@ -1,5 +1,5 @@
-//! Every message has a pinned sample, reads from it, is written back to the same bytes, and is
-//! described in docs/protocol/read.md.
+//! Every message has a pinned sample, is parsed from it, is written back to the same bytes, and is described in
+//! docs/protocol/read.md.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -57,7 +57,7 @@ fn client_messages_are_written_as_they_were_read() {
 
 #[test]
 fn every_message_is_sampled_and_described() {
-    // A new variant fails here until it is listed, and then until it has its sample and its line.
+    // A new variant fails here until it is listed, and then until it has its sample and its description.
     let listed = |message: &ServerMessage| match message {
         ServerMessage::Welcome(_)
         | ServerMessage::Notification(_)

@@ -8,8 +8,8 @@ use crate::Readiness;
 /// The text format of Prometheus.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// The admin port, kept apart from the port that readers reach: `GET /live` (200 while the process
-/// answers at all), `GET /ready` (200, or 503 with what is missing) and `GET /metrics`.
+/// Returns the routes of the admin port, separate from the port of readers: `GET /live` (200 while the process answers),
+/// `GET /ready` (200, or 503 with the missing conditions) and `GET /metrics`.
 pub fn admin(
     readiness: Readiness,
     render_metrics: impl Fn() -> String + Clone + Send + Sync + 'static,

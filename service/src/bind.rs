@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 /// like `--listen`, whose environment variable is its name in capitals.
 ///
 /// # Errors
-/// One readable line with what to do, for example "cannot listen on 127.0.0.1:8081 for readers: the
-/// port is taken (choose another with --listen or LISTEN)".
+/// One readable line with the remedy, for example "cannot listen on 127.0.0.1:8081 for readers: the port is taken (choose
+/// another with --listen or LISTEN)".
 pub async fn bind(what: &str, addr: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr).await.map_err(|error| {
         let cause = match error.kind() {

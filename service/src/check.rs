@@ -7,27 +7,27 @@ use http_body_util::Full;
 
 use crate::outbound::Outbound;
 
-/// A check without an answer after this time has failed.
+/// The timeout of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of an answer at most.
+/// Maximum bytes of a response.
 const ANSWER_MAX_BYTES: usize = 4 * 1024;
 
-/// Asks the admin port at `admin` whether the process is ready, for the health check of a container
-/// without curl. An unspecified address, like 0.0.0.0, is asked on loopback.
+/// Queries the admin port at `admin` whether the process is ready, for the health check of a container without curl. An
+/// unspecified address, like 0.0.0.0, is queried on loopback.
 ///
 /// # Errors
-/// When nothing answers within 2 seconds, or what the process lacks to be ready.
+/// When there is no response within 2 seconds, or the process is not ready; the error names the missing conditions.
 pub async fn check(admin: SocketAddr) -> anyhow::Result<()> {
     let admin = reachable(admin);
     let request = Request::get(format!("http://{admin}/ready")).body(Full::default())?;
     let answer = Outbound::without_roots()
         .fetch(request, CHECK_TIMEOUT, ANSWER_MAX_BYTES)
         .await
-        .with_context(|| format!("cannot ask {admin} whether it is ready"))?;
+        .with_context(|| format!("cannot query {admin} whether it is ready"))?;
     match answer.status {
         StatusCode::OK => Ok(()),
         StatusCode::SERVICE_UNAVAILABLE => bail!("{}", String::from_utf8_lossy(&answer.body).trim()),
-        status => bail!("{admin} is no admin port: it answered {status}"),
+        status => bail!("{admin} is not an admin port: it answered {status}"),
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_what_is_missing_until_nothing_is() {
+    async fn names_the_missing_conditions_until_none_is_left() {
         let readiness = Readiness::default();
         let (redis, hub) = (readiness.latch("redis"), readiness.latch("hub"));
         let (addr, _tasks) = serve(admin(readiness.clone(), || "carillon_up 1\n".to_owned())).await;
@@ -86,23 +86,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_is_shut_or_is_something_else_is_named() {
+    async fn a_closed_port_or_another_server_is_named() {
         let (addr, _tasks) = serve(axum::Router::new()).await;
         let error = check(addr).await.unwrap_err().to_string();
-        assert!(error.ends_with("is no admin port: it answered 404 Not Found"), "{error}");
+        assert!(error.ends_with("is not an admin port: it answered 404 Not Found"), "{error}");
 
         let shut = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = format!("{:#}", check(shut).await.unwrap_err());
-        assert!(error.starts_with(&format!("cannot ask {shut} whether it is ready: ")), "{error}");
+        assert!(error.starts_with(&format!("cannot query {shut} whether it is ready: ")), "{error}");
     }
 
     #[tokio::test]
     async fn a_port_that_never_answers_is_given_up() {
-        // The kernel accepts for it; nobody reads.
+        // The kernel accepts the connection; nothing reads from it.
         let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = mute.local_addr().unwrap();
         tokio::time::pause();
         let error = format!("{:#}", check(addr).await.unwrap_err());
-        assert_eq!(error, format!("cannot ask {addr} whether it is ready: no whole answer within 2000 ms"));
+        assert_eq!(
+            error,
+            format!("cannot query {addr} whether it is ready: no complete response within 2000 ms")
+        );
     }
 }

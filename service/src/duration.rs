@@ -1,15 +1,15 @@
 use std::time::Duration;
 
-/// Reads a duration as options are written: `1s`, `250ms`, `2m`. Fit for clap's `value_parser`.
+/// Parses a duration of an option: `1s`, `250ms`, `2m`. Fit for clap's `value_parser`.
 ///
 /// # Errors
-/// When the text is no duration or is zero; the message shows how to write one.
+/// When the text is not a duration or is zero; the message shows how to write one.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let how = "write it like 1s, 250ms or 2m";
     match humantime::parse_duration(text.trim()) {
-        Ok(Duration::ZERO) => Err(format!("a duration of zero is no use here: {how}")),
+        Ok(Duration::ZERO) => Err(format!("a duration of zero is not allowed: {how}")),
         Ok(duration) => Ok(duration),
-        Err(_) => Err(format!("'{text}' is no duration: {how}")),
+        Err(_) => Err(format!("'{text}' is not a duration: {how}")),
     }
 }
 

@@ -1,13 +1,13 @@
-//! What any process of Carillon needs before its own work: options, logs, signals, probes, the accept loop of a port, profiles,
-//! requests to other servers, background tasks whose failure ends the process, and errors that read as one line. It knows
-//! nothing of notifications; of `protocol` it takes problem documents alone. It is the only crate that reads the environment by
-//! itself.
+//! What a process of Carillon needs before its own work: options, logs, signals, probes, the accept loop of a port, profiles,
+//! requests to other servers, background tasks whose failure ends the process, and errors as one line. It does not know
+//! notifications; of `protocol` it uses problem documents alone. It is the only crate that reads the environment by itself.
 
 mod admin;
 mod bind;
 mod check;
 pub mod counts;
 mod duration;
+mod filled;
 mod logs;
 mod network;
 mod open_files;
@@ -18,7 +18,6 @@ mod problem;
 pub mod profiles;
 mod readiness;
 mod run;
-mod secret;
 mod serve;
 mod signals;
 mod stderr;
@@ -28,6 +27,7 @@ pub use admin::admin;
 pub use bind::bind;
 pub use check::check;
 pub use duration::parse_duration;
+pub use filled::{filled, words};
 pub use logs::{init_logs, init_logs_at};
 pub use network::network;
 pub use open_files::raise_open_files;
@@ -36,9 +36,8 @@ pub use port::Port;
 pub use problem::ProblemResponse;
 pub use readiness::{Latch, Readiness};
 pub use run::run;
-pub use secret::{Secret, filled, words};
 pub use serve::{
-    CONNECTIONS_PER_ADDRESS_MAX, DRAIN_DEADLINE, Patience, PlaceOptions, PortLimit, WRITE_TIMEOUT, serve,
+    CONNECTIONS_PER_ADDRESS_MAX, ConnectionOptions, DRAIN_DEADLINE, PortLimit, Timeouts, WRITE_TIMEOUT, serve,
 };
 pub use signals::stop_on_signals;
 pub use stderr::{log_lines_dropped, report};

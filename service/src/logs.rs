@@ -6,31 +6,30 @@ use tracing_subscriber::EnvFilter;
 
 use crate::stderr::{Stderr, report};
 
-/// What is logged when nobody says otherwise.
+/// The default filter.
 const DEFAULT_FILTER: &str = "info";
 
-/// Libraries that log what they carry, with tokens in it, at TRACE or DEBUG.
+/// Libraries that log their payloads, with tokens in them, at TRACE or DEBUG.
 const SECRETIVE: [&str; 4] = ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util"];
 
-/// Logs to stderr, filtered by `LOG`, else `RUST_LOG`, else `info`. Colours only on a terminal. A
-/// filter that cannot be read is reported and taken for the default; a second call does nothing. Nobody who
-/// logs waits for stderr: see [`report`].
+/// Logs to stderr, filtered by `LOG`, else `RUST_LOG`, else `info`. Colours only on a terminal. An unreadable filter is
+/// reported and replaced by the default; a second call does nothing. Logging never waits for stderr: see [`report`].
 pub fn init_logs() {
     init_logs_at(DEFAULT_FILTER);
 }
 
-/// [`init_logs`] for a program that speaks to a person: `default` stands in for `info`.
+/// Like [`init_logs`] for a program that a person runs: `default` replaces `info`.
 pub fn init_logs_at(default: &str) {
     let (filter, fault) = filter(variable("LOG").or_else(|| variable("RUST_LOG")).as_deref(), default);
     let installed = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Stderr)
-        // It would be written by `eprintln!`, which panics where stderr is broken.
+        // `eprintln!` would write it, which panics when stderr is broken.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
     if installed.is_ok() {
-        // The hook of the standard library waits until stderr takes what it says.
+        // The hook of the standard library waits until stderr accepts its output.
         std::panic::set_hook(Box::new(|panic| report(&panic_words(panic))));
     }
     if let (Ok(()), Some(fault)) = (installed, fault) {
@@ -41,7 +40,7 @@ pub fn init_logs_at(default: &str) {
 fn panic_words(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("without a name").to_owned();
-    let words = panic.payload_as_str().unwrap_or("without words");
+    let words = panic.payload_as_str().unwrap_or("without a message");
     let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
     let backtrace = Backtrace::capture();
     let backtrace = match backtrace.status() {
@@ -56,11 +55,11 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// A filter under which what these libraries log in detail is not written, whatever it asks for.
+/// Returns a filter in which these libraries do not log their details, whatever the text requests.
 fn without_secrets(text: &str) -> String {
-    let asked = text.split(',').filter(|word| !SECRETIVE.iter().any(|target| word.contains(target)));
+    let requested = text.split(',').filter(|word| !SECRETIVE.iter().any(|target| word.contains(target)));
     let pinned = SECRETIVE.iter().map(|target| format!("{target}=warn"));
-    asked.map(str::to_owned).chain(pinned).collect::<Vec<_>>().join(",")
+    requested.map(str::to_owned).chain(pinned).collect::<Vec<_>>().join(",")
 }
 
 fn filter(text: Option<&str>, default: &str) -> (EnvFilter, Option<String>) {
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_carries_secrets_is_not_logged_in_detail() {
+    fn libraries_that_log_secrets_are_not_logged_in_detail() {
         let filter = without_secrets("trace,tungstenite::protocol=trace,carillon_bff=debug");
         assert_eq!(
             filter,

@@ -1,9 +1,8 @@
 use clap::builder::Resettable;
 use clap::{Arg, Command, Parser};
 
-/// Reads the options of a program. One whose variable is set and empty, as in a manifest that leaves it open, is as good as
-/// absent.
-#[must_use]
+/// Parses the options of a program. An option whose variable is set and empty, as in a manifest that leaves it open, counts
+/// as absent.
 pub fn options<P: Parser>() -> P {
     let mut command = without_empty(P::command());
     let matches = command.get_matches_mut();

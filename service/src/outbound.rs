@@ -1,4 +1,4 @@
-//! Requests to other servers over HTTP.
+//! HTTP requests to other servers: to key sets, and to the application.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// A connection that nobody used for so long is closed.
+/// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections to one host.
+/// Maximum idle connections to one host.
 const IDLE_MAX: usize = 2;
 
-/// How much is read of a body that is dropped.
+/// Maximum bytes of an ignored body that are read.
 const REST_MAX_BYTES: usize = 16 * 1024;
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A client for HTTP and HTTPS. It follows no redirect and no proxy. Cheap to clone.
+/// A client for HTTP and HTTPS. It follows no redirect and uses no proxy, so it only reaches the given host. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outbound(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
@@ -65,7 +65,8 @@ pub fn tls(roots: RootCertStore) -> ClientConfig {
 }
 
 impl Outbound {
-    /// Trusts the authorities of this machine, or those of browsers where it has none.
+    /// Trusts the authorities of this machine, or of the file in `SSL_CERT_FILE`; without any, as in a small container,
+    /// those that browsers trust.
     pub fn with_default_roots() -> Self {
         let mut roots = roots_of_this_machine();
         if roots.is_empty() {
@@ -108,7 +109,7 @@ impl Outbound {
             Ok(Answer { status: parts.status, headers: parts.headers, body })
         };
         timeout(deadline, exchange).await.unwrap_or_else(|_| {
-            Err(Unanswered::Lost(format!("no whole answer within {} ms", deadline.as_millis())))
+            Err(Unanswered::Lost(format!("no complete response within {} ms", deadline.as_millis())))
         })
     }
 
@@ -123,7 +124,7 @@ impl Outbound {
         deadline: Duration,
     ) -> Result<(StatusCode, HeaderMap), Unanswered> {
         let response = timeout(deadline, self.response(request)).await.unwrap_or_else(|_| {
-            Err(Unanswered::Lost(format!("no answer within {} ms", deadline.as_millis())))
+            Err(Unanswered::Lost(format!("no response within {} ms", deadline.as_millis())))
         })?;
         let (parts, body) = response.into_parts();
         let rest = Limited::new(body, REST_MAX_BYTES).collect();
@@ -139,24 +140,24 @@ impl Outbound {
     }
 }
 
-/// Reads the address of a server.
+/// Parses the URL of a server.
 ///
 /// # Errors
-/// Says what an address is like.
+/// The message shows how to write a URL.
 pub fn address(text: &str) -> Result<Uri, String> {
-    let unclear = || "it is a URL that begins with http:// or https:// and names a host".to_owned();
+    let unclear = || "write a URL that begins with http:// or https:// and names a host".to_owned();
     let uri: Uri = text.parse().map_err(|_| unclear())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     match uri.authority() {
         Some(authority) if is_http && authority.as_str().contains('@') => {
-            Err("a name and a password in the URL are not sent: leave them out".to_owned())
+            Err("a name and a password in the URL are not sent: remove them".to_owned())
         }
         Some(_) if is_http => Ok(uri),
         _ => Err(unclear()),
     }
 }
 
-/// The cause behind all others, which only say that a request failed.
+/// Returns the cause behind all other errors, which only report that a request failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }
@@ -173,7 +174,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// An authority, and a server's certificate that it has signed.
+    /// Creates an authority, and a certificate of a server that it has signed.
     fn certificates(folder: &Path) {
         need("openssl", "openssl");
         let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1";
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_nobody_vouches_for_is_not_spoken_to() {
+    async fn a_server_without_a_trusted_certificate_gets_no_request() {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         certificates(folder.path());
         let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();

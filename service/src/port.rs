@@ -1,18 +1,17 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// Where to listen, as `PORT` and `PPROF_PORT` say it: `3000`, `:3000` or `127.0.0.1:3000`.
+/// The value of `PORT` and `PPROF_PORT`: `3000`, `:3000` or `127.0.0.1:3000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// This port, on the address that is usual there.
+    /// This port, on the default address.
     Number(u16),
-    /// This address.
+    /// This address and port.
     At(SocketAddr),
 }
 
 impl Port {
-    /// The address, where `ip` is the usual one.
-    #[must_use]
+    /// Returns the address, with `ip` as the default.
     pub fn on(self, ip: IpAddr) -> SocketAddr {
         match self {
             Self::Number(port) => (ip, port).into(),
@@ -28,7 +27,7 @@ impl FromStr for Port {
         let number = text.strip_prefix(':').unwrap_or(text).parse().map(Self::Number);
         number
             .or_else(|_| text.parse().map(Self::At))
-            .map_err(|_| format!("'{text}' is no port: write it like 3000, :3000 or 127.0.0.1:3000"))
+            .map_err(|_| format!("'{text}' is not a port: write it like 3000, :3000 or 127.0.0.1:3000"))
     }
 }
 

@@ -3,12 +3,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use carillon_protocol::Problem;
 
-/// A [`Problem`] as the answer to a request, which no cache keeps.
+/// A [`Problem`] as a response that no cache stores.
 #[derive(Debug)]
 pub struct ProblemResponse(pub Problem);
 
 impl ProblemResponse {
-    /// A problem that names no fields.
+    /// Creates a problem without fields.
     pub fn new(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
         let (status, title) = (status.as_u16(), title.to_owned());
         Self(Problem { status, title, detail: detail.into(), errors: Vec::new() })

@@ -1,5 +1,5 @@
-//! `/debug/pprof/profile` and `/debug/pprof/heap`, on a port of their own: where this process spends its
-//! time, and who holds its memory, for `go tool pprof` and whatever else reads its format.
+//! `/debug/pprof/profile` and `/debug/pprof/heap`, on a separate port: where this process spends its time and uses memory,
+//! for `go tool pprof` and other programs with its format.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,11 +25,11 @@ use tokio::sync::Mutex;
 
 use crate::{Port, ProblemResponse};
 
-/// How long the processor is watched where the request does not say, as in Go.
+/// The default length of a CPU profile, in seconds, as in Go.
 const SECONDS_DEFAULT: u64 = 30;
-/// And at most.
+/// The maximum length of a CPU profile, in seconds.
 const SECONDS_MAX: u64 = 120;
-/// Stacks a second of processor time: a prime, so that it does not beat with anything periodic.
+/// Samples per second of CPU time: a prime number, so that it does not coincide with periodic work.
 const FREQUENCY_HZ: i32 = 97;
 
 /// The options of profiles.
@@ -45,14 +45,13 @@ pub struct ProfileOptions {
 }
 
 impl ProfileOptions {
-    /// Where to listen, where profiles are wanted.
-    #[must_use]
+    /// Returns the address to listen on, if profiles are enabled.
     pub fn listen(&self) -> Option<SocketAddr> {
         self.pprof_port.map(|port| port.on(IpAddr::V4(Ipv4Addr::LOCALHOST)))
     }
 
-    /// Puts this program in its own place with its heap sampled, where profiles are wanted: the allocator
-    /// asks the environment once, before `main`. Without a sample rate it adds nothing to an allocation.
+    /// Replaces this process by itself with heap sampling, if profiles are enabled: the allocator reads the environment
+    /// once, before `main`. Without a sample rate an allocation costs nothing more.
     pub fn sample_heap(&self) {
         if self.pprof_port.is_none() || self.heap_sample_bytes.is_some() {
             return;
@@ -64,7 +63,7 @@ impl ProfileOptions {
                 .exec()
         });
         let (Ok(error) | Err(error)) = again;
-        tracing::warn!(%error, "the heap is not sampled: start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
+        tracing::warn!(%error, "cannot sample the heap: start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
     }
 }
 
@@ -75,13 +74,13 @@ pub fn profiles(options: &ProfileOptions) -> Router {
         .route("/debug/pprof/profile", get(cpu))
         .route("/debug/pprof/heap", get(async move || heap(heap_is_sampled).await))
         .fallback(async || {
-            let detail = "here are /debug/pprof/profile?seconds=30 and /debug/pprof/heap";
+            let detail = "this port serves /debug/pprof/profile?seconds=30 and /debug/pprof/heap";
             ProblemResponse::new(StatusCode::NOT_FOUND, "not found", detail)
         })
         .with_state(Arc::default())
 }
 
-/// `GET /debug/pprof/profile?seconds=`: where processor time goes, from now on. One at a time.
+/// `GET /debug/pprof/profile?seconds=`: a CPU profile from now on. Only one runs at a time.
 async fn cpu(
     State(busy): State<Arc<Mutex<()>>>,
     request: Request,
@@ -98,10 +97,10 @@ async fn cpu(
         }
     };
     let Ok(_one) = busy.try_lock() else {
-        let detail = "another one is being taken: there is one clock for all of the process";
+        let detail = "another profile is running: the process has only one profiling timer";
         return Err(ProblemResponse::new(StatusCode::CONFLICT, "profile already running", detail));
     };
-    // Dropped with the request: a profile that nobody waits for is not taken any longer.
+    // Dropped with the request: a profile without a waiting client ends.
     let guard = watch()?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let profile = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
@@ -113,23 +112,24 @@ async fn cpu(
     reply("profile.pb.gz", profile.await.map_err(anyhow::Error::from).flatten())
 }
 
-/// The parameter `seconds`; an empty one is absent.
+/// Returns the parameter `seconds`; an empty one counts as absent.
 fn seconds_of(parts: &Parts) -> Option<String> {
     let mut pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
     pairs.find(|(name, value)| name == "seconds" && !value.is_empty()).map(|(_, value)| value.into_owned())
 }
 
 fn watch() -> Result<ProfilerGuard<'static>, ProblemResponse> {
-    // A stack is not followed while the unwinder itself is at work on another.
+    // Stacks inside the unwinder itself are not sampled, which would deadlock.
     let builder = ProfilerGuardBuilder::default().frequency(FREQUENCY_HZ).blocklist(&["libgcc", "vdso"]);
     builder.build().map_err(|error| {
-        tracing::warn!(%error, "no profile of the processor");
-        let detail = "samples go through a temporary file: start with TMPDIR naming a folder that can be written to, /dev/shm in a container";
+        tracing::warn!(%error, "cannot profile the CPU");
+        let detail =
+            "profiling needs a temporary file: set TMPDIR to a writable folder, /dev/shm in a container";
         ProblemResponse::new(StatusCode::NOT_IMPLEMENTED, "CPU profiling unavailable", detail)
     })
 }
 
-/// `GET /debug/pprof/heap`: who holds memory, by samples since the start.
+/// `GET /debug/pprof/heap`: the use of memory, from samples since the start.
 async fn heap(is_sampled: bool) -> Result<impl IntoResponse, ProblemResponse> {
     if !is_sampled {
         let detail = format!("start with {PPROF_SAMPLE_RATE_ENV}={DEFAULT_PPROF_SAMPLE_RATE}");
@@ -141,7 +141,7 @@ async fn heap(is_sampled: bool) -> Result<impl IntoResponse, ProblemResponse> {
 
 fn reply(name: &str, profile: anyhow::Result<Vec<u8>>) -> Result<impl IntoResponse + use<>, ProblemResponse> {
     let profile = profile.map_err(|error| {
-        tracing::error!(%error, "a profile could not be written");
+        tracing::error!(%error, "cannot write a profile");
         let detail = "the cause is in the log of the service";
         ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "profile failed", detail)
     })?;

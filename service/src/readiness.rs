@@ -1,12 +1,12 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Whether a process may be sent work: a set of named latches, all of which must be set. Being ready
-/// is apart from being alive, so that a lost Redis takes a replica out of the front door and restarts
-/// nothing.
+/// Whether a process may get work: a set of named latches, all of which must be set. Readiness is separate from liveness, so
+/// that a lost Redis removes a replica from the front door and restarts nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     draining: Arc<AtomicBool>,
@@ -24,82 +24,68 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// Says whether the condition holds now. A change is logged.
+    /// Sets whether the condition holds. A change is logged.
     pub fn set(&self, set: bool) {
         let held = self.holds();
-        *self.set_at() = set.then(Instant::now);
+        *self.set_at.lock() = set.then(Instant::now);
         if held != set {
             tracing::info!(latch = self.name, set, "readiness");
         }
     }
 
     fn holds(&self) -> bool {
-        self.set_at().is_some_and(|at| self.lasts.is_none_or(|lasts| at.elapsed() < lasts))
-    }
-
-    fn set_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.set_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.set_at.lock().is_some_and(|at| self.lasts.is_none_or(|lasts| at.elapsed() < lasts))
     }
 }
 
 impl Readiness {
-    /// What a process that drains lacks.
+    /// The missing condition of a process that drains.
     const DRAINING: &'static str = "draining";
 
     /// Adds a condition that does not hold yet. Each call adds one: two of the same name must both
     /// hold, as for two replicas in one process.
-    #[must_use]
     pub fn latch(&self, name: &'static str) -> Latch {
         self.add(name, None)
     }
 
-    /// A condition that holds for so long after it was last set to hold: a loop that is stuck, or dead, cannot say
-    /// that it is.
-    #[must_use]
+    /// Adds a condition that holds for `lasts` after it was last set: a loop that is stuck or dead cannot report that.
     pub fn latch_for(&self, name: &'static str, lasts: Duration) -> Latch {
         self.add(name, Some(lasts))
     }
 
     fn add(&self, name: &'static str, lasts: Option<Duration>) -> Latch {
         let latch = Latch { name, lasts, set_at: Arc::default() };
-        self.latches().push(latch.clone());
+        self.latches.lock().push(latch.clone());
         latch
     }
 
-    /// From now on, and for ever, not ready: the process is about to stop.
+    /// Makes the process not ready for good: it is about to stop.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
     }
 
-    /// Whether everything holds.
-    #[must_use]
+    /// Whether all conditions hold.
     pub fn is_ready(&self) -> bool {
         self.missing().is_empty()
     }
 
-    /// The names of what does not hold, each once.
-    #[must_use]
+    /// Returns the names of the conditions that do not hold, each once.
     pub fn missing(&self) -> Vec<&'static str> {
         let draining = self.draining.load(Ordering::SeqCst).then_some(Self::DRAINING);
         let lacking = self.conditions().into_iter().filter(|(_, holds)| !holds).map(|(name, _)| name);
         draining.into_iter().chain(lacking).collect()
     }
 
-    /// Each name once, and whether all of its latches hold.
-    #[must_use]
+    /// Returns each name once, and whether all of its latches hold.
     pub fn conditions(&self) -> Vec<(&'static str, bool)> {
         let mut conditions: Vec<(&'static str, bool)> = Vec::new();
-        for latch in self.latches().iter() {
+        for latch in self.latches.lock().iter() {
             match conditions.iter_mut().find(|(name, _)| *name == latch.name) {
                 Some((_, holds)) => *holds &= latch.holds(),
                 None => conditions.push((latch.name, latch.holds())),
             }
         }
         conditions
-    }
-
-    fn latches(&self) -> MutexGuard<'_, Vec<Latch>> {
-        self.latches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

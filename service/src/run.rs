@@ -5,9 +5,9 @@ use anyhow::Context;
 
 use crate::stderr::{flush, report};
 
-/// Runs a program's main future on a multi-threaded runtime. An error becomes one line on stderr,
-/// `program: cause: cause`, and exit code 1. Whatever still runs when `main` returns is abandoned: a
-/// read of stdin that nobody ends cannot hold the process.
+/// Runs a program's main future on a multi-threaded runtime. An error becomes one line on stderr, `program: cause: cause`,
+/// and exit code 1. Tasks that still run when `main` returns are abandoned, so that a blocked read of stdin cannot keep the
+/// process alive.
 pub fn run(main: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.context("cannot start the async runtime").and_then(|runtime| {
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_says_how_it_went() {
+    fn the_exit_code_reports_success_or_failure() {
         let code = |result| format!("{:?}", run(async { result }));
         assert_eq!(code(Ok(())), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(code(Err(anyhow::anyhow!("on purpose"))), format!("{:?}", ExitCode::FAILURE));

@@ -1,7 +1,8 @@
-//! The port: takes connections, hands their requests to a router, and gives up on peers that neither ask nor take.
+//! The port: accepts connections, passes their requests to a router, and closes connections that neither send a request nor
+//! read the response.
 
+mod connections;
 mod pace;
-mod places;
 mod refused;
 mod stream;
 mod unread;
@@ -28,32 +29,32 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+pub use connections::{CONNECTIONS_PER_ADDRESS_MAX, ConnectionOptions, PortLimit};
+use connections::{ConnectionPermit, Connections, Expired, Phase};
 pub use pace::WRITE_TIMEOUT;
-pub use places::{CONNECTIONS_PER_ADDRESS_MAX, PlaceOptions, PortLimit};
-use places::{Over, Phase, Place, Places};
-use refused::Told;
-use stream::{Answer, Placed};
-use unread::Asked;
+use refused::Responder;
+use stream::{PermittedStream, ResponseBody};
+use unread::RequestBody;
 
 use crate::parse_duration;
 
-/// After the stop, readers have this long to be let go.
+/// The time after the stop within which readers are closed.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
-/// And what is then still open has this long before it is cut.
+/// The time after that before open connections are cut.
 const CUT_AFTER: Duration = Duration::from_secs(1);
-/// The head of a request has at most this many bytes. A longer one is a 431.
+/// Maximum bytes of the head of a request; a longer one gets a 431.
 const HEAD_MAX_BYTES: usize = 32 * 1024;
-/// A port shows this often that it takes connections.
+/// The interval at which a port reports that it accepts connections.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
-/// Where the system gives no connection, it is asked again after this.
+/// The pause after a failed accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// A wait that something else ends.
+/// A wait that another event ends first.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a peer is waited for.
+/// The timeouts for slow peers.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Times")]
-pub struct Patience {
+pub struct Timeouts {
     /// Time for the head of a request to arrive, and for a request to /api from then until its answer
     #[arg(long, env, value_parser = parse_duration, default_value = "15s")]
     pub request_timeout: Duration,
@@ -62,29 +63,26 @@ pub struct Patience {
     pub unread_timeout: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self { request_timeout: Duration::from_secs(15), unread_timeout: Duration::from_secs(30) }
     }
 }
 
-/// Serves a router until `stop`, and then until the last of `readers` is let go, but not for ever. New
-/// connections are taken, and refused readably, until then. For one that has no place, the oldest that has nothing to do
-/// is closed, or it is told.
-///
-/// # Errors
-/// None: it is a task of the service as others are.
+/// Serves a router until `stop`, and then until the last of `readers` is closed or a deadline. Until then, new connections
+/// are accepted and get a readable refusal. When there is no room for one, the oldest idle connection is closed, or the new
+/// one gets a response and is closed.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    patience: Patience,
-    options: PlaceOptions,
+    timeouts: Timeouts,
+    options: ConnectionOptions,
     stop: CancellationToken,
     readers: TaskTracker,
 ) -> anyhow::Result<()> {
-    let (connections, drained, told) = (TaskTracker::new(), CancellationToken::new(), Told::new());
+    let (connections, drained, responder) = (TaskTracker::new(), CancellationToken::new(), Responder::new());
     let room = options.room.clone();
-    let places = Places::new(options);
+    let permits = Connections::new(options);
     let taking = async {
         let mut failing = false;
         let mut show = tokio::time::interval(ROOM_EVERY);
@@ -92,7 +90,7 @@ pub async fn serve(
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = show.tick() => {
-                    if !failing && places.has_room() {
+                    if !failing && permits.has_room() {
                         room.iter().for_each(|room| room.set(true));
                     }
                     failing = false;
@@ -100,19 +98,26 @@ pub async fn serve(
                 }
             };
             match accepted {
-                Ok((stream, peer)) => match places.take(peer.ip()) {
-                    Ok(place) => {
+                Ok((stream, peer)) => match permits.take(peer.ip()) {
+                    Ok(permit) => {
                         let router = router.clone();
-                        connections.spawn(connection(stream, place, peer, router, patience, drained.clone()));
+                        connections.spawn(connection(
+                            stream,
+                            permit,
+                            peer,
+                            router,
+                            timeouts,
+                            drained.clone(),
+                        ));
                     }
                     Err(why) => {
-                        told.tell(stream, why).map(|telling| connections.spawn(telling));
+                        responder.respond(stream, why).map(|responding| connections.spawn(responding));
                     }
                 },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     if !failing {
-                        tracing::error!(%error, "the system gives no connection");
+                        tracing::error!(%error, "cannot accept a connection");
                     }
                     failing = true;
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -136,7 +141,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Whether the fault is of a peer that is gone already.
+/// Whether the error is of one connection only, whose peer is gone.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -147,36 +152,36 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// Serves one connection until it ends or becomes a WebSocket.
 async fn connection(
     stream: TcpStream,
-    place: Place,
+    permit: ConnectionPermit,
     peer: SocketAddr,
     router: Router,
-    patience: Patience,
+    timeouts: Timeouts,
     drained: CancellationToken,
 ) {
-    set_options(&stream, patience.unread_timeout);
-    let place = Arc::new(place);
-    let of_requests = Arc::clone(&place);
+    set_options(&stream, timeouts.unread_timeout);
+    let permit = Arc::new(permit);
+    let of_requests = Arc::clone(&permit);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let place = Arc::clone(&of_requests);
-        place.set(Phase::Busy);
-        let mut request = request.map(|body| Asked::new(body, Arc::clone(&place)));
+        let permit = Arc::clone(&of_requests);
+        permit.set(Phase::Busy);
+        let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&permit)));
         request.extensions_mut().insert(ConnectInfo(peer));
         let answering = router.clone().oneshot(request);
-        async move { answering.await.map(|response| placed(response, place)) }
+        async move { answering.await.map(|response| with_phase(response, permit)) }
     });
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_MAX_BYTES);
-    let placed = Placed::new(stream, Arc::clone(&place));
-    let mut serving = pin!(http.serve_connection(TokioIo::new(placed), service).with_upgrades());
+    let stream = PermittedStream::new(stream, Arc::clone(&permit));
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut draining = false;
     loop {
-        let until = match place.deadline(patience.request_timeout) {
+        let until = match permit.deadline(timeouts.request_timeout) {
             Ok(until) => until.unwrap_or_else(|| Instant::now() + FAR),
             Err(over) => {
                 match over {
-                    Over::Slow => place.limit_reached(PortLimit::RequestTime),
-                    Over::NotTaken => place.limit_reached(PortLimit::Slow),
-                    Over::Closed => {}
+                    Expired::Slow => permit.limit_reached(PortLimit::RequestTime),
+                    Expired::Unread => permit.limit_reached(PortLimit::Slow),
+                    Expired::Closed => {}
                 }
                 return;
             }
@@ -184,11 +189,11 @@ async fn connection(
         tokio::select! {
             served = serving.as_mut() => {
                 if served.is_err_and(|error| is_unread(&error)) {
-                    place.limit_reached(PortLimit::Unread);
+                    permit.limit_reached(PortLimit::Unread);
                 }
                 return;
             }
-            () = place.changed() => {}
+            () = permit.changed() => {}
             () = sleep_until(until) => {}
             () = drained.cancelled(), if !draining => {
                 draining = true;
@@ -198,33 +203,33 @@ async fn connection(
     }
 }
 
-/// Notes what the connection becomes by an answer: a reader's, which has bounds of its own, or one that waits again when
-/// the answer is written.
-fn placed(response: Response, place: Arc<Place>) -> Response {
+/// Records the phase of the connection after a response: a reader's, which has its own bounds, or one that waits again when
+/// the response is written.
+fn with_phase(response: Response, permit: Arc<ConnectionPermit>) -> Response {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        place.set(Phase::Reader);
+        permit.set(Phase::Reader);
         return response;
     }
     let kind = response.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind.as_bytes() == b"text/event-stream") {
-        place.set(Phase::Reader);
+        permit.set(Phase::Reader);
     }
-    response.map(|body| Body::new(Answer::new(body, place)))
+    response.map(|body| Body::new(ResponseBody::new(body, permit)))
 }
 
-/// What cannot be set is done without.
+/// Failures to set a socket option are ignored.
 fn set_options(stream: &TcpStream, unread: Duration) {
-    // Frames are small and wanted now: no waiting for more to send.
+    // Frames are small and urgent, so Nagle's algorithm is off.
     let _ = stream.set_nodelay(true);
-    // The kernel resets a connection whose peer takes nothing, or is gone without a word. Nothing here has to
-    // wake up for it, also while nothing is to be written.
+    // The kernel resets a connection whose peer reads nothing, or is gone without a close. No task has to wake up for that,
+    // even while nothing is written.
     #[cfg(target_os = "linux")]
     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(unread));
     #[cfg(not(target_os = "linux"))]
     let _ = unread;
 }
 
-/// Whether a connection ended since its peer took nothing.
+/// Whether a connection ended because its peer read nothing.
 fn is_unread(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     source.is_some_and(|error| error.kind() == ErrorKind::TimedOut)

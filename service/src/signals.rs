@@ -6,16 +6,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stderr::{flush, report};
 
-/// A process whose end was asked for, and that has neither ended nor failed to by then, is ended.
+/// A process that has not ended this long after the stop is ended by force.
 const ENDED_AFTER: Duration = Duration::from_secs(13);
 /// The exit code of such a process.
 const STUCK: i32 = 1;
 
-/// A token that the first SIGTERM or SIGINT cancels. A second one ends the process at once, with the
-/// code that a shell gives to such a death: 143 or 130. And 13 seconds after the token is cancelled, by whomever, the
-/// process ends in any case. Call it once; the signals are caught from its return on.
+/// Returns a token that the first SIGTERM or SIGINT cancels. A second signal ends the process at once, with the exit code
+/// that shells use for it: 143 or 130. 13 seconds after the token is cancelled, by any code, the process ends in any case.
+/// Call it once; the signals are caught from its return on.
 ///
-/// A thread of its own watches: whatever the runtime is busy with, the process can be ended.
+/// A separate thread watches, so that the process can be ended even if the runtime is stuck.
 ///
 /// # Panics
 /// When the system refuses the handlers or the thread.

@@ -1,14 +1,15 @@
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The background loops of a process. Each is expected to run until stop is asked for; the first that
-/// ends before takes the others with it, so that no process lives on with a dead part and green probes.
+/// The background loops of a process. Each must run until the stop is requested; the first that ends before stops the
+/// others, so that no process lives on with a dead loop and green probes.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     stop: CancellationToken,
@@ -30,14 +31,12 @@ enum End {
 }
 
 impl Tasks {
-    /// Loops that stop with `stop`; a loop that ends too soon cancels it.
-    #[must_use]
+    /// Creates a set of loops that stop with `stop`; a loop that ends too soon cancels it.
     pub fn new(stop: CancellationToken) -> Self {
         Self { stop, ..Self::default() }
     }
 
     /// The token that ends every loop.
-    #[must_use]
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
@@ -51,7 +50,7 @@ impl Tasks {
         name: &'static str,
         future: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        self.state().running.push(name);
+        self.state.lock().running.push(name);
         let tasks = self.clone();
         self.tracker.spawn(async move {
             let end = match AssertUnwindSafe(future).catch_unwind().await {
@@ -63,7 +62,7 @@ impl Tasks {
         });
     }
 
-    /// Waits until stop is asked for, and from then on at most `deadline` for every loop to end.
+    /// Waits until the stop is requested, and then at most `deadline` for every loop to end.
     ///
     /// # Errors
     /// Names the loop that ended too soon or panicked, or else those that missed the deadline.
@@ -71,7 +70,7 @@ impl Tasks {
         self.stop.cancelled().await;
         self.tracker.close();
         let all_ended = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
-        let state = self.state();
+        let state = self.state.lock();
         if let Some(failure) = &state.failure {
             bail!("{failure}");
         }
@@ -83,7 +82,7 @@ impl Tasks {
 
     fn ended(&self, name: &'static str, end: End) {
         let too_soon = !self.stop.is_cancelled();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(at) = state.running.iter().position(|running| *running == name) {
             state.running.remove(at);
         }
@@ -92,26 +91,22 @@ impl Tasks {
             End::Quiet => return,
             End::Failed(error) if too_soon => format!("the {name} loop failed: {error}"),
             End::Failed(error) => {
-                tracing::warn!(task = name, error, "a loop did not end well");
+                tracing::warn!(task = name, error, "a loop failed");
                 return;
             }
             End::Panicked(text) => format!("the {name} loop panicked: {text}"),
         };
         state.failure.get_or_insert_with(|| failure.clone());
         drop(state);
-        // Before the log: what is to end the process must not depend on anything else.
+        // This comes before the log, so that the end of the process depends on nothing else.
         self.stop.cancel();
         tracing::error!(task = name, "{failure}");
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without words".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 #[cfg(test)]
@@ -120,7 +115,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// Two loops: a well-behaved one, and `other`; the error of `join`.
+    /// Runs a well-behaved loop and `other`; returns the error of `join`.
     async fn with(other: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> String {
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
@@ -141,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn loops_that_end_when_they_are_told_are_fine() {
+    async fn loops_that_end_at_the_stop_are_fine() {
         let tasks = Tasks::default();
         for name in ["one", "two"] {
             let stop = tasks.stop().clone();
@@ -168,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_miss_the_deadline_are_named() {
+    async fn loops_that_miss_the_deadline_are_named() {
         let tasks = Tasks::default();
         tasks.spawn("stuck", std::future::pending());
         let stop = tasks.stop().clone();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::steps::{run, step};
 use crate::viewer;
 
-/// Builds all that the demo needs and becomes the demo, so that Ctrl-C reaches nobody else.
+/// Builds everything for the demo and replaces this process by it, so that Ctrl-C reaches only the demo.
 pub(crate) fn run_demo(workspace: &Path, target: &Path, arguments: &[OsString]) -> Result<()> {
     let viewer = viewer::build(workspace, target)?;
     step("Compile the demo", || {

@@ -1,5 +1,5 @@
-//! Builds the viewer: files named by their content under `assets/`, which never change and may be
-//! kept for ever, and an `index.html` that names them, each also compressed.
+//! Builds the viewer: files named by the hash of their content under `assets/`, which never change and may be cached for
+//! ever, and an `index.html` that names them, each also compressed.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
@@ -16,7 +16,7 @@ use flate2::write::GzEncoder;
 use crate::steps::step;
 use crate::wasm;
 
-/// What a browser may have to fetch before the viewer runs: wasm and scripts, compressed by brotli.
+/// Maximum bytes that a browser has to download before the viewer runs: wasm and scripts, compressed with brotli.
 const CODE_MAX_BYTES: usize = 200 * 1024;
 const BROTLI_QUALITY: i32 = 11;
 const BROTLI_WINDOW_BITS: i32 = 22;
@@ -29,13 +29,13 @@ const RECIPE: &[u8] = b"2";
 
 /// One file of the viewer.
 struct Asset {
-    /// Its path, as the page names it.
+    /// Its path in the page.
     path: String,
     bytes: Vec<u8>,
     code: bool,
 }
 
-/// Builds what is not built yet, and says where it is.
+/// Builds the viewer if it is out of date, and returns its folder.
 pub(crate) fn build(workspace: &Path, target: &Path) -> Result<PathBuf> {
     let place = target.join("viewer");
     step("Look for the wasm target", || wasm::ensure_target(workspace))?;
@@ -60,7 +60,7 @@ pub(crate) fn build(workspace: &Path, target: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// What the viewer is made of.
+/// The sources of the viewer.
 struct Sources {
     library: Vec<u8>,
     page: String,
@@ -88,11 +88,11 @@ impl Sources {
         hash(&[RECIPE, &self.library, page, &self.style, &self.theme, &self.icon])
     }
 
-    /// The files to serve, the page last: it names the others.
+    /// Returns the files to serve, with the page last, since it names the others.
     fn assets(&self, bound: wasm::Bound) -> Result<Vec<Asset>> {
         let wasm = Asset::named("viewer", "wasm", bound.wasm, true);
         let wasm_name = wasm.path.trim_start_matches("assets/");
-        // The last line starts it: a failure is shown by the page, which has no other script.
+        // The last line starts the viewer: the page shows a failure, and has no other script.
         let script = format!(
             "{}\n__wbg_init({{ module_or_path: new URL('{wasm_name}', import.meta.url) }})\
              .catch((error) => {{ document.documentElement.dataset.failed = ''; throw error; }});\n",
@@ -121,13 +121,13 @@ impl Sources {
 }
 
 impl Asset {
-    /// A file named by its content.
+    /// Returns a file named by the hash of its content.
     fn named(stem: &str, extension: &str, bytes: Vec<u8>, code: bool) -> Self {
         Self { path: format!("assets/{stem}-{}.{extension}", hash(&[&bytes])), bytes, code }
     }
 }
 
-/// Enough to tell one build from another; nobody gains by making two collide.
+/// Long enough to distinguish builds; collisions are not an attack here.
 fn hash(parts: &[&[u8]]) -> String {
     let mut hasher = DefaultHasher::new();
     for part in parts {
@@ -142,7 +142,7 @@ struct Report {
     code: usize,
 }
 
-/// Writes a new viewer and puts it in the place of the old one.
+/// Writes a new viewer and replaces the old one.
 fn write(place: &Path, assets: &[Asset]) -> Result<Report> {
     let fresh = place.with_extension("new");
     remove(&fresh)?;

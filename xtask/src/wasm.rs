@@ -1,4 +1,4 @@
-//! From Rust to the two files that a browser loads: the wasm and the script around it.
+//! Builds the two files that a browser loads: the wasm and the script around it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ const PROFILE: &str = "wasm";
 const PACKAGE: &str = "carillon-frontend";
 const LIBRARY: &str = "carillon_frontend.wasm";
 
-/// Adds the wasm target where it is missing.
+/// Adds the wasm target if it is missing.
 pub(crate) fn ensure_target(workspace: &Path) -> Result<()> {
     if has_target(workspace)? {
         return Ok(());
@@ -35,7 +35,7 @@ fn has_target(workspace: &Path) -> Result<bool> {
     Ok(Path::new(&sysroot).join("lib/rustlib").join(TARGET).join("lib").is_dir())
 }
 
-/// Compiles the viewer; cargo does nothing when nothing has changed.
+/// Compiles the viewer; cargo does nothing without changes.
 pub(crate) fn compile(workspace: &Path, target: &Path) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args([
@@ -53,7 +53,7 @@ pub(crate) fn compile(workspace: &Path, target: &Path) -> Result<PathBuf> {
     Ok(target.join(TARGET).join(PROFILE).join(LIBRARY))
 }
 
-/// The wasm as a browser takes it, and the module that loads it.
+/// The wasm for the browser, and the module that loads it.
 pub(crate) struct Bound {
     pub wasm: Vec<u8>,
     pub script: String,

@@ -19,7 +19,7 @@ mod places;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const NOW_S: u64 = 1_800_000_000;
-/// So fast that a test does not wait, and so slow that two cores keep up.
+/// Fast enough for a test, and slow enough for two cores.
 const PACE: Pace = Pace {
     every: Duration::from_secs(3_600),
     interval_min: Duration::from_millis(5),
@@ -29,26 +29,27 @@ const PACE: Pace = Pace {
     keep: KEYS_KEEP,
 };
 
-/// An identity provider: what it answers, and how often it was asked.
+/// An identity provider: its response, and the number of requests.
 #[derive(Clone)]
 struct Provider(Arc<Inner>);
 
 struct Inner {
-    says: Mutex<Says>,
-    asked: AtomicU64,
+    reply: Mutex<Reply>,
+    requests: AtomicU64,
 }
 
 #[derive(Clone)]
-enum Says {
+enum Reply {
     Text(StatusCode, String),
-    /// The headers, and nothing more for ever.
+    /// The headers, and then nothing.
     Nothing,
     MovedTo(String),
 }
 
 impl Provider {
     fn new(keys: &[&Signer]) -> Self {
-        let provider = Self(Arc::new(Inner { says: Mutex::new(Says::Nothing), asked: AtomicU64::new(0) }));
+        let provider =
+            Self(Arc::new(Inner { reply: Mutex::new(Reply::Nothing), requests: AtomicU64::new(0) }));
         provider.publish(keys);
         provider
     }
@@ -61,34 +62,34 @@ impl Provider {
         address
     }
 
-    fn say(&self, says: Says) {
-        *self.0.says.lock().unwrap() = says;
+    fn set_reply(&self, reply: Reply) {
+        *self.0.reply.lock().unwrap() = reply;
     }
 
     fn publish(&self, keys: &[&Signer]) {
         let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
-        self.say(Says::Text(StatusCode::OK, json!({ "keys": keys }).to_string()));
+        self.set_reply(Reply::Text(StatusCode::OK, json!({ "keys": keys }).to_string()));
     }
 
-    fn asked(&self) -> u64 {
-        self.0.asked.load(Ordering::Relaxed)
+    fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
     }
 }
 
 async fn answer(Held(provider): Held<Provider>) -> Response {
-    provider.0.asked.fetch_add(1, Ordering::Relaxed);
-    let says = provider.0.says.lock().unwrap().clone();
-    match says {
-        Says::Text(status, text) => (status, text).into_response(),
-        Says::Nothing => {
+    provider.0.requests.fetch_add(1, Ordering::Relaxed);
+    let reply = provider.0.reply.lock().unwrap().clone();
+    match reply {
+        Reply::Text(status, text) => (status, text).into_response(),
+        Reply::Nothing => {
             axum::body::Body::from_stream(futures_util::stream::pending::<Result<Bytes, axum::Error>>())
                 .into_response()
         }
-        Says::MovedTo(place) => axum::response::Redirect::temporary(&place).into_response(),
+        Reply::MovedTo(place) => axum::response::Redirect::temporary(&place).into_response(),
     }
 }
 
-/// Tokens whose keys are published there, and the loop that fetches them.
+/// Tokens whose keys this provider publishes, and the loop that fetches them.
 fn tokens(address: SocketAddr, pace: Pace, tasks: &mut JoinSet<()>) -> Tokens {
     let jwks = Jwks::paced(format!("http://{address}/keys").parse().unwrap(), pace);
     let tokens = Tokens::with_jwks(&IdentityOptions::default(), jwks);
@@ -106,7 +107,7 @@ fn token(signer: &Signer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_good_token_is_refused_while_the_keys_change() {
+async fn no_valid_token_is_refused_while_the_keys_change() {
     const CHANGES: usize = 30;
     const READERS: usize = 8;
     let mut tasks = JoinSet::new();
@@ -127,11 +128,11 @@ async fn no_good_token_is_refused_while_the_keys_change() {
             let mut checked = 0;
             loop {
                 let Some(signer) = signing.borrow().clone() else { return checked };
-                // Held until it is checked: a key is taken back only when no token of it is on its way.
+                // Held until it is verified: a key is withdrawn only when no token of it is in flight.
                 let checking = verify(&tokens, &token(&signer)).await;
                 assert_eq!(checking.map(|one| one.user), Ok("ann".to_owned()));
                 checked += 1;
-                // A token whose key is known does not wait: the others would never have their turn.
+                // A token with a known key does not wait, so this yields to the others.
                 tokio::task::yield_now().await;
             }
         });
@@ -151,54 +152,58 @@ async fn no_good_token_is_refused_while_the_keys_change() {
         checked += count.unwrap();
     }
     assert!(checked > 1_000, "{checked} were checked");
-    assert!(provider.asked() > CHANGES as u64, "a new key is fetched");
-    // With the last two keys, an old one is good no more.
+    assert!(provider.requests() > CHANGES as u64, "a new key is fetched");
+    // With only the last two keys, an old one is invalid.
     let old = Signer::p256().named("key-1");
     assert_eq!(verify(&tokens, &token(&old)).await, Err(TokenError::UnknownKey));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_stay_while_the_provider_is_away_or_talks_nonsense() {
+async fn keys_stay_while_the_provider_is_down_or_sends_garbage() {
     let mut tasks = JoinSet::new();
     let (known, new) = (Signer::ed25519().named("known"), Signer::rsa().named("new"));
     let provider = Provider::new(&[&known]);
     let port = free_port();
     let address = (Ipv4Addr::LOCALHOST, port).into();
     let tokens = tokens(address, Pace { timeout: Duration::from_secs(3), ..PACE }, &mut tasks);
-    assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::KeysAway), "nobody is there yet");
+    assert_eq!(
+        verify(&tokens, &token(&known)).await,
+        Err(TokenError::KeysAway),
+        "the provider does not run yet"
+    );
     let mut serving = JoinSet::new();
     provider.start(port, &mut serving).await;
-    // It is asked again without a token that asks for it.
+    // It is fetched again without a request of a token.
     let has_come = async || tokens.verify_with_known_keys(&token(&known), NOW_S * 1_000).is_ok();
     eventually("the provider has come", DEADLINE, has_come).await;
     let other = Provider::new(&[&new]);
     let elsewhere = format!("http://{}/keys", other.start(0, &mut serving).await);
     let many = json!({ "keys": vec![new.jwk(); 2_000] }).to_string();
     assert!(many.len() > JWKS_MAX_BYTES);
-    let ok = |text: &str| Says::Text(StatusCode::OK, text.to_owned());
-    for says in [
-        Says::Text(StatusCode::INTERNAL_SERVER_ERROR, json!({ "keys": [new.jwk()] }).to_string()),
-        Says::Text(StatusCode::NO_CONTENT, String::new()),
-        Says::MovedTo(elsewhere),
+    let ok = |text: &str| Reply::Text(StatusCode::OK, text.to_owned());
+    for reply in [
+        Reply::Text(StatusCode::INTERNAL_SERVER_ERROR, json!({ "keys": [new.jwk()] }).to_string()),
+        Reply::Text(StatusCode::NO_CONTENT, String::new()),
+        Reply::MovedTo(elsewhere),
         ok(""),
         ok("<html>"),
         ok("[]"),
         ok(r#"{"keys":{}}"#),
         ok(r#"{"keys":[7,{"kty":"oct","kid":"new","k":"AAAA"}]}"#),
         ok(&many),
-        Says::Nothing,
+        Reply::Nothing,
     ] {
-        provider.say(says);
+        provider.set_reply(reply);
         assert_eq!(verify(&tokens, &token(&new)).await, Err(TokenError::KeysAway));
         assert!(verify(&tokens, &token(&known)).await.is_ok());
     }
-    // One that cannot be used does not spoil the others.
+    // An unusable key does not affect the others.
     let good = json!({ "keys": [null, { "kty": "RSA", "kid": 7 }, { "kty": "AKP" }, new.jwk()] }).to_string();
-    provider.say(ok(&good));
+    provider.set_reply(ok(&good));
     assert!(verify(&tokens, &token(&new)).await.is_ok());
     assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::Algorithm), "it was taken back");
     serving.shutdown().await;
-    // Once its name may be asked for again.
+    // Once its name may be fetched again.
     let is_away = async || verify(&tokens, &token(&known)).await == Err(TokenError::KeysAway);
     eventually("the provider is gone", DEADLINE, is_away).await;
     assert!(verify(&tokens, &token(&new)).await.is_ok());
@@ -218,13 +223,13 @@ async fn a_key_without_a_name_and_one_of_another_kind_are_fetched_too() {
     provider.publish(&[&other]);
     assert!(verify(&tokens, &token(&other)).await.is_ok(), "none of the keys of this kind was it");
     assert_eq!(verify(&tokens, &token(&ec)).await, Err(TokenError::Signature));
-    let asked = provider.asked();
+    let requests = provider.requests();
     let secret = Signer::secret("a secret of at least thirty-two bytes").named("x");
     assert_eq!(verify(&tokens, &token(&secret)).await, Err(TokenError::Algorithm));
-    assert_eq!(provider.asked(), asked, "a secret is never published");
+    assert_eq!(provider.requests(), requests, "a secret is never published");
 }
 
-/// Runs the loop over fetches that say when they begin.
+/// Runs the loop over fetches that record their start.
 fn fetching(
     jwks: &Arc<Jwks>,
     fetched: Result<Vec<Key>, String>,
@@ -256,7 +261,7 @@ fn seconds(times: &Mutex<Vec<Duration>>) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_tokens_ask_the_provider_is_not_flooded() {
+async fn many_waiting_tokens_do_not_flood_the_provider() {
     let (jwks, mut tasks) = (paused(), JoinSet::new());
     let key = Key::jwk(&Signer::ed25519().named("known").jwk()).unwrap();
     let times = fetching(&jwks, Ok(vec![key]), &mut tasks);
@@ -264,7 +269,7 @@ async fn however_many_tokens_ask_the_provider_is_not_flooded() {
     let mut forged = JoinSet::new();
     for n in 0..WAITING_MAX {
         let jwks = Arc::clone(&jwks);
-        // As many of each address as it may have.
+        // The maximum of each address.
         let from =
             Some(IpNet::from(IpAddr::from([192, 0, 2, u8::try_from(n / WAITING_PER_ADDRESS_MAX).unwrap()])));
         forged
@@ -278,7 +283,7 @@ async fn however_many_tokens_ask_the_provider_is_not_flooded() {
         assert!(came.unwrap());
     }
     assert_eq!(seconds(&times), [0, 100]);
-    // One that comes while a fetch runs waits for the next one; one whose key comes with it does not.
+    // A token that arrives during a fetch waits for the next one, unless the running one brings its key.
     for n in 0..10 {
         assert!(jwks.fetched_after_now(Some(&format!("again-{n}")), None).await.is_some());
     }
@@ -288,7 +293,7 @@ async fn however_many_tokens_ask_the_provider_is_not_flooded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_is_away_is_asked_at_the_same_pace() {
+async fn a_provider_that_is_down_is_queried_at_the_same_rate() {
     let (jwks, mut tasks) = (paused(), JoinSet::new());
     let times = fetching(&jwks, Err("refused".to_owned()), &mut tasks);
     for _ in 0..3 {
@@ -299,7 +304,7 @@ async fn a_provider_that_is_away_is_asked_at_the_same_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_of_a_provider_that_is_away_are_used_for_a_day() {
+async fn keys_of_a_provider_that_is_down_stay_valid_for_a_day() {
     let (jwks, start) = (paused(), Instant::now());
     let key = Key::jwk(&Signer::ed25519().named("known").jwk()).unwrap();
     let running = Arc::clone(&jwks);
@@ -313,14 +318,14 @@ async fn keys_of_a_provider_that_is_away_are_used_for_a_day() {
         running.run_with(CancellationToken::new(), fetch).await;
     });
     tokio::time::sleep(KEYS_KEEP - Duration::from_secs(1)).await;
-    assert_eq!(jwks.keys().len(), 1, "an outage signs nobody out");
+    assert_eq!(jwks.keys().len(), 1, "known keys stay valid during an outage");
     tokio::time::sleep(2 * FETCH_INTERVAL_MIN).await;
     assert!(jwks.keys().is_empty());
     assert!(jwks.fetched_after_now(Some("known"), None).await.unwrap().is_away, "a 503 and no 401");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_takes_back_all_its_keys_is_believed() {
+async fn an_empty_key_set_withdraws_all_keys() {
     let mut tasks = JoinSet::new();
     let (known, new) = (Signer::ed25519().named("known"), Signer::ed25519().named("new"));
     let provider = Provider::new(&[&known]);
@@ -331,7 +336,7 @@ async fn a_provider_that_takes_back_all_its_keys_is_believed() {
     assert_eq!(verify(&tokens, &token(&new)).await, Err(TokenError::Algorithm), "a fetch, and no outage");
     assert_eq!(verify(&tokens, &token(&known)).await, Err(TokenError::Algorithm));
     provider.publish(&[&new]);
-    // Its name was missed just now, and is fetched again after the interval alone.
+    // Its name was missing just before, and is fetched again only after the interval.
     eventually("the key that was published", DEADLINE, async || verify(&tokens, &token(&new)).await.is_ok())
         .await;
 }
@@ -347,7 +352,7 @@ fn keys_come_by_https_or_from_this_machine() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_is_said() {
+async fn no_token_waits_longer_than_the_maximum() {
     let jwks = paused();
     let begun = Instant::now();
     assert!(jwks.fetched_after_now(None, None).await.is_none(), "no loop runs");

@@ -13,10 +13,10 @@ const KEY: [u8; KEY_BYTES] = {
     }
     key
 };
-/// Sealed under `KEY` by another program, written in Python from the draft of XChaCha20-Poly1305.
+/// Sealed with `KEY` by another program, written in Python from the draft of XChaCha20-Poly1305.
 const TOKEN: &str =
     "AWRlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3xi24O7e-_1D6k3hGqyUzZbu1PQGTwaa4xVZQUKQyzLYfOlRajPb5TH5gMquI2RmA";
-/// The same with 2 for the version, sealed as such.
+/// The same with version 2, sealed as such.
 const TOKEN_OF_2: &str =
     "AmRlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3xi24O7e-_1D6k3hGqyUzZbu1PQGTwaa4xVZQUKQyzLsWYng6fiExPgf3hWrnV8IQ";
 
@@ -25,14 +25,14 @@ fn sealer() -> Sealer {
 }
 
 #[test]
-fn opens_what_another_program_sealed() {
+fn opens_a_token_of_another_program() {
     let session = sealer().open(TOKEN, NOW_MS).unwrap();
     assert_eq!(session.id.to_string(), "00112233445566778899aabbccddeeff");
     assert_eq!((session.issued_at_ms, session.expires_at_ms), (NOW_MS, NOW_MS + 604_800_000));
 }
 
 #[test]
-fn opens_what_it_sealed_and_each_token_is_as_long_and_unlike_the_others() {
+fn opens_its_tokens_which_differ_and_have_one_length() {
     let session = Session::new(NOW_MS).unwrap();
     let tokens: HashSet<_> = (0..1_000).map(|_| sealer().seal(&session).unwrap()).collect();
     assert_eq!(tokens.len(), 1_000);
@@ -57,7 +57,7 @@ fn every_flipped_bit_is_refused() {
         let expected = if bit < 8 { SealError::OtherVersion } else { SealError::Forged };
         assert_eq!(sealer().open(&URL_SAFE_NO_PAD.encode(changed), NOW_MS), Err(expected), "bit {bit}");
     }
-    // And of its text, whose last two bits carry nothing: one session has one text.
+    // The same holds for its text, whose last two bits are unused: each session has only one text.
     for bit in 0..TOKEN_BYTES * 8 {
         let mut changed = TOKEN.as_bytes().to_vec();
         changed[bit / 8] ^= 1 << (bit % 8);
@@ -67,7 +67,7 @@ fn every_flipped_bit_is_refused() {
 }
 
 #[test]
-fn what_is_cut_longer_or_of_another_version_is_refused() {
+fn a_token_of_another_length_or_version_is_refused() {
     for len in 0..TOKEN_BYTES {
         assert_eq!(sealer().open(&TOKEN[..len], NOW_MS), Err(SealError::Malformed));
         assert_eq!(sealer().open(&TOKEN[TOKEN_BYTES - len..], NOW_MS), Err(SealError::Malformed));
@@ -76,7 +76,7 @@ fn what_is_cut_longer_or_of_another_version_is_refused() {
         assert_eq!(sealer().open(&text, NOW_MS), Err(SealError::Malformed), "{text}");
     }
     assert_eq!(sealer().open(TOKEN_OF_2, NOW_MS), Err(SealError::OtherVersion));
-    // Nor does the version's byte alone make it one of ours: it is sealed in.
+    // Changing the version byte does not help: it is authenticated.
     let as_1 = format!("AW{}", &TOKEN_OF_2[2..]);
     assert_eq!(sealer().open(&as_1, NOW_MS), Err(SealError::Forged));
 }
@@ -107,7 +107,7 @@ fn a_token_opens_until_it_expires() {
     assert!(sealer().open(TOKEN, end - 1).is_ok());
     assert_eq!(sealer().open(TOKEN, end), Err(SealError::Expired));
     assert_eq!(sealer().open(TOKEN, u64::MAX), Err(SealError::Expired));
-    // A replica whose clock is behind opens it too.
+    // A replica with a slow clock opens it too.
     assert!(sealer().open(TOKEN, 0).is_ok());
 }
 
@@ -123,7 +123,7 @@ fn a_token_is_renewed_when_it_is_older_than_a_day() {
 
 #[test]
 fn a_session_ends_thirty_days_after_it_began_however_often_it_is_renewed() {
-    // Of the release before, whose tokens do not say when their session began.
+    // A token of the release before, without the start of its session.
     let mut session = sealer().open(TOKEN, NOW_MS).unwrap();
     assert_eq!(session.began_at_ms, NOW_MS);
     let mut now_ms = NOW_MS;
@@ -134,7 +134,7 @@ fn a_session_ends_thirty_days_after_it_began_however_often_it_is_renewed() {
     }
     let lasted_ms = session.expires_at_ms - NOW_MS;
     assert!((SESSION_MAX_MS - 30 * MINUTE_MS..=SESSION_MAX_MS).contains(&lasted_ms), "{lasted_ms}");
-    // The release before opens them as well: what it reads as the moment of issue is not over.
+    // The release before opens them as well: the time that it reads as their creation is in the future.
     let issued = u64::from_be_bytes(session.to_bytes()[16..24].try_into().unwrap());
     assert!(issued > now_ms && session.to_bytes()[24..] == session.expires_at_ms.to_be_bytes());
 }
@@ -155,7 +155,7 @@ fn an_id_and_a_key_have_one_name() {
 fn ids_never_repeat() {
     let ids: HashSet<_> = (0..100_000).map(|_| Session::new(NOW_MS).unwrap().id).collect();
     assert_eq!(ids.len(), 100_000);
-    // Nor do they share any half: all 128 bits are random.
+    // They do not share any half either: all 128 bits are random.
     for half in [0, 64] {
         let halves: HashSet<_> = ids.iter().map(|id| (id.0 >> half) as u64).collect();
         assert_eq!(halves.len(), 100_000);

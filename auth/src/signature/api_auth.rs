@@ -12,7 +12,7 @@ use ring::{digest, hmac};
 
 use super::{SecretError, SignatureError, Verified, check_time, matches, optional, required, secrets};
 
-/// How far the `Date` of a request may be off, either way.
+/// The tolerance of the `Date` of a request, in both directions.
 pub const API_AUTH_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 const AUTHORIZATION: &str = "authorization";
@@ -21,19 +21,19 @@ const CONTENT_SHA256: &str = "x-authorization-content-sha256";
 const CONTENT_MD5: &str = "content-md5";
 const DATE: &str = "date";
 
-/// Bytes of `Authorization`: prefix, access id and the longest signature.
+/// Maximum bytes of `Authorization`: prefix, access id and the longest signature.
 const AUTHORIZATION_MAX_BYTES: usize = 256;
-/// Bytes of `Content-Type`.
+/// Maximum bytes of `Content-Type`.
 const CONTENT_TYPE_MAX_BYTES: usize = 256;
-/// Bytes of a content hash or a date; the longest has 44.
+/// Maximum bytes of a content hash or a date; the longest has 44.
 const SMALL_MAX_BYTES: usize = 64;
-/// The last millisecond that an HTTP date can say, at the end of the year 9999.
+/// The last millisecond that an HTTP date can express, at the end of the year 9999.
 const DATE_MAX_MS: u64 = 253_402_300_799_999;
-/// Bytes of a secret. The gem makes 88.
+/// Bytes of a secret. The gem generates 88.
 const SECRET_MIN_BYTES: usize = 16;
 const SECRET_MAX_BYTES: usize = 256;
 
-/// The hash under the HMAC. (The gem knows MD5 and SHA224 as well, which nobody has to choose.)
+/// The hash of the HMAC. (The gem also supports MD5 and SHA224, which are not needed.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Digest {
     /// Written `APIAuth` alone.
@@ -83,16 +83,16 @@ impl Digest {
 pub struct Unsigned<'a> {
     /// Its method.
     pub method: &'a Method,
-    /// Its path with the query, as it goes out.
+    /// Its path with the query, as it is sent.
     pub path: &'a str,
-    /// Its `Content-Type`, as it goes out.
+    /// Its `Content-Type`, as it is sent.
     pub content_type: &'a str,
     /// Its body.
     pub body: &'a [u8],
 }
 
-/// Signs and verifies as Ruby's api-auth 2 does. The first secret signs and all verify. Read from a
-/// list with commas; a secret counts as the text that it is, also where it looks like base64.
+/// Signs and verifies like Ruby's api-auth 2. The first secret signs and all verify. They are parsed from a list with
+/// commas; a secret is used as text, even if it looks like base64.
 #[derive(Clone)]
 pub struct ApiAuthSecrets(Vec<String>);
 
@@ -117,14 +117,13 @@ impl fmt::Debug for ApiAuthSecrets {
     }
 }
 
-/// Whether a request claims to be signed by APIAuth.
-#[must_use]
+/// Whether a request has a signature of APIAuth.
 pub fn has_api_auth(headers: &HeaderMap) -> bool {
     headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"APIAuth"))
 }
 
 impl ApiAuthSecrets {
-    /// The headers to add to a request, beside its `Content-Type`, as of `now_ms` since 1970.
+    /// Returns the headers to add to a request, beside its `Content-Type`, at `now_ms` since 1970.
     ///
     /// # Errors
     /// [`SignatureError::Malformed`] for a content type with a comma, or an access id that is empty,
@@ -146,11 +145,11 @@ impl ApiAuthSecrets {
         Ok([(AUTHORIZATION, authorization), (DATE, date), (CONTENT_SHA256, hash)])
     }
 
-    /// Checks that a request with this body was signed with one of the secrets, within
-    /// [`API_AUTH_TOLERANCE`] of `now_ms` since 1970. The access id counts for nothing: it is not signed.
+    /// Verifies that a request with this body was signed with one of the secrets, within [`API_AUTH_TOLERANCE`] of `now_ms`
+    /// since 1970. The access id is ignored, since it is not signed.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first fault.
     pub fn verify(&self, parts: &Parts, body: &[u8], now_ms: u64) -> Result<Verified, SignatureError> {
         let headers = &parts.headers;
         let (digest, signature) = authorization(required(headers, AUTHORIZATION, AUTHORIZATION_MAX_BYTES)?)?;
@@ -164,7 +163,7 @@ impl ApiAuthSecrets {
         let text = canonical(&parts.method, content_type, hash, path, date)?;
         let ours: Vec<_> = self.0.iter().map(|secret| tag(digest, secret, &text)).collect();
         matches(&[given], &ours)?;
-        // Only one text decodes to these bytes, so the text names the request.
+        // Only one text decodes to these bytes, so the text identifies the request.
         Ok(Verified { scheme: "apiauth", id: signature.to_owned(), signed_s, keep: API_AUTH_TOLERANCE * 3 })
     }
 }
@@ -185,8 +184,8 @@ fn check_access_id(id: &str) -> Result<(), SignatureError> {
     if fits && named { Ok(()) } else { Err(SignatureError::Malformed(AUTHORIZATION)) }
 }
 
-/// The content hash that is signed, once it is found to be that of the body. A signature covers the
-/// body through nothing else, so only an empty body may go without.
+/// Returns the signed content hash after comparing it with the body. Nothing else of a signature covers the body, so only an
+/// empty body may lack it.
 fn content_hash<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<&'a str, SignatureError> {
     let (given, hash) = if let Some(given) = optional(headers, CONTENT_SHA256, SMALL_MAX_BYTES)? {
         (given, sha256(body))
@@ -209,8 +208,8 @@ fn md5(body: &[u8]) -> String {
     STANDARD.encode(Md5::digest(body))
 }
 
-/// The text that is signed. No part but the path and the date may hold a comma: with one in the
-/// content type, two different requests could have the same text.
+/// Returns the signed text. Only the path and the date may contain a comma: with one in the content type, two different
+/// requests could have the same text.
 fn canonical(
     method: &Method,
     content_type: &str,
@@ -228,7 +227,7 @@ fn tag(digest: Digest, secret: &str, text: &str) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(digest.algorithm(), secret.as_bytes()), text.as_bytes())
 }
 
-/// Seconds since 1970 of an HTTP date.
+/// Parses an HTTP date to seconds since 1970.
 fn seconds(date: &str) -> Option<u64> {
     let time = httpdate::parse_http_date(date).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())

@@ -12,32 +12,32 @@ use ring::hmac;
 
 use super::{SecretError, SignatureError, Verified, check_time, matches, required, secrets};
 
-/// How far the sender's clock and the way here may be off, either way.
+/// The tolerance of the timestamp of a request, in both directions.
 pub const WEBHOOK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 const ID: &str = "webhook-id";
 const TIMESTAMP: &str = "webhook-timestamp";
 const SIGNATURE: &str = "webhook-signature";
 
-/// Digits of a timestamp. Twelve last until the year 33658.
+/// Maximum digits of a timestamp. Twelve last until the year 33658.
 const TIMESTAMP_MAX_BYTES: usize = 12;
-/// Signatures in one header, those of schemes that we don't know included.
+/// Maximum signatures in one header, including those of unknown schemes.
 const SIGNATURES_MAX: usize = 16;
-/// Bytes of `webhook-signature`: so many signatures of the longest known kind fit.
+/// Maximum bytes of `webhook-signature`: that many signatures of the longest known kind fit.
 const SIGNATURE_MAX_BYTES: usize = 2_048;
 /// Bytes of a decoded secret, by the specification.
 const SECRET_MIN_BYTES: usize = 24;
 const SECRET_MAX_BYTES: usize = 64;
 
-/// Secrets get copied without their padding.
+/// Secrets are often copied without their padding.
 const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Signs and verifies by [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over
-/// `id.timestamp.body`. All secrets sign and all verify, so that the two ends may change theirs in
-/// either order: a receiver needs only one that it knows. Read from `whsec_…,whsec_…`.
+/// Signs and verifies by [Standard Webhooks](https://www.standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`. All
+/// secrets sign and all verify, so that both ends may rotate theirs in any order: a receiver needs only one known secret.
+/// They are parsed from `whsec_…,whsec_…`.
 #[derive(Clone)]
 pub struct WebhookSecrets(Vec<hmac::Key>);
 
@@ -47,7 +47,7 @@ impl FromStr for WebhookSecrets {
     fn from_str(text: &str) -> Result<Self, SecretError> {
         secrets(text, |secret| {
             let encoded = secret.strip_prefix("whsec_").ok_or("it does not begin with whsec_")?;
-            let bytes = SECRET_BASE64.decode(encoded).map_err(|_| "what follows whsec_ is no base64")?;
+            let bytes = SECRET_BASE64.decode(encoded).map_err(|_| "the text after whsec_ is not base64")?;
             if !(SECRET_MIN_BYTES..=SECRET_MAX_BYTES).contains(&bytes.len()) {
                 let size = bytes.len();
                 return Err(format!("{size} bytes; it has {SECRET_MIN_BYTES} to {SECRET_MAX_BYTES}"));
@@ -64,15 +64,14 @@ impl fmt::Debug for WebhookSecrets {
     }
 }
 
-/// Whether a request claims to be signed by Standard Webhooks.
-#[must_use]
+/// Whether a request has a signature of Standard Webhooks.
 pub fn has_webhook(headers: &HeaderMap) -> bool {
     [ID, TIMESTAMP, SIGNATURE].iter().any(|name| headers.contains_key(*name))
 }
 
 impl WebhookSecrets {
-    /// The headers of a request with this body, as of `now_ms` since 1970. An attempt that is repeated
-    /// keeps its id and is signed anew.
+    /// Returns the headers of a request with this body, at `now_ms` since 1970. A repeated attempt keeps its id and is
+    /// signed again.
     ///
     /// # Errors
     /// [`SignatureError::Malformed`] for an id that is not 1 to 128 visible ASCII characters without a full stop.
@@ -89,11 +88,11 @@ impl WebhookSecrets {
         Ok([(ID, id.to_owned()), (TIMESTAMP, timestamp), (SIGNATURE, signatures.join(" "))])
     }
 
-    /// Checks that a request with this body was signed with one of the secrets, within
-    /// [`WEBHOOK_TOLERANCE`] of `now_ms` since 1970.
+    /// Verifies that a request with this body was signed with one of the secrets, within [`WEBHOOK_TOLERANCE`] of `now_ms`
+    /// since 1970.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first fault.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Result<Verified, SignatureError> {
         let id = required(headers, ID, NAME_MAX_BYTES)?;
         check_id(id)?;
@@ -106,7 +105,7 @@ impl WebhookSecrets {
         Ok(Verified { scheme: "webhook", id: id.to_owned(), signed_s, keep: WEBHOOK_TOLERANCE * 3 })
     }
 
-    /// What each secret makes of a request.
+    /// Returns the signature of a request with each secret.
     fn tags(&self, id: &str, timestamp: &str, body: &[u8]) -> Vec<hmac::Tag> {
         let sign = |key| {
             let mut content = hmac::Context::with_key(key);
@@ -119,8 +118,8 @@ impl WebhookSecrets {
     }
 }
 
-/// A full stop in the id could be taken for the one that ends it: `a` at `1` with the body `2.x` and
-/// `a.1` at `2` with the body `x` are the same signed bytes.
+/// A full stop in the id could be confused with the one after it: `a` at `1` with the body `2.x` and `a.1` at `2` with the
+/// body `x` are the same signed bytes.
 fn check_id(id: &str) -> Result<(), SignatureError> {
     let fits = (1..=NAME_MAX_BYTES).contains(&id.len());
     let named = id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.');
@@ -128,12 +127,11 @@ fn check_id(id: &str) -> Result<(), SignatureError> {
 }
 
 fn seconds(text: &str) -> Option<u64> {
-    // `parse` alone would take "+1".
+    // `parse` alone would accept "+1".
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// The `v1` signatures of a header. Others are for other receivers, and one that cannot be read
-/// matches nothing.
+/// Returns the `v1` signatures of a header. Others are for other receivers, and an unreadable one matches nothing.
 fn signatures(header: &str) -> Result<Vec<Vec<u8>>, SignatureError> {
     if header.split(' ').count() > SIGNATURES_MAX {
         return Err(SignatureError::TooMany(SIGNATURES_MAX));

@@ -4,16 +4,16 @@ use serde_json::{Map, Value};
 
 use super::{Identity, LEEWAY_S, MaySend, TokenError, TokenLifetime, TopicPattern};
 
-/// What the claims of a token whose signature is good must say.
+/// The required claims of a token with a valid signature.
 #[derive(Clone, Debug)]
 pub(super) struct Checks {
-    /// Names of this service; with none, a token must not name any.
+    /// The names of this service; without any, a token must not have an `aud`.
     pub(super) audiences: Vec<String>,
-    /// Who may issue tokens; with none, whoever holds a key.
+    /// The accepted issuers; without any, every holder of a key.
     pub(super) issuers: Vec<String>,
-    /// How long a token may be good.
+    /// How long a token may be valid.
     pub(super) lifetime: TokenLifetime,
-    /// The claim that says who the user is.
+    /// The claim that names the user.
     pub(super) user_claim: String,
 }
 
@@ -23,8 +23,8 @@ impl Checks {
         let expires_s = self.lifetime.end_s(seconds(claims, "exp")?).ok_or_else(|| missing("exp"))?;
         let issued_s = seconds(claims, "iat")?;
         times(now_s, expires_s, seconds(claims, "nbf")?, issued_s)?;
-        // From when it was issued, so that a token that lasts too long does not become good near its end,
-        // when a revocation of it has been forgotten.
+        // Counted from when it was issued, so that a token that lasts too long does not become valid near its end, when its
+        // revocation has been dropped.
         if self.lifetime.is_passed_by(expires_s.saturating_sub(issued_s.unwrap_or(now_s))) {
             return Err(TokenError::TooLongLived);
         }
@@ -52,7 +52,7 @@ impl Checks {
         }
     }
 
-    /// RFC 7519, section 4.1.3: who does not find his name in `aud` must refuse the token.
+    /// RFC 7519, section 4.1.3: a service whose name is not in `aud` must refuse the token.
     fn audience(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
         let is_ours =
             |value: &Value| value.as_str().is_some_and(|name| self.audiences.iter().any(|own| own == name));
@@ -70,7 +70,7 @@ impl Checks {
         let user = match get(claims, &self.user_claim) {
             None => return Err(missing(&self.user_claim)),
             Some(Value::String(user)) => user.clone(),
-            // A number that was rounded may be somebody else's.
+            // A rounded number may be the id of another user.
             Some(Value::Number(user)) if user.is_i64() || user.is_u64() => user.to_string(),
             Some(_) => return Err(wrong(&self.user_claim, "a string, or an integer of at most 64 bits")),
         };
@@ -81,7 +81,7 @@ impl Checks {
     }
 }
 
-/// Checks the times of a token, all in seconds since 1970.
+/// Checks the times of a token, in seconds since 1970.
 fn times(now: u64, expires: u64, not_before: Option<u64>, issued: Option<u64>) -> Result<(), TokenError> {
     if expires.saturating_add(LEEWAY_S) <= now {
         return Err(TokenError::Expired);
@@ -89,19 +89,19 @@ fn times(now: u64, expires: u64, not_before: Option<u64>, issued: Option<u64>) -
     if not_before.is_some_and(|begins| begins > now + LEEWAY_S) {
         return Err(TokenError::NotYetValid);
     }
-    // Else it would be younger than every revocation.
+    // A token issued in the future could not be revoked.
     if issued.is_some_and(|issued| issued > now + LEEWAY_S) {
         return Err(TokenError::IssuedLater);
     }
     Ok(())
 }
 
-/// A claim; null is as good as absent.
+/// Returns a claim; null counts as absent.
 fn get<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).filter(|value| !value.is_null())
 }
 
-/// A time in seconds since 1970, which may have a fraction (RFC 7519, section 2).
+/// Returns a time in seconds since 1970, which may have a fraction (RFC 7519, section 2).
 fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(value) = get(claims, name) else { return Ok(None) };
     let number = value.as_u64().or_else(|| {
@@ -135,7 +135,7 @@ fn topics(claims: &Map<String, Value>) -> Result<Vec<TopicPattern>, TokenError> 
 fn send(claims: &Map<String, Value>) -> Result<MaySend, TokenError> {
     let fault = || wrong("send", "an array of at most 64 texts like user:NAME, user:* and topic:NAME");
     match get(claims, "send") {
-        None => Ok(MaySend::Unsaid),
+        None => Ok(MaySend::Unspecified),
         Some(Value::Array(all)) if all.len() <= TOPICS_MAX => {
             let pattern = |one: &Value| one.as_str().and_then(|text| text.parse().ok()).ok_or_else(fault);
             all.iter().map(pattern).collect::<Result<_, _>>().map(MaySend::To)

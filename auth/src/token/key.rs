@@ -11,11 +11,11 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use super::error::TokenError;
 
-/// A shorter secret can be guessed (RFC 7518, section 3.2, asks for as much as the hash has).
+/// Minimum bytes of a secret; a shorter one can be guessed (RFC 7518, section 3.2, requires the length of the hash).
 const SECRET_MIN_BYTES: usize = 32;
-/// Shorter RSA keys are broken, longer ones take too long.
+/// Bytes of an RSA modulus; shorter keys are broken, longer ones take too long.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
-/// What DER puts around the modulus of an RSA key, at least and at most.
+/// Bytes that DER adds around the modulus of an RSA key.
 const RSA_DER_AROUND: std::ops::RangeInclusive<usize> = 11..=32;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -24,11 +24,11 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// What RFC 9864 calls EdDSA with such a key.
+/// The name of EdDSA with such a key in RFC 9864.
 const ED25519_NAME: &str = "Ed25519";
 
-/// What a key is. It alone says which algorithms may be used with it: a header that could choose would
-/// let a public key pass for a secret.
+/// The type of a key. It alone decides which algorithms may be used: if a header could choose, a public key could be used as
+/// a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Secret,
@@ -51,12 +51,12 @@ impl Kind {
     }
 }
 
-/// A key that signatures are checked with.
+/// A key to verify signatures.
 #[derive(Clone)]
 pub struct Key {
     id: Option<String>,
     decoding: DecodingKey,
-    /// The algorithms that it is for. No claims: they are checked in `claims`, by a clock that is given.
+    /// The algorithms of the key. It requires no claims: they are checked in `claims`, with a given time.
     validation: Validation,
 }
 
@@ -78,32 +78,33 @@ impl Key {
         Self { id: None, decoding, validation }
     }
 
-    /// A key of HS256, HS384 and HS512.
+    /// Returns a key for HS256, HS384 and HS512.
     pub(super) fn secret(secret: &str) -> Result<Self, String> {
         if secret.len() < SECRET_MIN_BYTES {
             return Err(format!(
-                "a secret has at least {SECRET_MIN_BYTES} bytes (a comma ends one), this one has {}: make one with `openssl rand -hex 32`",
+                "a secret has at least {SECRET_MIN_BYTES} bytes (a comma ends it), this one has {}: generate one with `openssl rand -hex 32`",
                 secret.len()
             ));
         }
         Ok(Self::new(Kind::Secret, DecodingKey::from_secret(secret.as_bytes())))
     }
 
-    /// All public keys of a PEM text.
+    /// Returns all public keys of a PEM text.
     pub(super) fn pem(text: &str) -> Result<Vec<Self>, String> {
         let mut keys = Vec::new();
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
-            let (kind, der) = section.map_err(|_| "this is no PEM text".to_owned())?;
+            let (kind, der) = section.map_err(|_| "this is not a PEM text".to_owned())?;
             match kind {
                 SectionKind::PublicKey => keys.push(Self::spki(&der)?),
                 SectionKind::Certificate => {
                     return Err(
-                        "a certificate is no key: take it out with `openssl x509 -pubkey -noout`".to_owned()
+                        "a certificate is not a key: extract the key with `openssl x509 -pubkey -noout`"
+                            .to_owned(),
                     );
                 }
                 _ => {
                     return Err(
-                        "only public keys belong here: `openssl pkey -pubout` makes one of a private key"
+                        "only public keys belong here: `openssl pkey -pubout` extracts it from a private key"
                             .to_owned(),
                     );
                 }
@@ -115,7 +116,7 @@ impl Key {
         Ok(keys)
     }
 
-    /// A key as a certificate has it: what it is, and then the key.
+    /// Parses a key in the form of a certificate: its type, and then the key.
     fn spki(der: &[u8]) -> Result<Self, String> {
         let unknown = || "a key is RSA of 2048 to 8192 bits, EC on P-256 or P-384, or Ed25519".to_owned();
         let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| unknown())?;
@@ -145,7 +146,7 @@ impl Key {
         }
     }
 
-    /// The claims of a token that names its algorithm as RFC 9864 does, which `jsonwebtoken` does not know.
+    /// Returns the claims of a token that names its algorithm like RFC 9864, which `jsonwebtoken` does not support.
     fn open_renamed(&self, token: &str, header: &Header) -> Result<Map<String, Value>, TokenError> {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (_, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
@@ -158,8 +159,7 @@ impl Key {
         serde_json::from_slice(&claims).map_err(|_| TokenError::NoClaims)
     }
 
-    /// A key of a JWKS, where it is public, for signatures, and of a kind that is known here.
-    #[must_use]
+    /// Parses a key of a JWKS, if it is public, for signatures, and of a supported type.
     pub fn jwk(value: &Value) -> Option<Self> {
         let mut value = value.clone();
         if value.get("alg").and_then(Value::as_str) == Some(ED25519_NAME) {
@@ -173,7 +173,7 @@ impl Key {
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Kind::P256,
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => Kind::P384,
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Kind::Ed25519,
-            // A secret that is fetched is none.
+            // Symmetric keys in a JWKS are ignored: a published secret is not secret.
             _ => return None,
         };
         let mut key = Self::new(kind, without_zeros(DecodingKey::from_jwk(&jwk).ok()?));
@@ -197,17 +197,17 @@ impl Key {
         }
     }
 
-    /// Its `kid`.
+    /// The `kid` of the key.
     pub(crate) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Whether it is for this algorithm.
+    /// Whether the key is for this algorithm.
     pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
         self.validation.algorithms.contains(&algorithm)
     }
 
-    /// The claims of a token that was signed with this key.
+    /// Returns the claims of a token that was signed with this key.
     pub(super) fn open(&self, token: &str) -> Result<Map<String, Value>, TokenError> {
         if let Some(header) = renamed(token).filter(|header| self.is_for(header.alg)) {
             return self.open_renamed(token, &header);
@@ -224,12 +224,12 @@ impl Key {
     }
 }
 
-/// The header of a token, whose algorithm is one that is known here.
+/// Returns the header of a token with a supported algorithm.
 pub fn header(token: &str) -> Option<Header> {
     decode_header(token).ok().or_else(|| renamed(token))
 }
 
-/// The header of a token whose algorithm is called `Ed25519` (RFC 9864), by the name that it had before.
+/// Returns the header of a token whose algorithm is `Ed25519` (RFC 9864), under the older name.
 fn renamed(token: &str) -> Option<Header> {
     let mut parts = token.split('.');
     let header = URL_SAFE_NO_PAD.decode(parts.next()?).ok().filter(|_| parts.count() == 2)?;
@@ -241,7 +241,7 @@ fn renamed(token: &str) -> Option<Header> {
     serde_json::from_value(header).ok()
 }
 
-/// Some write a zero before the modulus, as DER has it; ring takes numbers without.
+/// Some write a zero before the modulus, as in DER; ring accepts numbers without it.
 fn without_zeros(key: DecodingKey) -> DecodingKey {
     match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => {
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(verify(&options, &token).unwrap().user, "ann");
         assert_eq!(verify(&options, &other.sign(&header, &claims)), Err(TokenError::Signature));
         assert_eq!(verify(&options, &format!("{token}.x")), Err(TokenError::Malformed));
-        assert_eq!(verify(&secret(), &token), Err(TokenError::Algorithm), "the key says what it is for");
+        assert_eq!(verify(&secret(), &token), Err(TokenError::Algorithm), "the algorithm is the key's");
         let critical = json!({ "alg": "Ed25519", "crit": ["x"] });
         assert_eq!(verify(&options, &signer.sign(&critical, &claims)), Err(TokenError::Critical));
         let mut jwk = signer.jwk();

@@ -2,24 +2,24 @@ use std::str::FromStr;
 
 use carillon_service::parse_duration;
 
-/// A token is good for at most this many seconds, unless an option says otherwise.
+/// The default maximum lifetime of a token, in seconds.
 pub const EXPIRY_MAX_S: u64 = 30 * 86_400;
 
-/// A day: that much longer than tokens revocations are kept.
+/// A day: revocations are kept that much longer than tokens are valid.
 const MORE_S: u64 = 86_400;
-/// Revocations are kept at least this many seconds, also where all tokens are shorter.
+/// The minimum time that revocations are kept, in seconds, even if all tokens are shorter.
 pub const REVOCATIONS_KEEP_MIN_S: u64 = EXPIRY_MAX_S + MORE_S;
-/// Revocations are kept so long where tokens last for ever: a hundred years.
+/// The time that revocations are kept where tokens never expire: a hundred years, in seconds.
 pub const KEEP_ALL_S: u64 = 100 * 365 * 86_400;
-/// What a token without an end has for one: the last second of the year 9999.
+/// The end of a token without `exp`: the last second of the year 9999.
 const NEVER_S: u64 = 253_402_300_799;
 
-/// How long a token may be good.
+/// How long a token may be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenLifetime {
-    /// So many seconds, and it says when it ends.
+    /// This many seconds; `exp` is required.
     AtMost(u64),
-    /// For ever, if it likes: it may be without `exp`.
+    /// For ever: `exp` may be missing.
     Any,
 }
 
@@ -30,7 +30,7 @@ impl Default for TokenLifetime {
 }
 
 impl TokenLifetime {
-    /// When a token ends that says so, or does not; `None` where it has to.
+    /// Returns the end of a token; `None` where `exp` is required and missing.
     pub(super) fn end_s(self, exp: Option<u64>) -> Option<u64> {
         match self {
             Self::AtMost(_) => exp,
@@ -39,13 +39,13 @@ impl TokenLifetime {
         .map(|end_s| end_s.min(NEVER_S))
     }
 
-    /// Whether so many seconds are too many.
+    /// Whether this many seconds are too many.
     pub(super) fn is_passed_by(self, seconds: u64) -> bool {
         matches!(self, Self::AtMost(max) if seconds > max)
     }
 
-    /// How long revocations are kept, in seconds: longer than any token is good, so that none outlives its own.
-    #[must_use]
+    /// Returns how long revocations are kept, in seconds: longer than any token is valid, so that no token outlives its
+    /// revocation.
     pub fn revocations_keep_s(self) -> u64 {
         match self {
             Self::AtMost(max) => max.saturating_add(MORE_S).clamp(REVOCATIONS_KEEP_MIN_S, KEEP_ALL_S),
@@ -77,7 +77,7 @@ mod tests {
     use crate::token::tests::{NOW_S, SECRET, secret, verify};
 
     #[test]
-    fn an_operator_says_how_long_a_token_may_be_good() {
+    fn an_option_sets_how_long_a_token_may_be_valid() {
         let lasting = |text: &str| IdentityOptions { token_lifetime_max: text.parse().unwrap(), ..secret() };
         let signed = |claims: Value| Signer::secret(SECRET).token(&claims);
         let of = |days: u64| signed(json!({ "user_id": "ann", "iat": NOW_S, "exp": NOW_S + days * 86_400 }));
@@ -99,7 +99,7 @@ mod tests {
             identity.expires_at_ms > NOW_S * 2_000 && identity.issued_at_s == 0,
             "any revocation ends it"
         );
-        // No token outlives a revocation of it, and sessions do not either.
+        // No token and no session outlives its revocation.
         let keeps =
             ["1h", "365d", "none"].map(|text| text.parse::<TokenLifetime>().unwrap().revocations_keep_s());
         assert_eq!(keeps, [31 * 86_400, 366 * 86_400, KEEP_ALL_S]);

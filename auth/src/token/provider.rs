@@ -1,5 +1,5 @@
-//! Checks signatures with ring, which TLS brings already: the providers that come with `jsonwebtoken`
-//! would put a second set of cryptography into the program.
+//! Verifies signatures with ring, which TLS uses already: the providers of `jsonwebtoken` would add a second cryptographic
+//! library to the program.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -13,11 +13,11 @@ static RING: CryptoProvider =
 
 /// Makes `jsonwebtoken` use ring in this process. It may be called again.
 pub(super) fn install() {
-    // Only the first call of a process has an effect, and it is always this one.
+    // Only the first call of a process has an effect, and all calls are the same.
     let _ = RING.install_default();
 }
 
-/// Nothing here signs.
+/// This crate does not sign tokens.
 fn signer_factory(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }

@@ -5,14 +5,14 @@ use carillon_protocol::limits::PRESENCE_TOPIC;
 
 use super::TopicPattern;
 
-/// To whom somebody may send in their own name: `user:NAME` or `topic:NAME`; with a star at its end, all whose names begin so.
+/// The recipients that a user may send to: `user:NAME` or `topic:NAME`; with a star at its end, all names with this prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendPattern {
-    /// One user, or all whose names begin so.
+    /// One user, or all users with a prefix.
     User {
-        /// The name, or how it begins.
+        /// The name, or the prefix.
         name: String,
-        /// Whether it is a beginning.
+        /// Whether it is a prefix.
         is_prefix: bool,
     },
     /// Topics.
@@ -20,8 +20,7 @@ pub enum SendPattern {
 }
 
 impl SendPattern {
-    /// Whether this lets its holder send to `to`.
-    #[must_use]
+    /// Whether this allows to send to `to`.
     pub fn matches(&self, to: &Audience) -> bool {
         match (self, to) {
             (Self::User { name, is_prefix: true }, Audience::User(user)) => user.starts_with(name),
@@ -39,7 +38,7 @@ impl FromStr for SendPattern {
         match text.split_once(':') {
             Some(("topic", pattern)) => pattern.parse().map(Self::Topic).map_err(drop),
             Some(("user", name)) => {
-                // What stands before a star may be nothing.
+                // The prefix before a star may be empty.
                 Audience::named("user", name).map_err(drop)?;
                 Ok(match name.strip_suffix('*') {
                     Some(prefix) => Self::User { name: prefix.to_owned(), is_prefix: true },
@@ -51,28 +50,27 @@ impl FromStr for SendPattern {
     }
 }
 
-/// What a token says of sending.
+/// The right of a token to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MaySend {
-    /// Nothing: the service decides.
+    /// The token has no claim `send`, so the service decides.
     #[default]
-    Unsaid,
-    /// To these, and nobody else.
+    Unspecified,
+    /// To these recipients only.
     To(Vec<SendPattern>),
 }
 
 impl super::Identity {
-    /// Whether the token lets its holder send to `to`. Where it says nothing of that, `people_send` opens users, and the
-    /// topics that it names to read; who is online is said by nobody but the service.
-    #[must_use]
+    /// Whether the token allows to send to `to`. Without a claim `send`, `people_send` allows users, and the topics that the
+    /// token allows to read, except for presence, which only the service publishes.
     pub fn may_send(&self, to: &Audience, people_send: bool) -> bool {
         match (&self.send, to) {
             (MaySend::To(patterns), _) => patterns.iter().any(|pattern| pattern.matches(to)),
-            (MaySend::Unsaid, Audience::User(_)) => people_send,
-            (MaySend::Unsaid, Audience::Topic(topic)) => {
+            (MaySend::Unspecified, Audience::User(_)) => people_send,
+            (MaySend::Unspecified, Audience::Topic(topic)) => {
                 people_send && !topic.starts_with(PRESENCE_TOPIC) && self.may_read(topic)
             }
-            (MaySend::Unsaid, _) => false,
+            (MaySend::Unspecified, _) => false,
         }
     }
 }
@@ -82,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_names_a_user_or_a_topic_or_how_they_begin() {
+    fn a_pattern_is_a_recipient_or_a_prefix() {
         let user = |name: &str| Audience::User(name.to_owned());
         let topic = |name: &str| Audience::Topic(name.to_owned());
         for (pattern, to, expected) in [

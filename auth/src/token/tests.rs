@@ -13,7 +13,7 @@ fn options() -> IdentityOptions {
 }
 
 pub(super) fn secret() -> IdentityOptions {
-    IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..options() }
+    IdentityOptions { jwt_secret: vec![SECRET.into()], ..options() }
 }
 
 fn pem(text: &str) -> IdentityOptions {
@@ -28,12 +28,12 @@ pub(super) fn verify(options: &IdentityOptions, token: &str) -> Result<Identity,
     Tokens::new(options).unwrap().verify_with_known_keys(token, NOW_S * 1_000)
 }
 
-/// What comes of a token with these claims.
+/// Returns the result for a token with these claims.
 fn claim(options: &IdentityOptions, changes: &Value) -> Result<Identity, TokenError> {
     verify(options, &Signer::secret(SECRET).token(&claims(changes)))
 }
 
-/// Claims of a token that is good for an hour, changed by others; null is as good as absent.
+/// Returns claims of a token that is valid for an hour, with changes; null counts as absent.
 fn claims(changes: &Value) -> Value {
     let mut claims = json!({ "user_id": "ann", "exp": NOW_S + 3_600 });
     for (name, value) in changes.as_object().unwrap() {
@@ -71,9 +71,9 @@ fn a_key_is_for_the_algorithms_of_its_kind_and_no_others() {
     }
 }
 
-/// RFC 7515, appendices A.2 and A.3: the same claims, signed by others than us.
+/// RFC 7515, appendices A.2 and A.3: the same claims, signed by another program.
 #[test]
-fn the_samples_of_the_standard_are_good() {
+fn the_samples_of_the_standard_are_valid() {
     provider::install();
     let claims =
         "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
@@ -101,7 +101,7 @@ fn the_samples_of_the_standard_are_good() {
 }
 
 #[test]
-fn what_was_not_signed_with_the_key_is_refused() {
+fn a_token_of_another_key_is_refused() {
     let (rsa, other) = (Signer::rsa(), Signer::rsa());
     let good = claims(&json!({}));
     let token = rsa.token(&good);
@@ -110,7 +110,7 @@ fn what_was_not_signed_with_the_key_is_refused() {
     let bob = bob.split('.').nth(1).unwrap();
     let unsigned = Signer::secret(SECRET).sign(&header("none"), &good);
     let unsigned = unsigned.rsplit_once('.').unwrap().0;
-    // The classic: what is public is taken for a secret.
+    // The classic attack: a public key used as a secret.
     let confused = |pem: &str| Signer::secret(pem).sign(&header("HS256"), &good);
     for (token, expected) in [
         (other.token(&good), TokenError::Signature),
@@ -140,14 +140,14 @@ fn what_was_not_signed_with_the_key_is_refused() {
         assert_eq!(verify(&public(&rsa), &token), Err(expected), "{token}");
     }
     assert_eq!(verify(&options(), &token), Err(TokenError::NoKey));
-    // A key that comes with the token is not looked at.
+    // A key in the token is ignored.
     let own = json!({ "alg": "RS256", "jwk": other.jwk(), "jku": "http://127.0.0.1/keys" });
     assert_eq!(verify(&public(&rsa), &other.sign(&own, &good)), Err(TokenError::Signature));
     assert!(verify(&public(&rsa), &token).is_ok());
 }
 
 #[test]
-fn a_token_is_good_for_its_time() {
+fn a_token_is_valid_for_its_time() {
     let day = 86_400;
     for (changes, expected) in [
         (json!({}), Ok(())),
@@ -182,7 +182,7 @@ fn a_token_is_good_for_its_time() {
             "{name} {value} {error:?}"
         );
     }
-    // The library stops here before we see it.
+    // The library refuses this before our check.
     assert_eq!(claim(&secret(), &json!({ "exp": [NOW_S + 60] })), Err(TokenError::NoClaims));
 }
 
@@ -217,7 +217,7 @@ fn a_token_is_for_this_service_and_from_its_issuer() {
 }
 
 #[test]
-fn a_token_says_who_and_what_for() {
+fn a_token_has_a_user_topics_and_recipients() {
     let sub = IdentityOptions { jwt_user_claim: "sub".to_owned(), ..secret() };
     let long = "x".repeat(128);
     for (options, changes, expected) in [
@@ -267,7 +267,7 @@ fn a_token_says_who_and_what_for() {
 }
 
 #[test]
-fn several_keys_are_there_while_they_are_changed() {
+fn several_keys_are_valid_during_a_rotation() {
     let (old, new, rsa) = (Signer::p256(), Signer::p256().named("2"), Signer::rsa());
     let second = "another secret, of thirty-two bytes";
     let folder = tempfile::tempdir().unwrap();
@@ -275,7 +275,7 @@ fn several_keys_are_there_while_they_are_changed() {
     let text = format!("{}\n# and\n{}{}", old.public_pem(), new.public_pem(), rsa.public_pem());
     std::fs::write(&file, text).unwrap();
     let options = IdentityOptions {
-        jwt_secret: [SECRET, " ", second].map(|one| one.parse().unwrap()).to_vec(),
+        jwt_secret: [SECRET, " ", second].map(|one| one.into()).to_vec(),
         ..pem(&format!("{}\n", file.display()))
     };
     for signer in [&old, &new, &rsa, &Signer::secret(SECRET), &Signer::secret(second)] {
@@ -288,9 +288,9 @@ fn several_keys_are_there_while_they_are_changed() {
 }
 
 #[test]
-fn a_key_that_is_none_is_refused_at_the_start() {
+fn an_invalid_key_is_refused_at_the_start() {
     let secrets = |list: &str| IdentityOptions {
-        jwt_secret: list.split(',').map(|one| one.parse().unwrap()).collect(),
+        jwt_secret: list.split(',').map(|one| one.into()).collect(),
         ..options()
     };
     let url = |url: &str| IdentityOptions { jwks_url: Some(url.to_owned()), ..options() };
@@ -312,21 +312,20 @@ fn a_key_that_is_none_is_refused_at_the_start() {
         (curve("secp256k1"), "P-256 or P-384"),
         (made(&["-algorithm", "ED448"]), "Ed25519"),
         (url("file:///keys"), "begins with http://"),
-        (url("https://a:b@c/"), "leave them out"),
+        (url("https://a:b@c/"), "remove them"),
     ] {
         let fault = Tokens::new(&options).unwrap_err().to_string();
         assert!(fault.contains(expected), "{fault}");
         assert!(!fault.contains("hunter2") && !fault.contains("anything"), "{fault}");
     }
-    let blank =
-        IdentityOptions { jwt_secret: vec![" ".parse().unwrap()], jwks_url: Some(String::new()), ..pem("") };
+    let blank = IdentityOptions { jwt_secret: vec![" ".into()], jwks_url: Some(String::new()), ..pem("") };
     assert!(!Tokens::new(&blank).unwrap().is_configured());
 }
 
 #[test]
-fn a_published_key_is_used_for_what_it_says() {
+fn a_published_key_is_used_for_its_purpose() {
     provider::install();
-    assert!(Key::jwk(&Signer::secret(SECRET).jwk()).is_none(), "a secret that is published is none");
+    assert!(Key::jwk(&Signer::secret(SECRET).jwk()).is_none(), "a published secret is ignored");
     let rsa = Signer::rsa();
     let with = |name: &str, value: Value| {
         let mut jwk = rsa.jwk();
@@ -363,14 +362,14 @@ fn a_published_key_is_used_for_what_it_says() {
         jwk["crv"] = curve.into();
         assert!(Key::jwk(&jwk).is_none(), "{curve}");
     }
-    // Some write the modulus as DER does, with a zero before it.
+    // Some write the modulus as in DER, with a zero before it.
     let modulus = URL_SAFE_NO_PAD.decode(rsa.jwk()["n"].as_str().unwrap()).unwrap();
     let modulus = URL_SAFE_NO_PAD.encode([&[0], &modulus[..]].concat());
     assert!(with("n", json!(modulus)).unwrap().open(&token("RS256")).is_ok());
 }
 
 #[test]
-fn a_refusal_helps_and_tells_nothing() {
+fn a_refusal_helps_and_reveals_nothing() {
     let options = IdentityOptions {
         jwt_audience: vec!["bells".to_owned()],
         jwt_issuer: vec!["the-idp".to_owned()],

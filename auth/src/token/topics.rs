@@ -4,8 +4,8 @@ use std::str::FromStr;
 use carillon_protocol::is_topic;
 use carillon_protocol::limits::{NAME_MAX_BYTES, PRESENCE_TOPIC};
 
-/// Which topics somebody may read, or send to: a name, or, with a star at its end, all names that begin so. A star
-/// anywhere else is a part of the name.
+/// Topics that a user may read or send to: a name or, with a star at its end, all names with this prefix. A star anywhere
+/// else is part of the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
     text: String,
@@ -13,8 +13,7 @@ pub struct TopicPattern {
 }
 
 impl TopicPattern {
-    /// Whether this lets its holder have `topic`. A star does not reach who is online, unless it stands behind that word.
-    #[must_use]
+    /// Whether this allows `topic`. A star does not match presence topics, unless it comes after `presence:`.
     pub fn matches(&self, topic: &str) -> bool {
         if !self.is_prefix {
             return topic == self.text;
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_is_a_name_or_the_beginning_of_names() {
+    fn a_pattern_is_a_name_or_a_prefix() {
         for (pattern, topic, expected) in [
             ("news", "news", true),
             ("news", "news2", false),

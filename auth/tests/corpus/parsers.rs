@@ -1,5 +1,5 @@
-//! What a fuzzer, and the replay of its corpus, do with one input: they read it, and hold what was read
-//! to its rules. Each function panics where a rule is broken, and says whether the input was accepted.
+//! The check of a fuzzer, and of the replay of its corpus, with one input: it is parsed, and the result is checked against
+//! its rules. Each function panics where a rule is broken, and returns whether the input was accepted.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ const NOW_MS: u64 = 1_795_247_100_123;
 const WEBHOOK_SECRETS: &str =
     "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD,whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const API_AUTH_SECRETS: &str = "kqhoPLrrF2MkF9cOz166UJrnAYpZRl5HblaTaUw54Fg4guk3RkxRqtAmrUmJ5fiNOx6Q07vxiX1/iJA7sT3xig==,the second secret";
-/// In place of a signature: sign it here, so that an input can also be a request that is signed well.
+/// In place of a signature: the request is signed here, so that an input can also be a request with a valid signature.
 const SIGN: &str = "sign";
 const SEAL_KEYS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
 /// A token of a session under the second key.
@@ -27,7 +27,7 @@ const TOKEN: &str =
 const JWT_SECRET: &str = "a secret of at least thirty-two bytes";
 const JWT_PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAF1/x0roNbYj6Kop6hlZFZQf9V76XJ/d78b1L0QACVtc=\\n-----END PUBLIC KEY-----";
 
-/// A request with a signature verifies when that is ours and lately made, and not with another body.
+/// A signed request verifies when the signature is ours and recent, and does not verify with another body.
 pub(crate) fn webhook(data: &[u8]) -> bool {
     let Some((mut parts, body)) = request(data) else { return false };
     let ours: WebhookSecrets = WEBHOOK_SECRETS.parse().expect("two secrets");
@@ -96,11 +96,11 @@ pub(crate) fn session_token(data: &[u8]) -> bool {
     true
 }
 
-/// A token speaks for somebody when it was signed with one of our keys, for a while that is not over and
-/// not too long. An input is a token, or a line with a header and then claims, which are signed here.
+/// A token is valid when it was signed with one of our keys, has not expired and does not last too long. An input is a
+/// token, or a line with a header and then claims, which are signed here.
 pub(crate) fn token(data: &[u8]) -> bool {
     static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
-        let jwt_secret = vec![JWT_SECRET.parse().expect("any text")];
+        let jwt_secret = vec![JWT_SECRET.into()];
         let jwt_public_key = Some(JWT_PUBLIC_KEY.to_owned());
         Tokens::new(&IdentityOptions { jwt_secret, jwt_public_key, ..IdentityOptions::default() })
             .expect("two keys")
@@ -125,7 +125,7 @@ pub(crate) fn token(data: &[u8]) -> bool {
     true
 }
 
-/// The token of a request is a part of it that says something.
+/// The token of a request is a part of it that is not empty.
 pub(crate) fn token_of(data: &[u8]) -> bool {
     static IDENTITIES: LazyLock<Identities> = LazyLock::new(|| {
         let session_cookie = Some("jwt".to_owned());
@@ -138,7 +138,7 @@ pub(crate) fn token_of(data: &[u8]) -> bool {
     true
 }
 
-/// A page may connect when it is listed, or is from where the request goes to.
+/// A page may connect when it is listed, or is from the host of the request.
 pub(crate) fn origin(data: &[u8]) -> bool {
     let Some((parts, _)) = request(data) else { return false };
     let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -160,7 +160,7 @@ pub(crate) fn origin(data: &[u8]) -> bool {
     is_listed || is_same
 }
 
-/// A published key is read, or left out.
+/// A published key is parsed, or left out.
 pub(crate) fn jwk(data: &[u8]) -> bool {
     let Ok(value) = serde_json::from_slice(data) else { return false };
     let Some(key) = Key::jwk(&value) else { return false };
@@ -169,8 +169,8 @@ pub(crate) fn jwk(data: &[u8]) -> bool {
     true
 }
 
-/// Reads an input as a request: `METHOD path`, headers, an empty line, and the body. (What a server
-/// would refuse before us is none.)
+/// Parses an input as a request: `METHOD path`, headers, an empty line, and the body. (Input that a server would refuse
+/// earlier is not a request.)
 fn request(data: &[u8]) -> Option<(Parts, &[u8])> {
     let end = data.windows(2).position(|pair| pair == b"\n\n")?;
     let mut lines = data[..end].split(|byte| *byte == b'\n');

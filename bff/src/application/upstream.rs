@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn an_application_has_an_address_and_a_secret() {
         let new = |url: &str, secret: &str| {
-            let secret = Some(secret.parse().unwrap_or_else(|never| match never {}));
+            let secret = Some(secret.into());
             let signing = SigningOptions { webhook_secret: secret, apiauth_secret: None };
             let options = UpstreamOptions { upstream_url: Some(url.to_owned()) };
             Upstream::new(&options, &Signing::new(&signing).unwrap())

@@ -43,7 +43,7 @@ async fn open(readers: Readers, request: Request) -> Result<Response, Refusal> {
 /// from the cookie, or from where other clients have it.
 fn token_of(gate: &Gate, parts: &Parts) -> Option<String> {
     let own = bare_token(&parts.headers).map(str::to_owned);
-    own.or_else(|| Identities::stated(parts).map(str::to_owned))
+    own.or_else(|| Identities::explicit_token(parts).map(str::to_owned))
         .or_else(|| {
             query(parts, "authorization").and_then(|text| filled(unprefixed(&text)).map(str::to_owned))
         })

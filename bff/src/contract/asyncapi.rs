@@ -1,4 +1,4 @@
-//! The AsyncAPI 3.0 document of what is said on the sockets and streams.
+//! The AsyncAPI 3.0 document of the messages on the sockets and streams.
 
 use std::fs;
 use std::path::Path;
@@ -10,21 +10,21 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::transform::{RemoveRefSiblings, Transform};
 use serde_json::{Map, Value, json};
 
-const ABOUT: &str = "What a reader hears, and what it may say. Types and fields that a program does not know \
-    are to be ignored. What is over HTTP is in `/openapi.json`.";
+const ABOUT: &str = "The frames that a reader receives, and the messages that it may send. A program must ignore unknown types \
+    and fields. The API over HTTP is in `/openapi.json`.";
 
 /// Why a WebSocket ends, and whether to come back.
 const CLOSES: [(CloseCode, &str); 10] = [
-    (CloseCode::TOO_LARGE, "a message is longer than it may be"),
-    (CloseCode::INTERNAL, "something is wrong on this side; another replica may do better"),
-    (CloseCode::TRY_LATER, "there is no room now, or the service is away for a moment"),
-    (CloseCode::DRAIN, "the replica goes away"),
-    (CloseCode::SLOW, "the reader did not take what was written"),
-    (CloseCode::SILENT, "nothing was heard of the reader"),
-    (CloseCode::TOKEN_EXPIRED, "the token has run out"),
-    (CloseCode::BAD_MESSAGE, "a message that cannot be read"),
-    (CloseCode::REFUSED, "not allowed"),
-    (CloseCode::LIMIT, "a limit was passed"),
+    (CloseCode::TOO_LARGE, "a message is too long"),
+    (CloseCode::INTERNAL, "the server failed; another replica may work"),
+    (CloseCode::TRY_LATER, "the server has no room, or is unavailable for a moment"),
+    (CloseCode::DRAIN, "the replica shuts down"),
+    (CloseCode::SLOW, "the reader read too slowly"),
+    (CloseCode::SILENT, "the reader was silent"),
+    (CloseCode::TOKEN_EXPIRED, "the token has expired"),
+    (CloseCode::BAD_MESSAGE, "a message is unreadable"),
+    (CloseCode::REFUSED, "the reader is not allowed, or was revoked"),
+    (CloseCode::LIMIT, "the reader has reached a limit"),
 ];
 
 pub(super) fn document() -> Value {
@@ -32,10 +32,10 @@ pub(super) fn document() -> Value {
     let server = messages::<ServerMessage>(&mut schemas, "server");
     let client = messages::<ClientMessage>(&mut schemas, "client");
     let names = |of: &Map<String, Value>| of.keys().cloned().collect::<Vec<_>>();
-    let (heard, said) = (names(&server), names(&client));
+    let (frames, client_messages) = (names(&server), names(&client));
     let notify = notify();
-    let told = names(&notify);
-    let all: Vec<_> = heard.iter().chain(&said).cloned().collect();
+    let notify_frames = names(&notify);
+    let all: Vec<_> = frames.iter().chain(&client_messages).cloned().collect();
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -55,21 +55,21 @@ pub(super) fn document() -> Value {
             "sse": {
                 "address": "/sse",
                 "description": "Server-sent events: `event` is the type, `data` the message as JSON, `id` the cursor where there is one.",
-                "messages": pointers(&heard, "#/components/messages"),
+                "messages": pointers(&frames, "#/components/messages"),
                 "bindings": { "http": { "bindingVersion": "0.3.0" } },
             },
             "notify": {
                 "address": "/notify/ws",
-                "description": "The socket of go-bridget/notify, for a signed-in user. What a client says is dropped.",
-                "messages": pointers(&told, "#/components/messages"),
+                "description": "The socket of go-bridget/notify, for a signed-in user. Messages of the client are dropped.",
+                "messages": pointers(&notify_frames, "#/components/messages"),
                 "bindings": { "ws": { "method": "GET", "bindingVersion": "0.1.0" } },
             },
         },
         "operations": {
-            "hear": operation("send", "ws", "What a reader hears.", &heard),
-            "say": operation("receive", "ws", "What a reader may say.", &said),
-            "follow": operation("send", "sse", "What a stream carries.", &heard),
-            "tell": operation("send", "notify", "What a client of notify hears.", &told),
+            "sendFrames": operation("send", "ws", "The frames that a reader receives.", &frames),
+            "receiveMessages": operation("receive", "ws", "The messages that a reader may send.", &client_messages),
+            "sendEvents": operation("send", "sse", "The events of a stream.", &frames),
+            "sendNotifyFrames": operation("send", "notify", "The frames that a client of notify receives.", &notify_frames),
         },
         "components": {
             "messages": server.into_iter().chain(client).chain(notify).collect::<Map<_, _>>(),
@@ -97,9 +97,9 @@ fn notify() -> Map<String, Value> {
     let connect = object(["kind", "userID"], json!({ "kind": kind("connect"), "userID": text }));
     let state = object(["kind", "state"], json!({ "kind": kind("state"), "state": state }));
     [
-        ("notify-connect", frame("The first frame: whose socket it is.", connect)),
+        ("notify-connect", frame("The first frame, with the user of the socket.", connect)),
         ("notify-state", frame("The user's state, after `connect` and whenever it changes.", state)),
-        ("notify-payload", frame("What was published for the user, byte for byte.", json!({}))),
+        ("notify-payload", frame("A payload that was published for the user, byte for byte.", json!({}))),
     ]
     .into_iter()
     .map(|(name, message)| (name.to_owned(), message))
@@ -151,15 +151,15 @@ fn socket() -> String {
     let closes: Vec<_> = CLOSES
         .iter()
         .map(|(code, why)| {
-            let then = if code.resumes() { "come back with a back-off and the cursor" } else { "stop" };
+            let then = if code.resumes() { "reconnect with a back-off and the cursor" } else { "stop" };
             format!("- {}: {why}; {then}", code.0)
         })
         .collect();
     format!(
-        "One JSON object a text frame. `welcome` comes first. A heartbeat comes every {} s; a reader of which \
-         nothing was heard for {} s is closed.\n\nSecrets need not stand in the address: a client names the \
-         subprotocols `carillon` and `bearer.<token>` or `session.<token>`, or `carillon` alone, and sends `hello` \
-         first.\n\nClose codes:\n{}",
+        "Each text frame is one JSON object. `welcome` is the first. A heartbeat is sent every {} s; a reader that \
+         was silent for {} s is closed.\n\nTo keep secrets out of the URL, a client names the subprotocols \
+         `carillon` and `bearer.<token>` or `session.<token>`, or `carillon` alone and then sends `hello` as its \
+         first message.\n\nClose codes:\n{}",
         HEARTBEAT_MS / 1_000,
         SILENCE_MS / 1_000,
         closes.join("\n"),
@@ -172,10 +172,10 @@ fn query() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "since": text("The last cursor that was seen: what came after it is sent first."),
+            "since": text("The last cursor that was seen: later entries are sent first."),
             "token": text("The token of a user, where no header can be set."),
             "session": text("The sealed token of a session, or `new` for a new one."),
-            "topic": { "type": "array", "items": name, "maxItems": TOPICS_MAX, "description": "A topic to read, as often as there are topics." },
+            "topic": { "type": "array", "items": name, "maxItems": TOPICS_MAX, "description": "A topic to read; may be repeated." },
         },
     })
 }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::operation::refusals;
 use super::paths::operations;
 
-const ABOUT: &str = "Notifications over HTTP: publish them, read their history, follow them. What is said on \
-    `/ws` and `/sse` is in `/asyncapi.json`. Refusals are `application/problem+json` (RFC 9457). Fields that \
-    a program does not know are to be ignored.";
+const ABOUT: &str = "Notifications over HTTP: publish them, read their history, and receive them. The messages of \
+    `/ws` and `/sse` are in `/asyncapi.json`. Refusals are `application/problem+json` (RFC 9457). A program \
+    must ignore unknown fields.";
 
 /// OpenAPI 3.1 reads schemas as of draft 2020-12.
 fn generator() -> SchemaGenerator {
@@ -53,12 +53,12 @@ pub(super) fn document() -> Value {
 
 fn tags() -> Value {
     let all = [
-        ("Notifications", "Publish, and read what was published."),
-        ("Streams", "Follow everything as it happens."),
-        ("People", "Who somebody is, and what is kept for them."),
-        ("Twirp", "The service of go-bridget/notify, in JSON or protobuf. Refusals are errors of Twirp."),
-        ("Jobs", "Work in the background, whose reports reach whoever started it."),
-        ("Service", "This document and what else the service says of itself."),
+        ("Notifications", "Publish notifications, and read history."),
+        ("Streams", "Receive notifications as they are published."),
+        ("People", "Sessions, presence, states and revocations of users."),
+        ("Twirp", "The service of go-bridget/notify, in JSON or protobuf. Refusals are Twirp errors."),
+        ("Jobs", "Background jobs, whose reports reach their owner."),
+        ("Service", "This document, and the other documents of the service."),
     ];
     all.iter().map(|(name, description)| json!({ "name": name, "description": description })).collect()
 }
@@ -68,27 +68,27 @@ fn parameters() -> Value {
     let text = |max: usize| json!({ "type": "string", "minLength": 1, "maxLength": max });
     let (name, topic) = (text(NAME_MAX_BYTES), text(TOPIC_MAX_BYTES));
     json!({
-        "since": query("since", "The last cursor that was seen: what comes after it is given.", json!({ "type": "string" })),
-        "before": query("before", "Reads back: the last page before this cursor, or the newest before `now`; no further back than `since`.", json!({ "type": "string" })),
-        "from": query("from", "The user who sent the message: ids are their sender's own. Where it is absent, the user who asks.",
+        "since": query("since", "The last cursor that was seen: later entries are returned.", json!({ "type": "string" })),
+        "before": query("before", "Reads backwards: the last page before this cursor, or before `now`, and no further back than `since`.", json!({ "type": "string" })),
+        "from": query("from", "The sender of the message, since ids are unique for each sender only; by default the caller.",
             json!({ "type": "string", "minLength": 1, "maxLength": NAME_MAX_BYTES })),
-        "limit": query("limit", "The most items of a page.",
+        "limit": query("limit", "The maximum number of items of a page.",
             json!({ "type": "integer", "minimum": 1, "maximum": PAGE_MAX_ITEMS, "default": PAGE_DEFAULT_ITEMS })),
         "session": query("session", "The sealed token of a session, or `new` for a new one. The header `Carillon-Session` likewise.",
             json!({ "type": "string" })),
-        "topic": query("topic", "A topic to read, as often as there are topics.",
+        "topic": query("topic", "A topic to read; may be repeated.",
             json!({ "type": "array", "items": topic, "maxItems": TOPICS_MAX })),
-        "user": query("user", "A user, as often as there are users, at most 100.", json!({ "type": "array", "items": name, "minItems": 1, "maxItems": 100 })),
+        "user": query("user", "A user; may be repeated, for at most 100 users.", json!({ "type": "array", "items": name, "minItems": 1, "maxItems": 100 })),
         "lastEventId": {
             "name": "Last-Event-ID", "in": "header", "schema": { "type": "string" },
-            "description": "The last cursor that was seen, as browsers repeat it. It beats `since`.",
+            "description": "The last cursor that was seen, as browsers send it. It takes precedence over `since`.",
         },
     })
 }
 
 fn security_schemes() -> Value {
     json!({
-        "key": { "type": "http", "scheme": "bearer", "description": "One of the keys in `API_KEY`, with the scope of the operation: `publish`, `read` or `revoke`. Where anybody may publish (with `ALLOW_PUBLISH=1`, or without keys and secrets on the same machine), publishing needs none; the rest only where nobody can sign in." },
+        "key": { "type": "http", "scheme": "bearer", "description": "One of the keys in `API_KEY`, with the scope of the operation: `publish`, `read` or `revoke`. Publishing needs none with `ALLOW_PUBLISH=1`, or on the same machine without keys and secrets; the other operations need none on the same machine only if users cannot sign in either." },
         "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The token of a user; docs/protocol/identity.md names its claims and algorithms." },
         "tokenInQuery": { "type": "apiKey", "in": "query", "name": "token", "description": "The same token, for browsers' WebSockets." },
         "tokenInCookie": { "type": "apiKey", "in": "cookie", "name": "SESSION_COOKIE", "description": "The same token, in the cookie that the service names in `SESSION_COOKIE`; without that, no cookie is read." },

@@ -1,26 +1,22 @@
-//! One operation of the OpenAPI document, put together word by word.
+//! One operation of the OpenAPI document, built step by step.
 
 use serde_json::{Value, json};
 
-/// Why a request is refused; each is a response of its own in the document.
+/// The refusals of requests; each is a response of the document.
 pub(super) const REFUSALS: [(u16, &str, &str); 13] = [
-    (400, "Invalid", "Something in the request is wrong; `errors` names each field and its limit."),
-    (
-        401,
-        "Unauthorized",
-        "A key, token, session or signature is missing where one is needed, or is not good.",
-    ),
-    (403, "Forbidden", "The page, user or key may not do this."),
-    (404, "NotFound", "There is nothing here, or nothing that the caller may see."),
-    (408, "TooSlow", "The request was not sent, or could not be answered, in time."),
-    (409, "Conflict", "The id belongs to somebody else."),
+    (400, "Invalid", "The request is invalid; `errors` names each field and its limit."),
+    (401, "Unauthorized", "A key, token, session or signature is required and missing, or is invalid."),
+    (403, "Forbidden", "The page, user or key lacks the right to do this."),
+    (404, "NotFound", "It does not exist, or the caller may not see it."),
+    (408, "RequestTimeout", "The request was not sent, or could not be answered, in time."),
+    (409, "Conflict", "The id is already used."),
     (413, "TooLarge", "The body has too many bytes; `detail` names the limit."),
-    (415, "NotJson", "The body is not of the content type that is asked for."),
-    (426, "NotWebSocket", "The request is no WebSocket handshake."),
-    (429, "TooMany", "A limit was passed; come back after the seconds that `Retry-After` names."),
-    (500, "Failed", "Something failed that the caller has no part in; the cause is in the service's log."),
-    (502, "Upstream", "The application behind the service gave no answer that can be used."),
-    (503, "Unavailable", "Redis is away, a queue is full, or the replica is going away: try again."),
+    (415, "UnsupportedMediaType", "The body does not have the required content type."),
+    (426, "UpgradeRequired", "The request is not a WebSocket handshake."),
+    (429, "TooMany", "The client has reached a limit; retry after the seconds in `Retry-After`."),
+    (500, "InternalError", "The service failed; the cause is in its log."),
+    (502, "Upstream", "The application behind the service sent no valid response."),
+    (503, "Unavailable", "Redis is unavailable, a queue is full, or the replica shuts down: retry."),
 ];
 
 /// The responses of [`REFUSALS`], by name.
@@ -33,7 +29,7 @@ pub(super) fn refusals(problem: &Value) -> Value {
         match status {
             401 => {
                 response["headers"] = json!({ "WWW-Authenticate": {
-                    "description": "`Bearer`, with `error=\"invalid_token\"` where a token was not good (RFC 6750).",
+                    "description": "`Bearer`, with `error=\"invalid_token\"` for an invalid token (RFC 6750).",
                     "schema": { "type": "string" },
                 } });
             }
@@ -80,7 +76,7 @@ impl Operation {
         self
     }
 
-    /// Each scheme is enough; an empty name stands for nobody in particular.
+    /// Each scheme is enough; an empty name stands for anonymous requests.
     pub(super) fn for_any(mut self, schemes: &[&str]) -> Self {
         let one = |scheme: &&str| if scheme.is_empty() { json!({}) } else { json!({ *scheme: [] }) };
         self.value["security"] = schemes.iter().map(one).collect();

@@ -11,9 +11,9 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Where not, the new document is written beside the build, for whoever changed a type on purpose.
+/// Otherwise the test writes the new document to the target folder, to be copied after an intended change.
 #[test]
-fn the_committed_documents_are_what_the_types_say() {
+fn the_committed_documents_match_the_types() {
     let mut other = Vec::new();
     for (name, document) in [("openapi.json", openapi::document()), ("asyncapi.json", asyncapi::document())] {
         let made = format!("{}\n", serde_json::to_string_pretty(&document).unwrap());
@@ -22,7 +22,7 @@ fn the_committed_documents_are_what_the_types_say() {
             other.push(format!("look at the difference, then: cp target/{name} docs/{name}"));
         }
     }
-    assert!(other.is_empty(), "not what the types say; {other:#?}");
+    assert!(other.is_empty(), "the documents differ from the types; {other:#?}");
 }
 
 /// Everything below `value` that points somewhere.
@@ -61,8 +61,8 @@ fn operations_have_ids_of_their_own_and_name_what_their_paths_take() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for operation in methods.as_object().unwrap().values() {
             assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}: its id is taken");
-            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{path} answers nothing");
-            assert!(operation.get("security").is_some(), "{path} says nothing of who may");
+            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{path} has no responses");
+            assert!(operation.get("security").is_some(), "{path} has no security schemes");
         }
     }
 }

@@ -35,7 +35,7 @@ const FAILURES_MAX: u32 = 60;
 /// A reader and where it starts. It is filled before the upgrade, in one place.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// Its id in the hub, drawn at random so that nobody can guess it.
+    /// Its id in the hub, drawn at random so that no client can guess it.
     pub id: ReaderId,
     /// At least one audience, without repeats.
     pub audiences: Arc<[Audience]>,
@@ -68,6 +68,8 @@ pub struct Feed {
     pending: VecDeque<(PendingTopic, Cursor)>,
     /// Audiences whose gap was reported since the reader was last live: each gap is sent once.
     announced: BTreeSet<Option<Audience>>,
+    /// The epoch in which they were reported.
+    announced_in: String,
     permit: Option<ReaderPermit>,
     topics: Option<TopicPermits>,
 }
@@ -99,8 +101,18 @@ impl Feeds {
         let now = self.hub.join(id, audiences, &notify);
         let feeds = Arc::clone(self);
         let (pending, announced) = (VecDeque::new(), BTreeSet::new());
-        let mut feed =
-            Feed { feeds, id, network, notify, first: None, pending, announced, permit: None, topics: None };
+        let mut feed = Feed {
+            feeds,
+            id,
+            network,
+            notify,
+            first: None,
+            pending,
+            announced,
+            announced_in: String::new(),
+            permit: None,
+            topics: None,
+        };
         let since = since.filter(|_| self.fan_out == FanOut::All);
         let joined = match (since, now) {
             (Some(since), _) => feed.resume(since).await?,
@@ -126,9 +138,9 @@ impl Feeds {
 
     /// Takes permits for the topics of a reader that is about to join.
     pub(crate) fn take_topic_permits(&self, reader: &Reader) -> Result<TopicPermits, Refusal> {
-        let mut places = TopicPermits::new(&self.topics, reader.network);
-        places.take(&self.hub, reader.audiences.iter())?;
-        Ok(places)
+        let mut permits = TopicPermits::new(&self.topics, reader.network);
+        permits.take(&self.hub, reader.audiences.iter())?;
+        Ok(permits)
     }
 
     /// Returns the frames that have not expired.
@@ -236,8 +248,8 @@ impl Feed {
 
     /// Subscribes the reader to a topic that it does not have yet; with a cursor, the entries since then are sent first.
     pub(crate) fn subscribe(&mut self, topic: Audience, since: Option<Cursor>) -> Result<(), Refusal> {
-        let places = self.topics.get_or_insert_with(|| TopicPermits::new(&self.feeds.topics, self.network));
-        places.take(&self.feeds.hub, [&topic])?;
+        let permits = self.topics.get_or_insert_with(|| TopicPermits::new(&self.feeds.topics, self.network));
+        permits.take(&self.feeds.hub, [&topic])?;
         match since.filter(|_| self.feeds.fan_out == FanOut::All) {
             Some(since) => self.pending.push_back((PendingTopic::new(&self.feeds.topics, topic), since)),
             None => {
@@ -252,8 +264,8 @@ impl Feed {
         let before = self.pending.len();
         self.pending.retain(|(pending, _)| pending.topic() != topic);
         let had = self.feeds.hub.unsubscribe(self.id, topic) || self.pending.len() < before;
-        if let Some(places) = self.topics.as_mut().filter(|_| had) {
-            places.give_back(1);
+        if let Some(permits) = self.topics.as_mut().filter(|_| had) {
+            permits.give_back(1);
         }
     }
 
@@ -323,6 +335,11 @@ impl Feed {
 
     /// Returns the frames of the gaps that were not reported since the reader was last live.
     fn announce(&mut self, gaps: &[Gap], cursor: &Cursor) -> Vec<Utf8Bytes> {
+        // Data that is lost again is another gap, also when nothing was published in between.
+        if !gaps.is_empty() && self.announced_in != cursor.epoch {
+            self.announced.clear();
+            self.announced_in.clone_from(&cursor.epoch);
+        }
         let new: Vec<_> = gaps.iter().filter(|gap| self.announced.insert(gap.audience.clone())).collect();
         let frame = |gap: &&Gap| {
             metrics::gap(gap.reason);
@@ -401,6 +418,24 @@ mod tests {
         assert_eq!(count(), (1, 1));
         drop(feed);
         assert_eq!(count(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_that_is_lost_twice_in_a_quiet_time_is_two_gaps() {
+        let (broker, faults) = Broker::memory(Arc::new(|| 1));
+        let hub = Arc::new(Hub::new(FanOut::All, Subscriptions::default()));
+        let feeds =
+            Feeds::new(Arc::clone(&hub), broker.clone(), FanOut::All, Arc::new(|| 1), Arc::new(|| 0.5));
+        let reader = Reader { id: 1, audiences: [Audience::Everyone].into(), since: None, network: None };
+        let (mut feed, _) = feeds.join(reader).await.unwrap();
+        for _ in 0..2 {
+            faults.forget();
+            let tail = broker.tail().await.unwrap();
+            hub.subscribed(&[(Audience::Everyone, None)], &tail);
+            let next = tokio::time::timeout(Duration::from_secs(60), feed.next()).await;
+            assert_eq!(next.expect("a gap").gaps.len(), 1);
+            let _ = tokio::time::timeout(Duration::from_secs(60), feed.next()).await;
+        }
     }
 
     #[test]

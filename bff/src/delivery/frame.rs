@@ -37,7 +37,7 @@ impl Frame {
                 (entry.expires_at_ms, message, notification_frame(&cursor, claimed_by, &entry.json))
             }
             EntryKind::Unknown => return None,
-            _ => (None, None, kind_frame(kind.as_str(), &cursor, std::str::from_utf8(raw).ok()?)?),
+            _ => (None, None, kind_frame(kind.into_str(), &cursor, std::str::from_utf8(raw).ok()?)?),
         };
         Some(Self { position: *position, kind: *kind, expires_at_ms, message, text: text.into() })
     }

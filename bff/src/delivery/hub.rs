@@ -13,10 +13,11 @@ mod ring;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use carillon_broker::{FanOut, Fanout, Subscriptions};
 use carillon_protocol::{Audience, CloseCode, Cursor, Position};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::delivery::frame::Frame;
@@ -26,7 +27,7 @@ pub use refill::Refill;
 use ring::{Ring, frames_after, highest_floor};
 pub use values::{Recipients, Value};
 
-/// The id of a reader of this hub. The caller draws it at random, so that nobody can guess a connection's id.
+/// The id of a reader of this hub. The caller draws it at random, so that no client can guess a connection's id.
 pub type ReaderId = u64;
 
 /// What a reader has to do next.
@@ -117,7 +118,7 @@ impl Hub {
     /// Adds a reader, which `notify` wakes when frames may be ready. Returns the current position, or `None` while one of
     /// its audiences is not subscribed yet. The reader has no position until [`Hub::set_position`] in that case.
     pub fn join(&self, id: ReaderId, audiences: Arc<[Audience]>, notify: &Arc<Notify>) -> Option<Cursor> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for audience in audiences.iter() {
             self.add_reader(&mut state, audience, id, notify);
         }
@@ -132,7 +133,7 @@ impl Hub {
 
     /// Removes a reader, and the rings without another reader.
     pub fn leave(&self, id: ReaderId) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(reader) = state.readers.remove(&id) else { return };
         state.mail_bytes -= reader.mail_bytes();
         for audience in reader.audiences.iter() {
@@ -142,7 +143,7 @@ impl Hub {
 
     /// Sets the position that a reader has reached by reading history.
     pub fn set_position(&self, id: ReaderId, cursor: &Cursor) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let epoch = state.shared_epoch(&cursor.epoch);
         if let Some(reader) = state.readers.get_mut(&id) {
             (reader.epoch, reader.position) = (epoch, cursor.position);
@@ -151,7 +152,7 @@ impl Hub {
 
     /// Returns what a reader has to do next. Frames that it returns count as taken.
     pub fn next(&self, id: ReaderId) -> Next {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(mail) = state.take_mail(id) {
             return mail;
         }
@@ -185,14 +186,14 @@ impl Hub {
 
     /// Takes the frames that wait for a reader outside of the sequence.
     pub fn take_mail(&self, id: ReaderId) -> Option<Next> {
-        self.state().take_mail(id)
+        self.state.lock().take_mail(id)
     }
 
     /// Returns a reader's cursor, for a heartbeat. A live reader has everything that was received in any audience, and its
     /// position moves on to there, so that its cursor does not grow old in a quiet audience. A reader with a pending rewind
     /// reports the earlier position, from which a client that is cut off now has to resume.
     pub fn cursor(&self, id: ReaderId) -> Option<Cursor> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let State { epoch, rings, readers, received, .. } = &mut *state;
         let reader = readers.get_mut(&id)?;
         let rings: Vec<&Ring> = reader.audiences.iter().filter_map(|audience| rings.get(audience)).collect();
@@ -210,7 +211,7 @@ impl Hub {
 
     /// Receives entries that were published to an audience.
     pub fn fanout(&self, fanout: &Fanout) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if matches!(fanout.audience, Audience::Connection(_)) {
             state.for_connections(fanout);
         } else {
@@ -220,12 +221,12 @@ impl Hub {
 
     /// Records that the connection to the broker is lost: nothing is received until audiences are confirmed again.
     pub fn connection_lost(&self) {
-        self.state().connection_lost();
+        self.state.lock().connection_lost();
     }
 
     /// Records that audiences are subscribed, each with the last position of its history, and the end of the sequence.
     pub fn subscribed(&self, audiences: &[(Audience, Option<Position>)], tail: &Cursor) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.subscribed(audiences, tail);
         if !state.refills_due.is_empty() {
             self.refill_due.notify_one();
@@ -234,7 +235,7 @@ impl Hub {
 
     /// Records a message to an audience that this version cannot decode: its readers read history instead.
     pub fn undecodable(&self, audience: &Audience) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.reset_ring(audience);
         self.confirm(&state, audience);
     }
@@ -243,7 +244,7 @@ impl Hub {
     /// In a quiet moment no other message would show the new epoch, and readers that know it already would read history
     /// again and again.
     pub fn echo(&self, tail: &Cursor) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if *state.epoch == *tail.epoch {
             state.received = state.received.max(tail.position);
         } else {
@@ -259,11 +260,7 @@ impl Hub {
 
     /// The number of readers.
     pub fn readers(&self) -> usize {
-        self.state().readers.len()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().readers.len()
     }
 }
 

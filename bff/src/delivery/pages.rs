@@ -2,12 +2,13 @@
 //! page, and all pages in memory are within a budget of bytes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use carillon_broker::{Broker, BrokerError, Gap};
 use carillon_protocol::{Audience, Cursor};
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -112,7 +113,7 @@ impl Pages {
 
     /// Returns the cell of the page at this cursor, which may be empty still.
     fn cell(&self, audiences: &Arc<[Audience]>, since: &Cursor) -> Arc<OnceCell<Page>> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.lock();
         let key = (Arc::clone(audiences), since.clone());
         let is_fresh =
             |cell: &Arc<OnceCell<Page>>| cell.get().is_none_or(|page| page.read_at.elapsed() < SHARED_FOR);
@@ -131,7 +132,7 @@ impl Pages {
             return;
         }
         metrics::history_failed();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             *warned = Some(Instant::now());
             tracing::warn!(%error, "history cannot be read");

@@ -1,11 +1,12 @@
 //! Bounds the topics of readers: each distinct topic is a subscription in Redis, and each topic of a reader costs memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use carillon_protocol::Audience;
 use carillon_service::counts::release;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
 use crate::delivery::hub::Hub;
 use crate::metrics::{self, Limit};
@@ -52,7 +53,7 @@ pub(crate) struct PendingTopic {
 
 impl PendingTopic {
     pub(crate) fn new(topics: &Arc<Topics>, topic: Audience) -> Self {
-        *topics.taken().pending.entry(topic.clone()).or_default() += 1;
+        *topics.taken.lock().pending.entry(topic.clone()).or_default() += 1;
         Self { topics: Arc::clone(topics), topic }
     }
 
@@ -63,7 +64,7 @@ impl PendingTopic {
 
 impl Drop for PendingTopic {
     fn drop(&mut self) {
-        release(&mut self.topics.taken().pending, self.topic.clone(), 1);
+        release(&mut self.topics.taken.lock().pending, self.topic.clone(), 1);
     }
 }
 
@@ -84,7 +85,7 @@ impl TopicPermits {
         if topics.is_empty() {
             return Ok(());
         }
-        let mut taken = self.topics.taken();
+        let mut taken = self.topics.taken.lock();
         let is_new = |topic: &&&Audience| !hub.has(topic) && !taken.pending.contains_key(**topic);
         let new = topics.iter().filter(is_new).count();
         // A topic that some readers have and others wait for counts twice for that moment.
@@ -119,7 +120,7 @@ impl TopicPermits {
     pub(crate) fn give_back(&mut self, count: usize) {
         let count = count.min(self.count);
         self.count -= count;
-        let mut taken = self.topics.taken();
+        let mut taken = self.topics.taken.lock();
         taken.all -= count;
         if let Some(network) = self.network {
             release(&mut taken.networks, network, count);
@@ -136,13 +137,9 @@ impl Drop for TopicPermits {
 }
 
 impl Topics {
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
-        self.taken().pending.len()
+        self.taken.lock().pending.len()
     }
 }
 
@@ -168,8 +165,11 @@ mod tests {
         let at = |last: u8| Some(IpNet::from(std::net::IpAddr::from([192, 0, 2, last])));
         let mut readers = Vec::new();
         let take = |network, count| {
-            let mut places = TopicPermits::new(&all, network);
-            places.take(&hub, &topics(0..count)).map(|()| places).map_err(|refusal| refusal.status().as_u16())
+            let mut permits = TopicPermits::new(&all, network);
+            permits
+                .take(&hub, &topics(0..count))
+                .map(|()| permits)
+                .map_err(|refusal| refusal.status().as_u16())
         };
         for last in 0..10 {
             readers.push(take(at(last), 10_000).unwrap());
@@ -180,20 +180,20 @@ mod tests {
         assert_eq!(take(at(1), 0).err(), None);
         readers.push(take(at(11), 1).unwrap());
         drop(readers);
-        let taken = all.taken();
+        let taken = all.taken.lock();
         assert_eq!((taken.all, taken.networks.len()), (0, 0));
     }
 
     #[test]
     fn distinct_topics_have_a_bound_and_a_topic_with_a_reader_counts_once() {
         let hub = Hub::new(FanOut::All, Subscriptions::default());
-        let mut places = TopicPermits::new(&Arc::default(), None);
-        places.take(&hub, &topics(0..DISTINCT_MAX)).unwrap();
+        let mut permits = TopicPermits::new(&Arc::default(), None);
+        permits.take(&hub, &topics(0..DISTINCT_MAX)).unwrap();
         hub.join(1, topics(0..DISTINCT_MAX).into(), &Arc::default());
         let status = |refused: Result<(), Refusal>| refused.err().map(|refusal| refusal.status().as_u16());
-        assert_eq!(status(places.take(&hub, &topics(DISTINCT_MAX..DISTINCT_MAX + 1))), Some(503));
-        assert_eq!(status(places.take(&hub, &topics(0..1))), None);
-        assert_eq!(status(places.take(&hub, &[Audience::Everyone])), None);
+        assert_eq!(status(permits.take(&hub, &topics(DISTINCT_MAX..DISTINCT_MAX + 1))), Some(503));
+        assert_eq!(status(permits.take(&hub, &topics(0..1))), None);
+        assert_eq!(status(permits.take(&hub, &[Audience::Everyone])), None);
     }
 
     #[test]

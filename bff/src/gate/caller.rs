@@ -93,7 +93,7 @@ impl Caller {
 
 /// Returns a reader of these audiences.
 pub(crate) fn reader_of(audiences: Arc<[Audience]>, since: Option<Cursor>, network: Option<IpNet>) -> Reader {
-    // 62 random bits from the operating system, so that nobody can guess a connection's id.
+    // 62 random bits from the operating system, so that no client can guess a connection's id.
     let id = uuid::Uuid::new_v4().as_u64_pair().1;
     Reader { id, audiences, since, network }
 }

@@ -12,8 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use carillon_protocol::http::{DemoState, SignInRequest, SignedIn};
 use carillon_protocol::{Audience, FieldError, format_timestamp};
-use carillon_service::Secret;
 use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::gate::local::is_local;
@@ -27,7 +27,7 @@ const BODY_MAX_BYTES: usize = 1_024;
 /// Issues tokens for any name to clients on this machine, or to all clients.
 #[derive(Clone, Debug)]
 pub struct DemoKey {
-    secret: Secret,
+    secret: SecretString,
     exposed: bool,
 }
 
@@ -39,16 +39,16 @@ impl DemoKey {
     pub fn random() -> anyhow::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
-        Ok(Self::of(STANDARD.encode(bytes).parse().unwrap_or_else(|never| match never {}), false))
+        Ok(Self::of(STANDARD.encode(bytes).into(), false))
     }
 
     /// The secret, for [`carillon_auth::identity::IdentityOptions::jwt_secret`].
-    pub fn secret(&self) -> Secret {
+    pub fn secret(&self) -> SecretString {
         self.secret.clone()
     }
 
     /// Creates a key from a secret; `exposed` allows clients on other machines.
-    pub fn of(secret: Secret, exposed: bool) -> Self {
+    pub fn of(secret: SecretString, exposed: bool) -> Self {
         Self { secret, exposed }
     }
 
@@ -71,7 +71,7 @@ impl DemoKey {
             json!({ "user_id": user, "iat": now_s, "exp": now_s + TOKEN_S, "topics": ["presence:*"] });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(&claims));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose().as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose_secret().as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes())))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use carillon_service::{Secret, filled};
+use carillon_service::filled;
+use secrecy::{ExposeSecret, SecretString};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use subtle::ConstantTimeEq;
 
 /// Minimum bytes of a secret; a shorter one can be guessed.
@@ -13,7 +15,8 @@ const NAME_MAX_BYTES: usize = 64;
 pub const KEYS_MAX: usize = 64;
 
 /// What a key allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Scope {
     /// Publish to any audience, and set states of users.
     Publish,
@@ -23,25 +26,13 @@ pub enum Scope {
     Revoke,
 }
 
-impl Scope {
-    const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Revoke];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Publish => "publish",
-            Self::Read => "read",
-            Self::Revoke => "revoke",
-        }
-    }
-}
-
 /// One key.
 #[derive(Clone)]
 pub(crate) struct ApiKey {
     /// The name, for the log.
     pub(crate) name: String,
     scopes: Vec<Scope>,
-    secret: Secret,
+    secret: SecretString,
 }
 
 impl ApiKey {
@@ -51,7 +42,7 @@ impl ApiKey {
 
     /// The scopes, for a message.
     pub(crate) fn scopes(&self) -> String {
-        self.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" and ")
+        self.scopes.iter().map(|scope| scope.into_str()).collect::<Vec<_>>().join(" and ")
     }
 }
 
@@ -70,15 +61,19 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Names each unusable entry by its place, with the reason and without its secret.
-    pub fn new(entries: &[Secret]) -> anyhow::Result<Self> {
+    pub fn new(entries: &[SecretString]) -> anyhow::Result<Self> {
         let (mut keys, mut faults) = (Vec::<ApiKey>::new(), Vec::new());
-        let filled = entries.iter().filter_map(|entry| filled(entry.expose()));
+        let filled = entries.iter().filter_map(|entry| filled(entry.expose_secret()));
         for (number, entry) in (1..).zip(filled) {
             match key(entry, number) {
                 Ok(key) if keys.iter().any(|other| other.name == key.name) => {
                     faults.push(format!("API_KEY: key {number}: another key has the name {} too", key.name));
                 }
-                Ok(key) if keys.iter().any(|other| other.secret == key.secret) => {
+                Ok(key)
+                    if keys
+                        .iter()
+                        .any(|other| other.secret.expose_secret() == key.secret.expose_secret()) =>
+                {
                     faults.push(format!("API_KEY: key {number}: another key has the same secret"));
                 }
                 Ok(key) => keys.push(key),
@@ -103,14 +98,14 @@ impl ApiKeys {
     /// Returns the key with this secret, and its index. All keys are compared in constant time, so that the time does not
     /// depend on them.
     pub(crate) fn find(&self, given: &str) -> Option<(usize, &ApiKey)> {
-        let is_it = |key: &ApiKey| bool::from(given.as_bytes().ct_eq(key.secret.expose().as_bytes()));
+        let is_it = |key: &ApiKey| bool::from(given.as_bytes().ct_eq(key.secret.expose_secret().as_bytes()));
         self.0.iter().enumerate().fold(None, |found, one| if is_it(one.1) { Some(one) } else { found })
     }
 }
 
 fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
     let (name, scopes, secret) = match entry.split_once(':') {
-        None => (format!("key-{number}"), Scope::ALL.to_vec(), entry),
+        None => (format!("key-{number}"), Scope::VARIANTS.to_vec(), entry),
         Some((name, rest)) => {
             let (scopes, secret) = rest
                 .split_once(':')
@@ -124,7 +119,7 @@ fn key(entry: &str, number: usize) -> Result<ApiKey, String> {
             secret.len()
         ));
     }
-    let secret = secret.parse().unwrap_or_else(|never| match never {});
+    let secret = secret.into();
     Ok(ApiKey { name, scopes, secret })
 }
 
@@ -140,9 +135,8 @@ fn name_of(name: &str) -> Result<String, String> {
 
 /// The message does not repeat an unknown scope: where a secret holds colons, it may be a part of the secret.
 fn scopes_of(text: &str) -> Result<Vec<Scope>, String> {
-    let scope = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word.trim());
-    let scopes: Option<Vec<_>> = text.split('+').map(scope).collect();
-    scopes.ok_or_else(|| "scopes are publish, read and revoke, with + between".to_owned())
+    let scopes: Result<Vec<_>, _> = text.split('+').map(|word| word.trim().parse()).collect();
+    scopes.map_err(|_| "scopes are publish, read and revoke, with + between".to_owned())
 }
 
 #[cfg(test)]
@@ -152,7 +146,7 @@ mod tests {
     const SECRET: &str = "0123456789abcdef";
 
     fn keys(text: &str) -> anyhow::Result<ApiKeys> {
-        let secrets: Vec<Secret> = text.split(',').map(|text| text.parse().unwrap()).collect();
+        let secrets: Vec<SecretString> = text.split(',').map(|text| text.into()).collect();
         ApiKeys::new(&secrets)
     }
 
@@ -162,10 +156,10 @@ mod tests {
         let all = keys(&text).unwrap();
         let found = |secret: &str| {
             let (at, key) = all.find(secret)?;
-            let may: Vec<_> = Scope::ALL.into_iter().filter(|scope| key.may(*scope)).collect();
+            let may: Vec<_> = Scope::VARIANTS.iter().copied().filter(|scope| key.may(*scope)).collect();
             Some((at, key.name.clone(), may))
         };
-        assert_eq!(found(SECRET), Some((0, "key-1".into(), Scope::ALL.to_vec())));
+        assert_eq!(found(SECRET), Some((0, "key-1".into(), Scope::VARIANTS.to_vec())));
         assert_eq!(found(&format!("{SECRET}:2")), Some((1, "shop".into(), vec![Scope::Publish])));
         let ops = found(&format!("{SECRET}3"));
         assert_eq!(ops, Some((2, "ops.1".into(), vec![Scope::Read, Scope::Revoke])));
@@ -187,8 +181,8 @@ mod tests {
             (format!("hunter2 x:read:{SECRET}"), "a name has"),
             (format!(":read:{SECRET}"), "a name has"),
             (format!("hunter2:{SECRET}"), "name:scope+scope:secret"),
-            (format!("a:read:{SECRET},a:revoke:{SECRET}2"), "another is called a too"),
-            (format!("{SECRET}2,key-1:read:{SECRET}"), "another is called key-1 too"),
+            (format!("a:read:{SECRET},a:revoke:{SECRET}2"), "another key has the name a too"),
+            (format!("{SECRET}2,key-1:read:{SECRET}"), "another key has the name key-1 too"),
             (format!("a:read:{SECRET},b:revoke:{SECRET}"), "the same secret"),
         ] {
             let error = keys(&text).unwrap_err().to_string();

@@ -204,7 +204,7 @@ fn allowed(at: usize, key: &ApiKey, right: Right) -> Result<Application, Refusal
     }
     metrics::key_refused("scope");
     tracing::warn!(key = key.name, ?right, "a key lacks the scope of a request");
-    let (needed, has) = (scope.as_str(), key.scopes());
+    let (needed, has) = (scope.into_str(), key.scopes());
     let detail =
         format!("the key has {has}, and this needs {needed}: use another key, or add {needed} in API_KEY");
     Err(Refusal::new(StatusCode::FORBIDDEN, "insufficient scope", detail))

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_auth::seal::KeyId;
@@ -8,6 +8,7 @@ use carillon_broker::limits::REVOCATIONS_KEEP_S;
 use carillon_broker::{Broker, BrokerError, Revocation};
 use carillon_protocol::Backoff;
 use carillon_service::Latch;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +68,7 @@ impl Revocations {
 
     /// Whether a credential was revoked; `None` while the revocations are unknown.
     pub(crate) fn is_revoked(&self, credential: &Credential) -> Option<bool> {
-        let known = self.lock();
+        let known = self.known.lock();
         let until = |revoked| known.until.get(&revoked).copied();
         let user = credential.user.clone().and_then(|user| until(Revoked::User(user)));
         let token = credential.token_id.clone().and_then(|id| until(Revoked::Token(id)));
@@ -81,7 +82,7 @@ impl Revocations {
 
     /// Whether sessions of this key are known to be revoked.
     pub(crate) fn is_key_revoked(&self, key: &KeyId) -> bool {
-        self.lock().until.contains_key(&Revoked::SessionKey(key.to_string()))
+        self.known.lock().until.contains_key(&Revoked::SessionKey(key.to_string()))
     }
 
     /// Marks the revocations as possibly outdated: the connection to Redis was established.
@@ -91,7 +92,7 @@ impl Revocations {
 
     /// Adds a revocation, and closes its readers.
     pub(crate) fn add(&self, one: &Revocation, hub: &Hub) {
-        raise(&mut self.lock().until, one.clone());
+        raise(&mut self.known.lock().until, one.clone());
         self.close_readers(hub);
     }
 
@@ -111,7 +112,7 @@ impl Revocations {
                 () = stop.cancelled() => return Ok(()),
                 () = self.reload.notified() => {}
                 () = tokio::time::sleep(PRUNE_EVERY) => {
-                    self.lock().prune(self.keep_s, clock() / 1_000);
+                    self.known.lock().prune(self.keep_s, clock() / 1_000);
                     continue;
                 }
             }
@@ -154,7 +155,7 @@ impl Revocations {
     fn merge(&self, stored: Vec<Revocation>, now_s: u64) -> Vec<Revocation> {
         let mut stored_until = Until::new();
         stored.into_iter().for_each(|one| raise(&mut stored_until, one));
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         known.prune(self.keep_s, now_s);
         let lacks = |(revoked, until_s): &(&Revoked, &u64)| {
             stored_until.get(revoked).is_none_or(|stored| stored < until_s)
@@ -167,10 +168,6 @@ impl Revocations {
         }
         known.complete = true;
         missing
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,7 +233,7 @@ mod tests {
         let revocations = Arc::<Revocations>::default();
         let (stop, read) = (CancellationToken::new(), Readiness::default().latch("revocations"));
         let running = Arc::clone(&revocations).run(broker, Arc::clone(&hub), clock, read, stop.clone());
-        let known = || revocations.lock().until.len();
+        let known = || revocations.known.lock().until.len();
         let working = async {
             revocations.add(&of("ann", NOW_S), &hub);
             tokio::time::sleep(2 * PRUNE_EVERY).await;
@@ -254,7 +251,7 @@ mod tests {
     #[test]
     fn redis_gets_back_the_revocations_that_it_lost() {
         let revocations = Revocations::default();
-        let add = |one: Revocation| raise(&mut revocations.lock().until, one);
+        let add = |one: Revocation| raise(&mut revocations.known.lock().until, one);
         add(of("ann", NOW_S));
         assert_eq!(refused(&revocations, "ann"), Some(true), "at once");
         assert_eq!(refused(&revocations, "ben"), None, "nothing was read yet");

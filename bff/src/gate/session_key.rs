@@ -1,10 +1,11 @@
 //! The key that seals sessions: generated once for all replicas, and stored beside their history.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_auth::seal::{KEY_BYTES, KeyId, Sealer};
 use carillon_broker::Broker;
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -101,13 +102,13 @@ impl SessionKey {
     }
 
     fn current(&self) -> Option<Current> {
-        self.sealer.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sealer.read().clone()
     }
 
     fn set(&self, key: [u8; KEY_BYTES], before: Option<[u8; KEY_BYTES]>) -> Arc<Sealer> {
         let sealer = Arc::new(Sealer::new(&key, before.as_slice()));
         let current = Current { key, before, sealer: Arc::clone(&sealer) };
-        *self.sealer.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        *self.sealer.write() = Some(current);
         sealer
     }
 }

@@ -4,8 +4,9 @@ use anyhow::bail;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use carillon_auth::signature::{ApiAuthSecrets, Verified, WebhookSecrets, has_api_auth, has_webhook};
-use carillon_service::{Secret, filled};
+use carillon_service::filled;
 use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::gate::Gate;
 use crate::metrics;
@@ -18,10 +19,10 @@ pub struct SigningOptions {
     /// Secrets whsec_… of signed webhooks, separated by commas: each of them verifies requests that arrive, and all of them
     /// sign the requests to the application
     #[arg(long, env, hide_env_values = true)]
-    pub webhook_secret: Option<Secret>,
+    pub webhook_secret: Option<SecretString>,
     /// Secrets of the older APIAuth signature, separated by commas. Without one such signatures are not accepted
     #[arg(long, env, hide_env_values = true)]
-    pub apiauth_secret: Option<Secret>,
+    pub apiauth_secret: Option<SecretString>,
 }
 
 /// The parsed secrets.
@@ -39,8 +40,8 @@ impl Signing {
     /// # Errors
     /// Names every unusable option, with the reason and without its secret.
     pub fn new(options: &SigningOptions) -> anyhow::Result<Self> {
-        let given = |option: &Option<Secret>| {
-            option.as_ref().and_then(|secret| filled(secret.expose()).map(str::to_owned))
+        let given = |option: &Option<SecretString>| {
+            option.as_ref().and_then(|secret| filled(secret.expose_secret()).map(str::to_owned))
         };
         let webhooks = given(&options.webhook_secret).map(|text| text.parse::<WebhookSecrets>());
         let api_auth = given(&options.apiauth_secret).map(|text| text.parse::<ApiAuthSecrets>());
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     fn signing(webhook: &str, api_auth: &str) -> anyhow::Result<Signing> {
-        let secret = |text: &str| Some(text.parse().unwrap_or_else(|never| match never {}));
+        let secret = |text: &str| Some(text.into());
         Signing::new(&SigningOptions { webhook_secret: secret(webhook), apiauth_secret: secret(api_auth) })
     }
 

@@ -2,11 +2,12 @@
 //! address may have an eighth of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_service::counts::release;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -47,7 +48,7 @@ impl Budget {
     pub(crate) fn try_take(self: &Arc<Self>, bytes: usize, network: Option<IpNet>) -> Option<Permit> {
         let share = self.max_bytes / SHARES;
         let bytes = bytes.min(share);
-        let mut used = self.used();
+        let mut used = self.used.lock();
         if used.bytes + bytes > self.max_bytes {
             return None;
         }
@@ -95,13 +96,9 @@ impl Budget {
         }
     }
 
-    fn used(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        self.used().bytes
+        self.used.lock().bytes
     }
 }
 
@@ -125,7 +122,7 @@ impl Permit {
     }
 
     fn release(&self, bytes: usize) {
-        let mut used = self.budget.used();
+        let mut used = self.budget.used.lock();
         used.bytes -= bytes;
         if let Some(network) = self.network {
             release(&mut used.networks, network, bytes);
@@ -163,7 +160,7 @@ mod tests {
         let unknown: Vec<_> = (0..7).map(|_| budget.try_take(1_000, None).unwrap()).collect();
         assert!(budget.try_take(1, two).is_none(), "all are taken");
         drop((first, second, unknown));
-        assert_eq!((budget.bytes(), budget.used().networks.len()), (0, 0));
+        assert_eq!((budget.bytes(), budget.used.lock().networks.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

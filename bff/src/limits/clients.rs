@@ -3,14 +3,13 @@
 
 mod address;
 mod guesses;
-mod rate;
 mod requests;
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -19,12 +18,13 @@ use carillon_service::counts::{count, release};
 use carillon_service::{CONNECTIONS_PER_ADDRESS_MAX, network};
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::limits::rate::{Buckets, Rate};
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use address::{Client, client};
-use rate::{Buckets, Rate};
 use requests::Requests;
 pub(crate) use requests::limit_requests;
 
@@ -184,7 +184,7 @@ impl Limits {
         network: Option<IpNet>,
     ) -> Result<ReaderPermit, Refusal> {
         let LimitOptions { readers_max, readers_per_user_max, readers_per_address_max, .. } = self.options;
-        let mut readers = self.readers();
+        let mut readers = self.readers.lock();
         if readers.all >= readers_max {
             metrics::limit_reached(Limit::Readers);
             let detail = format!("this replica has {readers_max} readers: another replica may have room");
@@ -229,7 +229,7 @@ impl Limits {
     pub(crate) fn count_page(&self, network: Option<IpNet>) -> Result<(), Refusal> {
         let Some(network) = network else { return Ok(()) };
         let rate = Rate::per_second(self.options.pages_per_address, self.options.page_burst_per_address);
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.lock();
         pages.take(&network, 1, rate, Instant::now()).map_err(|wait| {
             metrics::limit_reached(Limit::HistoryRate);
             let seconds = whole_seconds(wait);
@@ -251,7 +251,7 @@ impl Limits {
                 Rate::per_second(options.publishes_per_user, options.publish_burst_per_user),
             ),
         };
-        let mut publishes = self.publishes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut publishes = self.publishes.lock();
         let cost = u32::try_from(1 + bytes / BYTES_PER_PUBLISH).unwrap_or(u32::MAX);
         publishes.take(publisher, cost, rate, Instant::now()).map_err(|wait| {
             metrics::limit_reached(limit);
@@ -262,10 +262,6 @@ impl Limits {
             Refusal::too_many("too many notifications", detail, seconds)
         })
     }
-
-    fn readers(&self) -> MutexGuard<'_, Readers> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Rounded up, so that a client that waits this long succeeds.
@@ -275,7 +271,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 impl Drop for ReaderPermit {
     fn drop(&mut self) {
-        let mut readers = self.limits.readers();
+        let mut readers = self.limits.readers.lock();
         readers.all -= 1;
         if let Some(user) = self.user.take() {
             release(&mut readers.users, user, 1);
@@ -311,16 +307,16 @@ mod tests {
     fn a_permit_is_released_for_user_and_network() {
         let limits = limits();
         let (here, there) = (at("192.0.2.1"), at("192.0.2.2"));
-        let mut places = vec![];
+        let mut permits = vec![];
         for (user, from) in [(Some("eve"), here), (Some("eve"), here), (None, here)] {
-            places.push(limits.admit(user, from).ok().unwrap());
+            permits.push(limits.admit(user, from).ok().unwrap());
         }
         assert_eq!(status(limits.admit(Some("eve"), there)), Some(429), "the user's");
         assert_eq!(status(limits.admit(Some("bob"), here)), Some(429), "the address'");
-        places.push(limits.admit(None, there).ok().unwrap());
+        permits.push(limits.admit(None, there).ok().unwrap());
         assert_eq!(status(limits.admit(None, at("192.0.2.3"))), Some(503), "the replica's");
-        places.clear();
-        let readers = limits.readers();
+        permits.clear();
+        let readers = limits.readers.lock();
         assert_eq!((readers.all, readers.users.len(), readers.networks.len()), (0, 0, 0));
     }
 }

@@ -158,7 +158,7 @@ fn recipient_not_allowed(sender: &Identity) -> Refusal {
         MaySend::To(_) => {
             "the claim `send` of the token does not name the recipient: the issuer of the token adds user:NAME, user:* or topic:NAME"
         }
-        MaySend::Unsaid => {
+        MaySend::Unspecified => {
             "the token has no claim `send`: its issuer adds user:NAME, user:* or topic:NAME, or the service starts with PEOPLE_SEND=1, which allows all users and the topics of the token"
         }
     };

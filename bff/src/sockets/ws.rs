@@ -20,11 +20,11 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use crate::delivery::feed::{Feed, Output};
 use crate::gate::caller::{Caller, since};
 use crate::limits::budget::Permit;
+use crate::limits::rate::Bucket;
 use crate::metrics::{self, Limit, Transport};
 use crate::refusal::Refusal;
 use crate::sockets::readers::Readers;
 use crate::sockets::visit::{Visit, VisitEvent};
-use command::Allowance;
 use counted::Fault;
 pub(crate) use upgrade::{Upgrade, WebSocket, upgrade_of};
 
@@ -101,7 +101,7 @@ struct Socket {
     caller: Box<Caller>,
     /// When the last message of the client arrived.
     last_received: Instant,
-    allowance: Allowance,
+    messages: Bucket,
 }
 
 /// Why a socket ends.
@@ -116,8 +116,8 @@ impl Socket {
     fn new(socket: WebSocket, readers: Readers, caller: Caller, feed: Feed, dialect: Dialect) -> Self {
         let expires_at_ms = caller.identity.as_ref().map(|identity| identity.expires_at_ms);
         let visit = Visit::new(readers, feed, expires_at_ms, dialect.transport());
-        let (caller, last_received, allowance) = (Box::new(caller), Instant::now(), Allowance::new());
-        Self { socket, dialect, visit, caller, last_received, allowance }
+        let (caller, now) = (Box::new(caller), Instant::now());
+        Self { socket, dialect, visit, caller, last_received: now, messages: Bucket::full(now) }
     }
 
     async fn serve(mut self, first: String) {

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use carillon_broker::{Broker, Dead, DeadList, Names};
 use clap::Args;
+use strum::VariantArray;
 
 /// Maximum bytes of an entry that a line shows.
 const SHOWN_BYTES: usize = 200;
@@ -30,8 +31,7 @@ pub struct DeadOptions {
 }
 
 fn parse_list(text: &str) -> Result<DeadList, String> {
-    let found = DeadList::ALL.into_iter().find(|list| list.as_str() == text);
-    found.ok_or_else(|| format!("'{text}': use producers, people or outbox"))
+    text.parse().map_err(|_| format!("'{text}': use producers, people or outbox"))
 }
 
 /// Shows the dead lists, or puts an entry back or drops it.
@@ -46,21 +46,22 @@ pub async fn dead(options: DeadOptions) -> anyhow::Result<()> {
         (Some(id), _) => (broker.put_back(one, &id).await?, id),
         (None, Some(id)) => (broker.drop_dead(one, &id).await?, id),
         (None, None) => {
-            for list in DeadList::ALL.into_iter().filter(|one| list.is_none_or(|list| list == *one)) {
+            for list in DeadList::VARIANTS.iter().copied().filter(|one| list.is_none_or(|list| list == *one))
+            {
                 show(list, &broker.dead(list).await?)?;
             }
             return Ok(());
         }
     };
     if !done {
-        bail!("the dead list {} has no entry {id}: `bff dead --list {0}` shows it", one.as_str());
+        bail!("the dead list {} has no entry {id}: `bff dead --list {0}` shows it", one.into_str());
     }
     Ok(())
 }
 
 fn show(list: DeadList, entries: &[Dead]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}: {} entries", list.as_str(), entries.len())?;
+    writeln!(out, "{}: {} entries", list.into_str(), entries.len())?;
     for Dead { id, reason, detail, claimed_by, size, raw } in entries {
         writeln!(out, "{id} {reason} {size} bytes, claimed by {claimed_by}: {}", detail.escape_debug())?;
         let shown = String::from_utf8_lossy(&raw[..raw.len().min(SHOWN_BYTES)]);

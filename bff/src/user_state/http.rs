@@ -148,7 +148,7 @@ impl<'de> Deserialize<'de> for Fields {
 fn fields(body: &[u8]) -> Result<UserState, Refusal> {
     let fault = |faults| Refusal::fields("invalid state", faults);
     let Fields(fields) = read_json(body).map_err(|error| {
-        fault(vec![FieldError::new("", format!("must be an object of strings: {error}"))])
+        fault(vec![FieldError::new("", format!("must be a JSON object of strings: {error}"))])
     })?;
     let mut faults = Vec::new();
     let mut state = UserState::new();

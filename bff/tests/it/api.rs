@@ -13,7 +13,7 @@ fn post(bff: &Bff, content_type: &str, body: impl Into<reqwest::Body>) -> Reques
     Client::new().post(bff.http("/api/notifications")).header(header::CONTENT_TYPE, content_type).body(body)
 }
 
-/// Sends what must be refused, and returns the problem.
+/// Sends a request that must be refused, and returns the problem.
 async fn refused(request: RequestBuilder, status: u16) -> Problem {
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), status);
@@ -37,7 +37,7 @@ async fn page(bff: &Bff, query: &str) -> Page {
 }
 
 #[tokio::test]
-async fn what_is_accepted_arrives_once_with_its_own_bytes_and_the_id_that_was_answered() {
+async fn an_accepted_notification_arrives_once_with_its_bytes_and_id() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let reader = Reader::connect(&bff.ws()).await;
@@ -81,7 +81,7 @@ async fn a_refusal_names_the_field_and_the_limit() {
 }
 
 #[tokio::test]
-async fn publishing_on_an_exposed_address_needs_a_key_or_a_word() {
+async fn publishing_on_an_exposed_address_needs_a_key_or_an_option() {
     let redis = RedisServer::shared();
     let exposed =
         |args: &[&str]| Bff::spawn("bff", &redis.url(), &[&["--listen", "0.0.0.0:0"], args].concat());
@@ -130,7 +130,7 @@ async fn publishing_on_an_exposed_address_needs_a_key_or_a_word() {
 }
 
 #[tokio::test]
-async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
+async fn a_full_list_and_an_absent_redis_have_a_retry_after() {
     let world = World::alone();
     let bff = world.bff("bff-1").await;
     // Its claims fail, so the list fills up.
@@ -159,7 +159,7 @@ async fn a_full_list_and_an_absent_redis_say_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn history_is_given_in_pages_that_follow_each_other() {
+async fn history_is_read_in_consecutive_pages() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let start = world.broker.tail().await.unwrap().to_string();
@@ -202,14 +202,14 @@ async fn history_is_given_in_pages_that_follow_each_other() {
             refused(Client::new().get(bff.http(&format!("/api/notifications?limit={limit}"))), 400).await;
         assert_eq!((problem.errors[0].field.as_str(), problem.errors[0].limit), ("limit", Some(1_000)));
     }
-    // What is left takes more than one read, of which the first finds the gap.
+    // The remaining entries take more than one read, of which the first finds the gap.
     world.redis.run(&["XTRIM", "{Notification-List}:history:everyone", "MAXLEN", "200"]);
     let trimmed = page(&bff, &format!("?since={}&limit=1000", first.next)).await;
     assert_eq!((trimmed.items.len(), trimmed.gap), (200, true));
 }
 
 #[tokio::test]
-async fn what_any_program_pushes_is_read_the_same_way() {
+async fn entries_of_any_program_are_read_the_same_way() {
     let redis = RedisServer::start();
     let bff = Bff::spawn("bff-1", &redis.url(), &[]);
     bff.until_ready().await;

@@ -1,4 +1,4 @@
-//! Who may ask for what is somebody's, where anybody may publish.
+//! Access to the data of users, where any client may publish.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ const PUBLISH: &str = "/api/notifications";
 const REVOKE: &str = "/api/revocations";
 
 #[tokio::test]
-async fn that_anybody_may_publish_opens_nothing_of_people_who_sign_in() {
+async fn open_publishing_gives_no_access_to_data_of_users() {
     let world = World::new();
     let bff = started(&world, &["--jwt-secret", SECRET, "--allow-publish", "--people-send"]).await;
     let message = json!({ "id": "m", "to": { "user": "ben" }, "body": "b" });
@@ -59,7 +59,7 @@ async fn that_anybody_may_publish_opens_nothing_of_people_who_sign_in() {
     for path in [MESSAGE, TRACE, STATE] {
         assert_eq!(get(&bff, path, &token("ann")).await.0, 200, "{path}");
     }
-    // Where nobody signs in, nothing is anybody's.
+    // Without users who sign in, there is no data of users.
     let open = started(&world, &[]).await;
     for path in [MESSAGE, TRACE, PRESENCE, STATE] {
         assert_eq!(get(&open, path, "").await.0, 200, "{path}");
@@ -68,7 +68,7 @@ async fn that_anybody_may_publish_opens_nothing_of_people_who_sign_in() {
 }
 
 #[tokio::test]
-async fn a_loopback_address_is_open_to_publish_only_where_nobody_signs_in() {
+async fn a_loopback_address_is_open_only_where_users_cannot_sign_in() {
     let world = World::new();
     let bff = started(&world, &["--jwt-secret", SECRET]).await;
     let all = json!({ "body": "for all" });
@@ -79,7 +79,7 @@ async fn a_loopback_address_is_open_to_publish_only_where_nobody_signs_in() {
 }
 
 #[tokio::test]
-async fn what_is_open_on_this_machine_is_closed_to_who_comes_by_another_name_or_through_a_proxy() {
+async fn local_access_is_refused_under_another_name_or_through_a_proxy() {
     let world = World::new();
     let open = started(&world, &[]).await;
     let body = json!({ "body": "b" });
@@ -129,10 +129,10 @@ async fn a_page_of_another_origin_neither_publishes_nor_sets_a_state() {
 }
 
 #[tokio::test]
-async fn that_anybody_may_publish_opens_nothing_else_also_where_nobody_signs_in() {
+async fn open_publishing_gives_no_other_right_even_without_sign_in() {
     let world = World::new();
     let mut bff = started(&world, &["--allow-publish"]).await;
-    bff.process.wait_line("anybody who reaches this replica may publish").await;
+    bff.process.wait_line("any client that reaches this replica may publish").await;
     let forwarded = Client::new().post(bff.http(PUBLISH)).header("x-forwarded-for", "192.0.2.1");
     let status = forwarded.json(&json!({ "body": "for all" })).send().await.unwrap().status();
     assert_eq!(status, 202);
@@ -146,11 +146,11 @@ async fn that_anybody_may_publish_opens_nothing_else_also_where_nobody_signs_in(
 }
 
 #[tokio::test]
-async fn a_replica_that_knows_of_a_proxy_is_closed_without_a_key() {
+async fn a_replica_with_a_trusted_proxy_needs_a_key() {
     let world = World::new();
     for proxy in [["--trusted-proxies", "10.0.0.0/8"], ["--trusted-proxy-hops", "1"]] {
         let bff = started(&world, &proxy).await;
-        // nginx from 1.29.7 on passes its clients' requests on like these: with a Host of its own, and nothing else.
+        // nginx from 1.29.7 on forwards requests like these: with its own Host, and no other header.
         assert_eq!(post(&bff, PUBLISH, "", json!({ "body": "for all" })).await, 401);
         assert_eq!(post(&bff, REVOKE, "", json!({ "user": "ann" })).await, 401);
         assert_eq!(get(&bff, STATE, "").await.0, 401);
@@ -158,7 +158,7 @@ async fn a_replica_that_knows_of_a_proxy_is_closed_without_a_key() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_json_and_of_no_foreign_page() {
+async fn a_revocation_is_json_and_refused_from_a_foreign_page() {
     let world = World::new();
     let bff = started(&world, &PEOPLE).await;
     let ask = || Client::new().post(bff.http(REVOKE)).bearer_auth(KEY).body(r#"{"token":"x"}"#);
@@ -170,7 +170,7 @@ async fn a_revocation_is_json_and_of_no_foreign_page() {
 }
 
 #[tokio::test]
-async fn a_user_sends_to_the_topics_of_their_token_and_not_to_what_anybody_reads() {
+async fn a_user_sends_to_topics_of_the_token_and_not_to_public_ones() {
     let world = World::new();
     let bff = started(&world, &[&PEOPLE[..], &["--public-topics", "news"]].concat()).await;
     let editor = token_with(SECRET, json!({ "user_id": "eda", "topics": ["news"] }));
@@ -181,7 +181,7 @@ async fn a_user_sends_to_the_topics_of_their_token_and_not_to_what_anybody_reads
 }
 
 #[tokio::test]
-async fn a_token_sends_to_whom_it_says_and_reading_is_not_writing() {
+async fn a_token_sends_to_the_recipients_of_its_claim_only() {
     let world = World::new();
     let bff = started(&world, &["--jwt-secret", SECRET]).await;
     let body = |to: Value| json!({ "to": to, "title": "Your account was locked" });
@@ -197,7 +197,7 @@ async fn a_token_sends_to_whom_it_says_and_reading_is_not_writing() {
     }
     let (_, problem) = ask(&bff, Method::POST, PUBLISH, &reader, Some(&body(ben.clone()))).await;
     assert!(problem.contains("claim `send`") && problem.contains("PEOPLE_SEND"), "{problem}");
-    // Nobody sends to all, whatever the token says, and one that says nonsense is refused.
+    // No user sends to everyone, whatever the token allows, and an invalid claim is refused.
     assert_eq!(post(&bff, PUBLISH, &sender, json!({ "body": "b" })).await, 400);
     for wrong in [json!("user:*"), json!(["everyone"]), json!([1])] {
         let token = token_with(SECRET, json!({ "user_id": "ann", "send": wrong }));
@@ -211,7 +211,7 @@ async fn a_token_sends_to_whom_it_says_and_reading_is_not_writing() {
 }
 
 #[tokio::test]
-async fn a_star_does_not_reach_who_is_online() {
+async fn a_star_does_not_match_presence_topics() {
     let world = World::new();
     let bff = started(&world, &["--jwt-secret", SECRET, "--public-topics", "*"]).await;
     let star = token_with(SECRET, json!({ "user_id": "ann", "topics": ["*"] }));
@@ -220,7 +220,7 @@ async fn a_star_does_not_reach_who_is_online() {
     assert_eq!(get(&bff, PRESENCE, &named).await.0, 200);
 }
 
-/// The trace of the message, as somebody is shown it.
+/// Returns the trace of the message, as this client sees it.
 async fn trace(bff: &Bff, by: &str) -> Value {
     let (status, body) = get(bff, TRACE, by).await;
     assert_eq!(status, 200, "{body}");
@@ -232,7 +232,7 @@ fn step<'a>(trace: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_who_may_know() {
+async fn a_trace_hides_connections_and_presence_without_the_right() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];
     let friend = token_with(SECRET, json!({ "user_id": "ann", "topics": ["presence:b*"] }));
@@ -265,11 +265,10 @@ async fn a_trace_leads_nobody_to_a_connection_and_says_who_is_online_to_those_wh
 
 /// A replica in this process whose clock is a minute behind that of its Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
+async fn a_revocation_at_a_replica_with_a_slow_clock_misses_no_token() {
     let (broker, _faults) = Broker::memory(Arc::new(|| now_ms() + 60_000));
-    let options = IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
-    let publishing =
-        Publishing { keys: ApiKeys::new(&[KEY.parse().unwrap()]).unwrap(), ..Publishing::default() };
+    let options = IdentityOptions { jwt_secret: vec![SECRET.into()], ..IdentityOptions::default() };
+    let publishing = Publishing { keys: ApiKeys::new(&[KEY.into()]).unwrap(), ..Publishing::default() };
     let settings = Settings { publishing, ..settings(&options) };
     let addr = serve(&broker, settings).await;
     let url = |path: &str| format!("http://{addr}{path}");
@@ -278,7 +277,7 @@ async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
     let state = async |token: &str| {
         Client::new().get(url(STATE)).bearer_auth(token).send().await.unwrap().status().as_u16()
     };
-    // Issued by a clock as Redis has it, as far as tokens are taken from one ahead.
+    // Issued by a clock like that of Redis, as far ahead as tokens are accepted.
     let before = issued(20);
     assert_eq!(state(&before).await, 200);
     let revoke = Client::new().post(url(REVOKE)).bearer_auth(KEY).json(&json!({ "user": "ann" }));
@@ -287,7 +286,7 @@ async fn a_revocation_at_a_replica_whose_clock_is_behind_leaves_out_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_with_the_longest_name_is_seen_to_come() {
+async fn a_user_with_the_longest_name_has_presence() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];
     let name = "n".repeat(128);

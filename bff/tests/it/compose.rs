@@ -17,7 +17,7 @@ use crate::sticky::{cookie, welcome};
 
 /// The longest that a container may take to come or go.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// A reader whose replica was killed is on another by then.
+/// The deadline until the reader of a killed replica is on another.
 const FAILOVER_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a notification is posted, beside those of the producer.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -126,7 +126,7 @@ async fn scale(bffs: usize) {
     compose(&format!("up --detach --wait --no-build --no-deps --no-recreate --scale bff={bffs} bff")).await;
 }
 
-/// Readers and what they stand for: each hangs on a replica by a cookie, but for the last one.
+/// Readers: each is led to a replica by a cookie, except for the last one.
 struct Stage {
     door: Door,
     readers: Vec<Reader>,
@@ -209,7 +209,7 @@ impl Stage {
 
 #[tokio::test]
 #[ignore = "needs a Docker engine: run scripts/test-compose"]
-async fn every_notification_comes_once_whatever_is_scaled_killed_or_restarted() {
+async fn every_notification_arrives_once_despite_scaling_kills_and_restarts() {
     let stage = Stage::set().await;
     assert_eq!(stage.door.post("no key", None).await.unwrap(), 401, "publishing needs a key");
 

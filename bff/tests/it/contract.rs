@@ -1,4 +1,4 @@
-//! What is answered is what docs/openapi.json says.
+//! Responses are those that docs/openapi.json describes.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::people::{KEY, people_with, token};
 use crate::world::{Bff, World};
 
-/// One call: what is asked, by whom, and the status that it must have.
+/// A call: the request, its credential, and the status that it must have.
 struct Call {
     method: Method,
     /// As in the document, with the names of its parts in braces.
     path: &'static str,
-    /// The same, as it is asked for.
+    /// The same, as it is requested.
     at: String,
     bearer: String,
     body: Option<Value>,
@@ -57,7 +57,7 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// Panics where an answer is not among those that the document has for the call.
+/// Panics when the document does not have the response of the call.
 async fn check(document: &Value, bff: &Bff, call: &Call) {
     let answer = call.send(bff).await;
     let what = format!("{} {}: {}", call.method, call.at, answer.status());
@@ -85,7 +85,7 @@ async fn check(document: &Value, bff: &Bff, call: &Call) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_operation_answers_what_is_described() {
+async fn every_operation_answers_as_described() {
     let document: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
     let world = World::new();
     let bffs = people_with(&world, 1, &["--allow-jobs"]).await;

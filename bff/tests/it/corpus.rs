@@ -1,4 +1,4 @@
-//! Reads again what a fuzzer has read: each file of `fuzz/corpus/`. See docs/fuzzing.md.
+//! Replays the inputs of a fuzzer: each file of `fuzz/corpus/`. See docs/fuzzing.md.
 
 mod parsers;
 #[path = "../../../fuzz/replay.rs"]

@@ -19,7 +19,7 @@ async fn replica(redis: &RedisServer, args: &[&str]) -> Bff {
     bff
 }
 
-/// What a browser asks before a page may send a request that a form could not.
+/// The preflight request of a browser before a request that a form could not send.
 async fn preflight(bff: &Bff, path: &str, origin: &str) -> (u16, HeaderMap) {
     let request = Client::new()
         .request(Method::OPTIONS, bff.http(path))
@@ -78,7 +78,7 @@ async fn pages_of_the_named_origins_may_fetch_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_page_may_fetch_where_the_list_has_a_star_and_none_may_send_cookies() {
+async fn with_a_star_any_page_may_fetch_and_none_may_send_cookies() {
     let redis = RedisServer::shared();
     let any = replica(&redis, &["--allowed-origins", "*"]).await;
     for (_, headers) in

@@ -12,7 +12,7 @@ async fn dead_id(world: &World, word: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_goes_to_the_dead_list_is_counted_and_logged_and_stops_nothing() {
+async fn an_unreadable_entry_goes_to_the_dead_list_and_stops_nothing() {
     let world = World::new();
     let mut bff = world.bff("bff-1").await;
     let reader = Reader::connect(&bff.ws()).await;
@@ -58,7 +58,7 @@ async fn what_cannot_be_read_goes_to_the_dead_list_is_counted_and_logged_and_sto
     assert!((bff.metric("carillon_entries_refused_total", "too_large").await - 1.0).abs() < 0.5);
     let line = bff.process.wait_line("loud").await;
     assert!(line.contains("severity") && line.contains("dead list"), "{line}");
-    // Looked at, mended or not, and put back: to be refused again, or dropped.
+    // Listed, and put back: to be refused again, or dropped.
     let run = async |args: &[&str]| {
         let url = world.redis.url();
         let args = [&["dead", "--redis-url", &url][..], args].concat();
@@ -83,7 +83,7 @@ async fn what_cannot_be_read_goes_to_the_dead_list_is_counted_and_logged_and_sto
     assert_eq!(world.broker.dead(DeadList::Producers).await.unwrap().len(), 5);
     let (code, _, why) = run(&["--drop", "1-0", "--list", "people"]).await;
     assert!(code == 1 && why.contains("the dead list people has no entry 1-0"), "{code} {why}");
-    // The other way to read steps over them too.
+    // The other way to read skips them too.
     let page = reqwest::get(bff.http("/api/notifications")).await.unwrap().text().await.unwrap();
     assert_eq!(serde_json::from_str::<carillon_protocol::http::Page>(&page).unwrap().items.len(), 2);
 }

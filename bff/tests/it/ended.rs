@@ -1,4 +1,4 @@
-//! Sessions that are called back, alone or all at once.
+//! Revocation of sessions, of one or of all at once.
 
 use carillon_harness::{DialOptions, Process, Refused, Socket, eventually};
 use carillon_protocol::{CloseCode, ServerMessage};
@@ -33,7 +33,7 @@ async fn is_closed_to(bff: &Bff, session: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_called_back_ends_on_every_replica_and_no_other_does() {
+async fn a_revoked_session_ends_on_every_replica_and_no_other_does() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let (mut here, token, id) = opened(&bffs[0]).await;
@@ -64,7 +64,7 @@ async fn a_session_that_is_called_back_ends_on_every_replica_and_no_other_does()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_key_ends_all_sessions_while_replicas_run_and_the_old_one_does_not_come_back() {
+async fn a_new_key_ends_all_sessions_and_the_old_key_is_not_restored() {
     let world = World::alone();
     let bffs = people(&world, 2).await;
     let (mut here, token, _) = opened(&bffs[0]).await;
@@ -94,7 +94,7 @@ async fn a_new_key_ends_all_sessions_while_replicas_run_and_the_old_one_does_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_cannot_be_called_back_stays_and_the_reason_is_given() {
+async fn a_key_that_cannot_be_revoked_stays_and_the_reason_is_shown() {
     let world = World::new();
     let rotate = async || {
         let args = ["rotate-session-key", "--redis-url", &world.redis.url()];
@@ -111,10 +111,7 @@ async fn a_key_that_cannot_be_called_back_stays_and_the_reason_is_given() {
     let fill = "for n = 1, 100000 do redis.call('ZADD', KEYS[1], 1, 'token:' .. n) end";
     world.redis.run(&["EVAL", fill, "1", "{Notification-List}:revocations"]);
     let (code, error) = rotate().await;
-    assert!(
-        code != 0 && error.contains("cannot be called back") && error.contains("100000"),
-        "{code} {error}"
-    );
+    assert!(code != 0 && error.contains("cannot be revoked") && error.contains("100000"), "{code} {error}");
     assert_eq!(kept(), before);
     socket.send(r#"{"type":"ping"}"#).await;
     assert!(socket.text().await.contains("heartbeat"), "sessions go on");

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::world::DEADLINE;
 
-/// A hub that hears a broker, without a port.
+/// A hub that receives the events of a broker, without a port.
 struct Replica {
     feeds: Arc<Feeds>,
     hub: Arc<Hub>,
@@ -45,7 +45,7 @@ impl Replica {
     }
 }
 
-/// Hands to a hub what its replica would.
+/// Passes an event to a hub like its replica.
 fn take(hub: &Hub, event: BrokerEvent) {
     match event {
         BrokerEvent::Subscribed { audiences, tail } => hub.subscribed(&audiences, &tail),
@@ -107,7 +107,7 @@ async fn resumes_without_skipping(broker: Broker) {
         assert_eq!(joined.resume, Resume::Complete);
         while seen.len() < expected.len() {
             let output = feed.next().await;
-            // Cut in the middle of what was given out: the rest was never seen.
+            // Dropped in the middle of an output: the rest was never seen.
             let taken =
                 if random.u8(..3) == 0 { random.usize(..=output.frames.len()) } else { output.frames.len() };
             for frame in &output.frames[..taken] {
@@ -141,8 +141,8 @@ async fn a_reader_of_two_audiences_resumes_without_skipping_either_in_memory() {
     resumes_without_skipping(Broker::memory(Arc::new(now_ms)).0).await;
 }
 
-/// Whoever asks where it stands before it got what it resumes with is not told that it has it.
-async fn stands_where_it_was_until_it_is_given_more(broker: Broker) {
+/// The cursor of a reader does not include frames of its resume that it has not taken.
+async fn keeps_its_cursor_until_it_takes_more(broker: Broker) {
     let replica = Replica::new(&broker);
     let start = broker.tail().await.unwrap();
     broker.push(&[entry(1, &Audience::Everyone), entry(2, &Audience::Everyone)]).await.unwrap();
@@ -156,17 +156,17 @@ async fn stands_where_it_was_until_it_is_given_more(broker: Broker) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_stands_where_it_was_until_it_is_given_more_on_redis() {
+async fn a_reader_keeps_its_cursor_until_it_takes_more_on_redis() {
     let server = RedisServer::shared();
-    stands_where_it_was_until_it_is_given_more(Broker::redis(&server.url(), Names::default()).unwrap()).await;
+    keeps_its_cursor_until_it_takes_more(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_stands_where_it_was_until_it_is_given_more_in_memory() {
-    stands_where_it_was_until_it_is_given_more(Broker::memory(Arc::new(now_ms)).0).await;
+async fn a_reader_keeps_its_cursor_until_it_takes_more_in_memory() {
+    keeps_its_cursor_until_it_takes_more(Broker::memory(Arc::new(now_ms)).0).await;
 }
 
-/// A page that is reloaded: the only reader leaves and comes back with much to catch up, and nothing new comes.
+/// A reloaded page: the only reader leaves and reconnects with much to catch up, and nothing new is published.
 async fn catches_up_in_silence(broker: Broker) {
     let replica = Replica::new(&broker);
     let audiences: Arc<[Audience]> = [Audience::Everyone].into();
@@ -187,18 +187,18 @@ async fn catches_up_in_silence(broker: Broker) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_on_redis() {
+async fn a_reader_that_reconnects_in_a_quiet_moment_catches_up_on_redis() {
     let server = RedisServer::shared();
     catches_up_in_silence(Broker::redis(&server.url(), Names::default()).unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_comes_back_in_a_quiet_moment_is_caught_up_in_memory() {
+async fn a_reader_that_reconnects_in_a_quiet_moment_catches_up_in_memory() {
     catches_up_in_silence(Broker::memory(Arc::new(now_ms)).0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
+async fn a_reader_that_history_cannot_serve_retries_with_back_off() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     // The engine looks at its clock once a read.
@@ -211,7 +211,7 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
     let since = Some(broker.tail().await.unwrap());
     let reader = reader([Audience::Everyone], since);
     let (mut feed, _) = feeds.join(reader).await.unwrap();
-    // The hub has heard of an epoch that the history does not know.
+    // The hub has received an epoch that the history does not have.
     let tail = Cursor { epoch: "other".into(), position: Position::ZERO };
     hub.subscribed(&[(Audience::Everyone, None)], &tail);
     assert!(tokio::time::timeout(Duration::from_secs(1), feed.next()).await.is_err());
@@ -220,7 +220,7 @@ async fn a_reader_that_history_cannot_help_asks_again_in_measure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readers_that_stand_at_one_place_share_a_read() {
+async fn readers_at_the_same_cursor_share_a_read() {
     let looks = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&looks);
     // The engine looks at its clock once a read.
@@ -269,7 +269,7 @@ async fn a_reader_whose_history_is_refused_for_a_minute_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audience_is_listened_for_as_long_as_it_has_a_reader() {
+async fn an_audience_is_subscribed_as_long_as_it_has_a_reader() {
     let server = RedisServer::shared();
     let replica = Replica::new(&Broker::redis(&server.url(), Names::default()).unwrap());
     let channels = async |count| {
@@ -313,7 +313,7 @@ async fn each_reader_gets_what_is_for_it_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_expired_is_not_sent_and_the_rest_is() {
+async fn expired_notifications_are_not_sent() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     let replica = Replica::new(&broker);
     let since = Some(broker.tail().await.unwrap());
@@ -327,7 +327,7 @@ async fn what_has_expired_is_not_sent_and_the_rest_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lost_subscriptions_lost_replies_and_lost_data_leave_a_feed_whole_or_say_so() {
+async fn lost_subscriptions_replies_and_data_leave_a_feed_complete_or_with_a_gap() {
     let (broker, faults) = Broker::memory(Arc::new(now_ms));
     let replica = Replica::new(&broker);
     let (mut feed, _) = replica.feeds.join(reader([Audience::Everyone], None)).await.unwrap();

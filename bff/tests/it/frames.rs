@@ -1,4 +1,4 @@
-//! What a socket says and takes, frame by frame.
+//! What a socket sends and accepts, frame by frame.
 
 use carillon_harness::{DialOptions, Frame, Refused, Socket, eventually};
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
@@ -15,7 +15,7 @@ async fn open(url: &str) -> Socket {
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_and_the_future_is_ignored() {
+async fn a_ping_is_answered_and_unknown_types_are_ignored() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let mut socket = open(&bff.ws()).await;
@@ -25,7 +25,7 @@ async fn a_ping_is_answered_and_the_future_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_is_told_and_stops() {
+async fn an_unreadable_message_gets_an_error_and_a_final_close() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let mut socket = open(&bff.ws()).await;
@@ -40,7 +40,7 @@ async fn a_message_that_cannot_be_read_is_told_and_stops() {
     socket.send_binary(b"nonsense").await;
     assert_eq!(socket.until_closed().await.1, Some(CloseCode::BAD_MESSAGE));
 
-    // Too long for a message: the reader is closed, and nobody else.
+    // Too long for a message: only this reader is closed.
     let mut other = open(&bff.ws()).await;
     let mut socket = open(&bff.ws()).await;
     socket.send(&"x".repeat(ENTRY_MAX_BYTES + 1)).await;
@@ -50,7 +50,7 @@ async fn a_message_that_cannot_be_read_is_told_and_stops() {
 }
 
 #[tokio::test]
-async fn refusals_come_before_the_upgrade_and_say_why() {
+async fn refusals_come_before_the_upgrade_with_a_reason() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let refused =
@@ -63,7 +63,7 @@ async fn refusals_come_before_the_upgrade_and_say_why() {
 }
 
 #[tokio::test]
-async fn a_quiet_reader_gets_heartbeats_and_pings_also_while_redis_is_away() {
+async fn a_quiet_reader_gets_heartbeats_and_pings_during_an_outage_of_redis() {
     let world = World::alone();
     let bff = world.bff("bff-1").await;
     let mut socket = open(&bff.ws()).await;
@@ -78,7 +78,7 @@ async fn a_quiet_reader_gets_heartbeats_and_pings_also_while_redis_is_away() {
 }
 
 #[tokio::test]
-async fn a_reader_of_which_nothing_is_heard_is_closed_as_silent() {
+async fn a_reader_that_sends_nothing_is_closed_as_silent() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let mut socket = open(&bff.ws()).await;

@@ -1,4 +1,4 @@
-//! Jobs in the background: started here, done elsewhere, and told to whoever started them wherever they are.
+//! Background jobs: started on one replica, run on another, and reported to their owner on any.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -14,12 +14,12 @@ use crate::world::{Bff, DEADLINE, World, in_process};
 /// A job that a dead replica held waits for the end of its lease, 15 s, and then takes its time again.
 const TAKEN_OVER: Duration = Duration::from_secs(90);
 
-/// Replicas where anybody with a session or a token may start jobs.
+/// Replicas where any client with a session or a token may start jobs.
 async fn people(world: &World, count: usize) -> Vec<Bff> {
     people_with(world, count, &["--allow-jobs"]).await
 }
 
-/// Somebody who starts jobs: by a session, or signed in.
+/// The owner of jobs: a session, or a signed-in user.
 #[derive(Clone)]
 struct Owner {
     header: &'static str,
@@ -80,7 +80,7 @@ fn ends(record: &Record, id: &str, words: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_is_loaded_again_elsewhere_hears_each_report_of_its_job_once() {
+async fn a_page_reloaded_on_another_replica_gets_each_report_once() {
     let world = World::new();
     let bffs = people(&world, 3).await;
     let owner = Owner::session(&bffs[0].http("")).await;
@@ -142,7 +142,7 @@ async fn a_job_whose_replica_is_killed_is_ended_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_told_to_stop_hands_its_jobs_on_at_once() {
+async fn a_stopped_replica_releases_its_jobs_at_once() {
     let world = World::new();
     let mut first = people(&world, 1).await.remove(0);
     let owner = Owner::user("ann");
@@ -156,7 +156,7 @@ async fn a_replica_that_is_told_to_stop_hands_its_jobs_on_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reports_go_to_the_connection_that_was_named_and_to_no_other() {
+async fn reports_go_to_the_named_connection_only() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let owner = Owner::session(&bffs[0].http("")).await;
@@ -168,7 +168,7 @@ async fn reports_go_to_the_connection_that_was_named_and_to_no_other() {
     assert_eq!((status, &body["to"]), (202, &json!({"connection": connection})));
     tab.until("the end", |record| ends(record, "j", "done")).await;
     assert_eq!(reports(&tab.record(), "j"), [0, 1, 2, 3, 4]);
-    // A tab that was closed hears nothing, and the job is done all the same.
+    // A closed tab receives nothing, and the job is done all the same.
     drop(tab);
     let job = json!({"id": "k", "steps": 1, "notify": {"connection": connection}});
     assert_eq!(owner.post(&bffs[0].http(""), &job).await.0, 202);
@@ -226,7 +226,7 @@ async fn a_job_is_its_owner_s_and_a_repeated_start_begins_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_started_is_refused_with_a_reason() {
+async fn a_job_that_cannot_be_started_is_refused_with_a_reason() {
     let world = World::new();
     let args = [&PEOPLE[..], &["--allow-jobs", "--no-worker"]].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
@@ -272,7 +272,7 @@ async fn what_cannot_be_started_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_in_another_language_does_the_jobs_of_replicas_that_do_none() {
+async fn a_worker_in_another_language_runs_the_jobs_of_replicas_without_workers() {
     let world = World::new();
     let args = [&PEOPLE[..], &["--allow-jobs", "--no-worker"]].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);
@@ -312,7 +312,7 @@ async fn jobs_are_done_without_redis_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_are_closed_to_all_but_applications_with_a_key_unless_they_are_opened() {
+async fn jobs_need_a_key_unless_they_are_allowed() {
     let world = World::new();
     let bff = people_with(&world, 1, &["--no-worker"]).await.remove(0);
     let http = bff.http("");

@@ -53,7 +53,7 @@ async fn a_token_and_a_session_come_in_subprotocols() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hello_carries_what_else_would_stand_in_the_url() {
+async fn a_hello_carries_the_parameters_of_the_url() {
     let world = World::new();
     let bff = &people_with(&world, 1, &["--public-topics", "news"]).await[0];
     let start = world.broker.tail().await.unwrap().to_string();
@@ -93,7 +93,7 @@ async fn a_hello_that_is_refused_gets_an_error_and_a_close_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_sends_no_hello_is_let_go_by_a_replica_that_stops_and_counts_pings() {
+async fn a_client_without_a_hello_is_closed_at_the_stop_and_its_pings_count() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];
     let mut flood = open(&bff.ws(), "carillon").await;
@@ -108,7 +108,7 @@ async fn who_sends_no_hello_is_let_go_by_a_replica_that_stops_and_counts_pings()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_is_taken_up_from_where_the_client_last_had_it() {
+async fn a_topic_is_subscribed_from_the_client_s_cursor() {
     let world = World::new();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &[&PEOPLE[..], &["--public-topics", "news"]].concat());
     bff.until_ready().await;
@@ -135,7 +135,7 @@ async fn a_topic_is_taken_up_from_where_the_client_last_had_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gap_is_told_once_and_names_the_audience_in_which_something_is_gone() {
+async fn a_gap_is_sent_once_and_names_its_audience() {
     let world = World::new();
     let bff = &people_with(&world, 1, &["--history-everyone", "24h/40/64MiB"]).await[0];
     let start = world.broker.tail().await.unwrap().to_string();
@@ -156,7 +156,7 @@ async fn a_gap_is_told_once_and_names_the_audience_in_which_something_is_gone() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_is_asked_for_from_the_newest_end_and_back() {
+async fn a_page_is_read_from_the_newest_end_backwards() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let start = world.broker.tail().await.unwrap().to_string();

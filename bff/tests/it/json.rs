@@ -1,6 +1,6 @@
-//! One rule for JSON at every door: what a door takes, the claim takes, and what it does not take is answered readably. The
-//! list of what is sent is that of the harness, and the list itself, a worker's words and `producer --stdin` are held to it
-//! where they live.
+//! One rule for JSON at every input: an input accepts what the claim accepts, and refuses everything else readably. The list
+//! of values is that of the harness; the list itself, a worker's reports and `producer --stdin` are tested with it in their
+//! own crates.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use carillon_broker::{Broker, DeadList};
 use carillon_harness::{DialOptions, Hostile, Socket, eventually, hostile};
 use carillon_protocol::{CloseCode, ServerMessage, check_json};
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::people::{SECRET, token};
 use crate::upstream::WEBHOOK;
@@ -28,12 +29,12 @@ struct Service {
 impl Service {
     async fn over(broker: Broker) -> Self {
         let application = Application::start(|_, _| Answer::Status(204)).await;
-        let secret = Some(WEBHOOK.parse().unwrap());
+        let secret = Some(WEBHOOK.into());
         let signing = Signing::new(&SigningOptions { webhook_secret: secret, apiauth_secret: None }).unwrap();
         let upstream = UpstreamOptions { upstream_url: Some(application.url()) };
         let upstream = Upstream::new(&upstream, &signing).unwrap();
         let people = IdentityOptions {
-            jwt_secret: vec![SECRET.parse().unwrap()],
+            jwt_secret: vec![SECRET.into()],
             people_send: true,
             ..IdentityOptions::default()
         };
@@ -41,7 +42,7 @@ impl Service {
         Self { broker, addr, application }
     }
 
-    /// What this door says to a body: its status, and the words of a refusal.
+    /// Posts a body; returns the status, and the text of a refusal.
     async fn post(&self, path: &str, body: Vec<u8>) -> (u16, String) {
         self.ask(reqwest::Client::new().post(format!("http://{}{path}", self.addr)), body).await
     }
@@ -59,7 +60,7 @@ impl Service {
         socket
     }
 
-    /// Whether a socket takes a frame: the kinds of the frames that answer it and a ping behind it, or why it is closed.
+    /// Sends a frame; returns the kinds of the frames that answer it and a ping after it, or the reason of the close.
     async fn say(&self, frame: &str) -> Result<Vec<&'static str>, String> {
         let mut socket = self.socket().await;
         socket.send(frame).await;
@@ -138,26 +139,26 @@ async fn every_door(broker: Broker) {
     for user in ["ann", "ben"] {
         eventually("what was taken is in history", DEADLINE, async || count(user).await == pushed).await;
     }
-    for list in DeadList::ALL {
+    for list in DeadList::VARIANTS.iter().copied() {
         let dead = service.broker.dead(list).await.unwrap();
         assert!(dead.is_empty(), "what a door takes, the claim takes: {dead:#?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_door_takes_what_the_claim_takes_over_redis() {
+async fn every_input_accepts_what_the_claim_accepts_over_redis() {
     let world = World::new();
     every_door(world.broker.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_door_takes_what_the_claim_takes_in_memory() {
+async fn every_input_accepts_what_the_claim_accepts_in_memory() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     every_door(broker).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_said_to_a_user_is_json_where_all_programs_read_it_alike_and_a_text_where_not() {
+async fn a_raw_payload_is_json_if_all_programs_parse_it_alike_or_a_string() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     let service = Service::over(broker).await;
     let mut socket = service.socket().await;
@@ -177,23 +178,23 @@ async fn what_is_said_to_a_user_is_json_where_all_programs_read_it_alike_and_a_t
         } else {
             json!(String::from_utf8_lossy(&one.json))
         };
-        // A mark of byte order in front of JSON is passed over.
+        // A byte order mark before JSON is ignored.
         let expected = if one.what == "a mark of byte order within" { json!(1) } else { expected };
         assert_eq!(data, expected, "{}", one.what);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_that_come_twice_are_refused_where_one_of_them_would_count() {
+async fn repeated_names_are_refused_where_their_value_counts() {
     let (broker, _faults) = Broker::memory(Arc::new(now_ms));
     let service = Service::over(broker).await;
     let state = || reqwest::Client::new().put(format!("http://{}/api/users/ann/state", service.addr));
     let (status, words) = service.ask(state(), br#"{"a":"1","a":"2"}"#.to_vec()).await;
-    assert!(status == 400 && words.contains("twice"), "{status} {words}");
+    assert!(status == 400 && words.contains("repeated"), "{status} {words}");
     let entry = br#"{"body":"b","to":{"user":"ann"},"to":null}"#.to_vec();
     let (status, words) = service.post("/api/notifications", entry).await;
-    assert!(status == 400 && words.contains("twice"), "{status} {words}");
-    // A mark of byte order in front is passed over everywhere.
+    assert!(status == 400 && words.contains("repeated"), "{status} {words}");
+    // A byte order mark is ignored everywhere.
     let marked = |json: &str| format!("\u{feff}{json}").into_bytes();
     assert_eq!(service.ask(state(), marked(r#"{"a":"1"}"#)).await.0, 204);
     assert_eq!(service.post("/api/notifications", marked(r#"{"body":"b"}"#)).await.0, 202);

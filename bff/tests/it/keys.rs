@@ -1,4 +1,4 @@
-//! What each key of an application may do, and what becomes of those who guess.
+//! The rights of each key, and the limit of wrong keys.
 
 use std::process::Command;
 
@@ -28,7 +28,7 @@ async fn ask(bff: &Bff, method: &Method, path: &str, key: &str, body: Option<&Va
 }
 
 #[tokio::test]
-async fn a_key_does_what_its_scopes_say_and_nothing_else() {
+async fn a_key_has_the_rights_of_its_scopes_only() {
     let world = World::new();
     let mut bff = keyed(&world, &["--jwt-secret", SECRET]).await;
     let (body, revocation) = (json!({ "id": "m", "body": "b" }), json!({ "user": "ann" }));
@@ -97,7 +97,7 @@ async fn wrong_keys_are_counted_and_then_refused_with_a_time_to_wait() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_told_apart_loses_no_good_key_by_others_wrong_ones() {
+async fn clients_without_an_address_keep_valid_keys_despite_wrong_ones() {
     let world = World::new();
     let bff = keyed(&world, &[]).await;
     // Programs of this machine, and those behind a proxy that is not known here.
@@ -116,7 +116,7 @@ async fn who_cannot_be_told_apart_loses_no_good_key_by_others_wrong_ones() {
 }
 
 #[tokio::test]
-async fn the_demo_signs_in_who_is_on_this_machine_and_says_so_at_the_start() {
+async fn the_demo_signs_in_clients_on_this_machine_and_logs_that() {
     let world = World::new();
     let ask = async |bff: &Bff, host: &str| {
         let request = Client::new().post(bff.http("/api/demo/token")).header(header::HOST, host);
@@ -156,7 +156,7 @@ fn a_replica_does_not_start_with_a_key_that_can_be_guessed() {
 }
 
 #[tokio::test]
-async fn what_is_empty_is_absent() {
+async fn an_empty_option_is_absent() {
     let world = World::new();
     let empty =
         ["LISTEN", "PORT", "API_KEY", "REPLICA", "FANOUT", "READERS_MAX", "JWT_SECRET", "TOKEN_LIFETIME_MAX"];

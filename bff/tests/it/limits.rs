@@ -1,4 +1,4 @@
-//! What one client may not have more of, each limit at the port.
+//! The limits of one client, each at the port.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::people::{PEOPLE, SECRET, signed_in};
 use crate::world::{Bff, DEADLINE, World, entry};
 
-/// Lets tests say whose requests they are.
+/// Lets tests choose the address of their requests.
 pub(crate) const PROXIES: [&str; 2] = ["--trusted-proxies", "127.0.0.0/8"];
 
 pub(crate) async fn bff(world: &World, args: &[&str]) -> Bff {
@@ -34,7 +34,7 @@ pub(crate) async fn until_counted(bff: &Bff, limit: &str) {
     .await;
 }
 
-/// What comes until the other side closes.
+/// Reads until the other side closes.
 pub(crate) async fn all(stream: &mut TcpStream) -> String {
     let mut heard = vec![];
     // A reset is an end as well.
@@ -73,7 +73,7 @@ async fn open_again(bff: &Bff, address: &str) -> Socket {
     socket.unwrap()
 }
 
-/// What `/sse` answers to a reader that it has no place for: why, and from how many milliseconds on to come back. The
+/// The response of `/sse` to a reader without a place: the reason, and the shortest reconnect delay in milliseconds. The
 /// status is 200: with any other, a browser's `EventSource` gives up for good.
 async fn stream(bff: &Bff, query: &str, address: &str) -> (String, u64) {
     let request = Client::new().get(bff.http(&format!("/sse{query}")));
@@ -92,7 +92,7 @@ async fn stream(bff: &Bff, query: &str, address: &str) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_full_says_so_and_has_room_again_when_a_reader_leaves() {
+async fn a_full_replica_refuses_until_a_reader_leaves() {
     let world = World::new();
     let bff = bff(&world, &[&PROXIES[..], &["--readers-max", "3"]].concat()).await;
     let mut sockets = vec![];
@@ -112,7 +112,7 @@ async fn a_replica_that_is_full_says_so_and_has_room_again_when_a_reader_leaves(
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_readers_and_another_is_not_disturbed() {
+async fn an_address_has_a_limit_of_readers_and_others_are_unaffected() {
     let world = World::new();
     let bff = bff(&world, &[&PROXIES[..], &["--readers-per-address-max", "2"]].concat()).await;
     let (one, _two) = (open(&bff, "192.0.2.1").await.unwrap(), open(&bff, "192.0.2.1").await.unwrap());
@@ -144,7 +144,7 @@ async fn an_ipv6_subscriber_is_one_address() {
 }
 
 #[tokio::test]
-async fn nobody_else_s_forwarded_address_is_believed() {
+async fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
     let world = World::new();
     let bff = bff(&world, &["--trusted-proxies", "10.0.0.0/8", "--readers-per-address-max", "1"]).await;
     let _reader = open(&bff, "192.0.2.1").await.unwrap();
@@ -153,7 +153,7 @@ async fn nobody_else_s_forwarded_address_is_believed() {
 }
 
 #[tokio::test]
-async fn a_user_has_so_many_readers_and_another_is_not_disturbed() {
+async fn a_user_has_a_limit_of_readers_and_others_are_unaffected() {
     let world = World::new();
     let bff = bff(&world, &[&PEOPLE[..], &["--readers-per-user-max", "2"]].concat()).await;
     let url = signed_in(&bff, "ann");
@@ -199,7 +199,7 @@ async fn a_thousand_readers_that_come_and_go_leave_no_trace() {
 }
 
 #[tokio::test]
-async fn a_key_publishes_so_much_and_then_waits() {
+async fn a_key_has_a_limit_of_publishes() {
     let world = World::new();
     let options = [
         "--api-key",
@@ -235,7 +235,7 @@ async fn a_key_publishes_so_much_and_then_waits() {
 }
 
 #[tokio::test]
-async fn where_no_key_is_needed_an_address_publishes_so_much() {
+async fn without_keys_an_address_has_a_limit_of_publishes() {
     let world = World::new();
     let options = ["--allow-publish", "--publishes-per-user", "1", "--publish-burst-per-user", "2"];
     let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
@@ -250,7 +250,7 @@ async fn where_no_key_is_needed_an_address_publishes_so_much() {
 }
 
 #[tokio::test]
-async fn where_no_key_is_needed_bytes_count_too() {
+async fn without_keys_bytes_count_too() {
     let world = World::new();
     // One who may publish little may still publish something large, once in a while.
     let options = ["--allow-publish", "--publishes-per-user", "1", "--publish-burst-per-user", "10"];
@@ -271,7 +271,7 @@ async fn where_no_key_is_needed_bytes_count_too() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_long_closes_with_a_code_that_says_so() {
+async fn a_message_that_is_too_long_closes_with_1009() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let mut socket = Socket::open(&bff.ws(), &DialOptions::default()).await.unwrap();
@@ -290,7 +290,7 @@ async fn a_message_that_is_too_long_closes_with_a_code_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_connection_that_asks_slowly_is_closed() {
+async fn a_connection_that_sends_its_request_slowly_is_closed() {
     let world = World::new();
     let bff = bff(&world, &["--request-timeout", "300ms"]).await;
     let (mut mute, mut slow) = (connect(&bff).await, connect(&bff).await);
@@ -309,7 +309,7 @@ async fn a_connection_that_asks_slowly_is_closed() {
 }
 
 #[tokio::test]
-async fn an_address_reads_so_many_pages_of_history() {
+async fn an_address_has_a_limit_of_pages() {
     let world = World::new();
     let options = ["--pages-per-address", "1", "--page-burst-per-address", "2"];
     let bff = bff(&world, &[&PROXIES[..], &options].concat()).await;
@@ -324,7 +324,7 @@ async fn an_address_reads_so_many_pages_of_history() {
     assert_eq!(get("192.0.2.2").await.status(), 200);
     assert_eq!(get("127.0.0.1").await.status(), 200);
     until_counted(&bff, "history_rate").await;
-    // Names of proxies alone are as good as none: they have no privilege.
+    // Names of proxies alone count as none: they have no privilege.
     assert_eq!(bff.metric("carillon_addresses_unknown_total", "").await, 0.0);
 }
 
@@ -341,7 +341,7 @@ async fn a_body_that_comes_slowly_is_refused() {
 }
 
 #[tokio::test]
-async fn the_demo_waits_for_no_body_longer_than_others() {
+async fn the_demo_has_the_same_timeout_of_bodies() {
     let world = World::new();
     let options = ["--request-timeout", "300ms", "--demo-sign-in", "--jwt-secret", SECRET];
     let bff = bff(&world, &options).await;

@@ -1,4 +1,4 @@
-//! Messages between people: through several replicas, to all devices, and accounted for.
+//! Messages between people: through several replicas, to all devices, and with their status.
 
 use carillon_harness::{Proxy, Reader, ReaderOptions, Record, eventually};
 use carillon_protocol::received::{ReadPosition, StatusChange};
@@ -20,7 +20,7 @@ fn read(id: &str) -> String {
     json!({"type": "read", "ids": [id]}).to_string()
 }
 
-/// How far the messages have come by what a reader heard, in order.
+/// The statuses of messages that a reader received, in order.
 fn statuses(record: &Record, id: &str) -> Vec<Status> {
     let of = |message: &ServerMessage| match message {
         ServerMessage::Status(StatusChange { id: about, status, .. }) if about == id => Some(*status),
@@ -46,7 +46,7 @@ async fn post(bff: &Bff, user: &str, notification: &Value) -> (u16, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_reaches_every_device_and_its_sender_hears_how_far_it_has_come() {
+async fn a_message_reaches_every_device_and_its_sender_gets_each_status() {
     let world = World::new();
     let bffs = people(&world, 3).await;
     let ann = Reader::connect(&signed_in(&bffs[0], "ann")).await;
@@ -62,7 +62,7 @@ async fn a_message_reaches_every_device_and_its_sender_hears_how_far_it_has_come
     until(&ann, "m", Status::Delivered).await;
     there.send(&read("m")).await;
     until(&ann, "m", Status::Read).await;
-    // Late and repeated words change nothing.
+    // Late and repeated acknowledgements change nothing.
     there.send(&ack("m")).await;
     here.send(&read("m")).await;
     phone.until("read on the other device", |record| statuses(record, "m").contains(&Status::Read)).await;
@@ -79,7 +79,7 @@ async fn a_message_reaches_every_device_and_its_sender_hears_how_far_it_has_come
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_away_finds_messages_and_statuses_on_return() {
+async fn an_offline_user_gets_messages_and_statuses_later() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let ben = Reader::connect(&signed_in(&bffs[1], "ben")).await;
@@ -112,7 +112,7 @@ async fn who_is_away_finds_messages_and_statuses_on_return() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_its_sender_s_and_its_addressee_s_and_nobody_else_s() {
+async fn only_sender_and_addressee_see_a_message() {
     let world = World::new();
     let bffs = people(&world, 1).await;
     let bff = &bffs[0];
@@ -163,7 +163,7 @@ async fn a_message_is_its_sender_s_and_its_addressee_s_and_nobody_else_s() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_send_that_is_repeated_is_stored_once_also_when_its_answer_was_lost() {
+async fn a_repeated_send_is_stored_once_even_when_its_reply_was_lost() {
     let world = World::alone();
     let network = Proxy::start(world.redis.addr()).await;
     let mut far = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);
@@ -212,7 +212,7 @@ async fn a_read_position_reaches_the_other_tab_and_the_next_welcome() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trace_says_where_a_message_stopped() {
+async fn a_trace_shows_where_a_message_waits() {
     let world = World::alone();
     let bffs = people(&world, 2).await;
     let trace = async |id: &str| {
@@ -240,7 +240,7 @@ async fn a_trace_says_where_a_message_stopped() {
     reaches("shown", &["accepted", "claimed", "routed", "written", "acknowledged"], "").await;
     ben.send(&read("shown")).await;
     reaches("shown", &["accepted", "claimed", "routed", "written", "acknowledged", "read"], "").await;
-    // Nobody may claim: the list is no list of theirs.
+    // No replica can claim: the key of the list has another type.
     world.redis.run(&["ACL", "SETUSER", "default", "-ltrim"]);
     post(&bffs[0], "ann", &json!({"id": "waits", "to": {"user": "ben"}, "body": "b"})).await;
     reaches("waits", &["accepted"], "no replica has claimed").await;

@@ -64,7 +64,7 @@ async fn every_metric_in_the_list_moves_and_no_other_exists() {
     check(&bff).await;
 }
 
-/// One is refused, one is shut out, and one takes nothing of what is for its connection alone.
+/// One reader is refused, one is revoked, and one reads nothing of its direct frames.
 async fn what_people_do(world: &World, bff: &Bff) {
     let mut ann = Socket::open(&signed_in(bff, "ann"), &DialOptions::default()).await.unwrap();
     let _ = Socket::open(&format!("{}?token=x", bff.ws()), &DialOptions::default()).await.unwrap_err();
@@ -153,7 +153,7 @@ async fn what_is_said_to_an_application_that_is_away(world: &World, bff: &Bff, r
     world.redis.run(&["HINCRBY", "{Notification-List}:outbox:since", &id, "-86400000"]);
     let buried = async || bff.metric("carillon_upstream_undeliverable_total", "").await > 0.5;
     eventually("the last one", DEADLINE, buried).await;
-    // The sender is told.
+    // The sender is notified.
     reader.wait_for(3).await;
 }
 

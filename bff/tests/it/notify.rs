@@ -1,4 +1,4 @@
-//! What other programs keep for a user and say to a user.
+//! States and raw payloads of other programs for users.
 
 /// Makes a test of each function, once for each engine.
 macro_rules! on_both_engines {
@@ -53,8 +53,7 @@ impl Place {
 
     async fn in_memory() -> Self {
         let (broker, _) = Broker::memory(Arc::new(now_ms));
-        let options =
-            IdentityOptions { jwt_secret: vec![SECRET.parse().unwrap()], ..IdentityOptions::default() };
+        let options = IdentityOptions { jwt_secret: vec![SECRET.into()], ..IdentityOptions::default() };
         let replicas = [replica(&broker, &options).await, replica(&broker, &options).await];
         Self { replicas, broker, _redis: None }
     }
@@ -68,7 +67,7 @@ impl Place {
 }
 
 on_both_engines!(
-    a_user_s_state_comes_after_the_welcome_and_again_whenever_it_is_another,
+    a_user_s_state_comes_after_the_welcome_and_at_each_change,
     no_change_of_a_state_is_lost_while_sockets_connect,
 );
 
@@ -88,7 +87,7 @@ fn state_frame(state: &Value) -> Value {
     json!({ "type": "state", "state": state })
 }
 
-async fn a_user_s_state_comes_after_the_welcome_and_again_whenever_it_is_another(place: Place) {
+async fn a_user_s_state_comes_after_the_welcome_and_at_each_change(place: Place) {
     place.broker.set_state("ann", &state(&[("unread", "1"), ("name", "Ada")])).await.unwrap();
     let first = state_frame(&json!({"unread": "1", "name": "Ada"}));
     let mut ben = place.socket(0, "ben").await;
@@ -103,7 +102,7 @@ async fn a_user_s_state_comes_after_the_welcome_and_again_whenever_it_is_another
     for tab in &mut tabs {
         assert_eq!(json_text(tab).await, state_frame(&json!({"unread": "2"})), "once, on every tab");
     }
-    // What is said last is next: nothing else came, to whom it is not for.
+    // The last payload is next: no frame arrived that was for another user.
     for user in ["ann", "ben"] {
         place.broker.publish_raw(user, user.as_bytes()).await.unwrap();
     }
@@ -143,7 +142,7 @@ async fn no_change_of_a_state_is_lost_while_sockets_connect(place: Place) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes() {
+async fn any_program_with_a_redis_client_sets_states_and_publishes_payloads() {
     let world = World::alone();
     let bff = &people(&world, 1).await[0];
     let connect = async |user: &str| {
@@ -168,7 +167,7 @@ async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes(
     world.broker.publish_raw("ann", &[0; RAW_MAX_BYTES]).await.unwrap();
     assert_eq!(json_text(&mut ann).await["data"].as_str().unwrap().len(), RAW_MAX_BYTES);
     world.redis.run(&["PUBLISH", "notify:ann", &"x".repeat(RAW_MAX_BYTES + 1)]);
-    // A state that is none is not told, and leaves the socket as it is.
+    // An invalid state is not sent, and leaves the socket as it is.
     world.redis.run(&["SET", "notify:ann:state", "no hash"]);
     world.redis.run(&["PUBLISH", "notify:ann:state", "x"]);
     carillon_harness::eventually("a state that cannot be read", crate::world::DEADLINE, async || {
@@ -179,7 +178,7 @@ async fn any_program_with_a_redis_client_keeps_the_state_and_says_what_it_likes(
     world.redis.run(&["DEL", "notify:ann:state"]);
     world.redis.run(&["PUBLISH", "notify:ann:state", "x"]);
     assert_eq!(ann.text().await, r#"{"type":"state","state":{}}"#);
-    // Nobody else heard any of it: what comes next is the first that they hear.
+    // No other user received any of it: the next frame is their first.
     world.redis.run(&["PUBLISH", "notify:ben", "1"]);
     assert_eq!(ben.text().await, r#"{"type":"raw","data":1}"#);
     world.push([crate::world::entry("all")]).await;
@@ -201,7 +200,7 @@ async fn a_burst_arrives_whole_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_was_cut_off_tells_the_state_of_the_meantime_when_it_is_back() {
+async fn a_replica_that_was_cut_off_sends_the_current_state_later() {
     let world = World::alone();
     let network = Proxy::start(world.redis.addr()).await;
     let bff = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);
@@ -218,7 +217,7 @@ async fn a_replica_that_was_cut_off_tells_the_state_of_the_meantime_when_it_is_b
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_own_mode_users_hear_other_programs_on_every_replica() {
+async fn in_own_mode_users_get_raw_payloads_on_every_replica() {
     let world = World::new();
     let args = [&PEOPLE[..], &["--fanout", "own"]].concat();
     for n in 1..=2 {

@@ -4,7 +4,7 @@ use carillon_protocol::GapReason;
 use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_stay_up_while_redis_is_away_and_a_restart_without_data_is_a_gap() {
+async fn sockets_stay_open_during_an_outage_and_lost_data_is_a_gap() {
     let world = World::alone();
     let mut bff = world.bff("bff-1").await;
     let reader = Reader::connect(&bff.ws()).await;
@@ -63,7 +63,7 @@ async fn killed_connections_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_black_hole_between_a_replica_and_redis_is_found_out_and_loses_nothing() {
+async fn a_black_hole_before_redis_is_noticed_and_loses_nothing() {
     let world = World::alone();
     let proxy = Proxy::start(world.redis.addr()).await;
     let bff = Bff::spawn("bff-1", &format!("redis://{}", proxy.addr()), &[]);

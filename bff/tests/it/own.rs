@@ -4,7 +4,7 @@ use carillon_protocol::Resume;
 use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test]
-async fn in_own_mode_only_the_winner_s_readers_see_a_notification_and_nothing_is_kept() {
+async fn in_own_mode_only_the_claimer_s_readers_get_a_notification() {
     let world = World::new();
     let bffs: Vec<_> =
         (1..=3).map(|n| Bff::spawn(&format!("bff-{n}"), &world.redis.url(), &["--fanout", "own"])).collect();
@@ -31,7 +31,7 @@ async fn in_own_mode_only_the_winner_s_readers_see_a_notification_and_nothing_is
 }
 
 #[tokio::test]
-async fn a_replica_whose_fan_out_differs_from_that_of_the_others_ends_and_says_why() {
+async fn a_replica_with_another_fan_out_mode_ends_with_the_reason() {
     let world = World::new();
     let all = world.bff("bff-1").await;
     let mut own = Bff::spawn("bff-2", &world.redis.url(), &["--fanout", "own"]);

@@ -38,7 +38,7 @@ async fn a_page_of_history_ends_at_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_page_of_history_ends_where_too_much_else_was_read() {
+async fn a_page_of_history_ends_after_a_bounded_number_of_reads() {
     const MESSAGES: usize = 900;
     let world = World::new();
     // Each message leaves three statuses in the history of its sender.

@@ -1,4 +1,4 @@
-//! Who somebody is, and that everybody gets what is theirs and nothing else.
+//! Authentication, and that every user gets their own notifications and no others.
 
 use carillon_bff::now_ms;
 use carillon_harness::{DialOptions, Reader, ReaderOptions, Refused, Signer, Socket, eventually};
@@ -11,7 +11,7 @@ use crate::world::{Bff, DEADLINE, World, entry};
 pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes";
 pub(crate) const KEY: &str = "key-of-the-tests";
 
-/// The options of a replica that knows people.
+/// The options of a replica with users.
 pub(crate) const PEOPLE: [&str; 5] = ["--jwt-secret", SECRET, "--api-key", KEY, "--people-send"];
 
 /// A token with these claims beside `exp`, an hour from now, and `iat`.
@@ -75,7 +75,7 @@ fn of_error(text: &str) -> (String, Option<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_s_notification_reaches_all_their_tabs_on_any_replica_and_nobody_else() {
+async fn a_user_s_notification_reaches_all_their_tabs_and_no_other_user() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let (one, two) = (signed_in(&bffs[0], "ann"), signed_in(&bffs[1], "ann"));
@@ -93,7 +93,7 @@ async fn a_user_s_notification_reaches_all_their_tabs_on_any_replica_and_nobody_
         reader.wait_for(1).await;
         assert_eq!(reader.record().ids(), ["for-all"]);
     }
-    // What came while nobody was there is there on return.
+    // Notifications that arrived while the user was offline are there later.
     let since = here.record().received[0].cursor.clone();
     drop((here, there));
     world.push([to(json!({"user": "ann"}), "while-away")]).await;
@@ -104,7 +104,7 @@ async fn a_user_s_notification_reaches_all_their_tabs_on_any_replica_and_nobody_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_not_good_is_refused_before_the_upgrade_with_a_reason() {
+async fn an_invalid_token_is_refused_before_the_upgrade_with_a_reason() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];
     let now_s = now_ms() / 1_000;
@@ -128,14 +128,17 @@ async fn a_token_that_is_not_good_is_refused_before_the_upgrade_with_a_reason() 
     let answer = reqwest::Client::new().get(bff.http("/sse")).bearer_auth("nonsense").send().await.unwrap();
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.headers()["www-authenticate"], r#"Bearer error="invalid_token""#);
-    // Without a key, a token is refused rather than passed over: whoever sent it meant to sign in.
+    // Without a key to verify it, a token is refused and not ignored: its sender meant to sign in.
     let plain = world.bff("bff-2").await;
     let (status, problem) = refused(&signed_in(&plain, "ann")).await;
-    assert_eq!((status, problem["detail"].as_str().unwrap().contains("no key is configured")), (401, true));
+    assert_eq!(
+        (status, problem["detail"].as_str().unwrap().contains("no key to verify tokens")),
+        (401, true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_whose_key_cannot_be_had_right_now_is_to_be_tried_again() {
+async fn a_token_whose_key_cannot_be_fetched_gets_a_503() {
     let world = World::new();
     let nobody = format!("http://127.0.0.1:{}/keys", carillon_harness::free_port());
     let bff = Bff::spawn("bff-1", &world.redis.url(), &["--jwks-url", &nobody]);
@@ -146,7 +149,7 @@ async fn a_token_whose_key_cannot_be_had_right_now_is_to_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_without_an_end_is_good_where_the_service_takes_it_until_it_is_called_back() {
+async fn a_token_without_an_end_is_valid_where_allowed_until_revoked() {
     let world = World::new();
     let bff = &people_with(&world, 1, &["--token-lifetime-max", "none"]).await[0];
     let endless = Signer::secret(SECRET).token(&json!({"user_id": "ann", "iat": now_ms() / 1_000}));
@@ -176,10 +179,10 @@ async fn a_page_of_another_origin_may_not_connect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_closes_when_its_token_runs_out_unless_a_fresh_one_came() {
+async fn a_socket_closes_when_its_token_expires_unless_it_was_refreshed() {
     let world = World::new();
     let bff = &people(&world, 1).await[0];
-    // Tokens are good for some seconds after their exp, since clocks differ.
+    // Tokens are valid for some seconds after their exp, since clocks differ.
     let soon = || token_with(SECRET, json!({"user_id": "ann", "exp": now_ms() / 1_000 - 27}));
     let url = format!("{}?token={}", bff.ws(), soon());
     let (mut expires, mut refreshed) = (open(&url).await, open(&url).await);
@@ -206,7 +209,7 @@ async fn next_error(socket: &mut Socket) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_are_open_to_those_whose_token_names_them_and_may_be_taken_up_in_mid_stream() {
+async fn topics_of_a_token_may_be_subscribed_in_mid_stream() {
     let world = World::new();
     let mut args = PEOPLE.to_vec();
     args.extend(["--public-topics", "news,open.*"]);
@@ -231,15 +234,14 @@ async fn topics_are_open_to_those_whose_token_names_them_and_may_be_taken_up_in_
     world.push(last).await;
     reader.until("the open topic", |record| record.ids().contains(&"o-1")).await;
     let record = reader.record();
-    // What came for the topic before it was taken up is in history, and not for this stream: it begins
-    // where the reader stood.
+    // Earlier entries of the topic are in history, and not for this stream: it begins at the reader's position.
     let ids: Vec<_> = record.ids().into_iter().filter(|id| *id != "s-1").collect();
     assert_eq!(ids, ["n-1", "s-2", "o-1"]);
     assert!(record.errors.iter().all(|(code, _)| code == "forbidden"), "{:?}", record.errors);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_survives_a_refresh_on_another_replica_and_is_not_to_be_guessed() {
+async fn a_session_survives_a_reload_on_another_replica() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let mut socket = open(&format!("{}?session=new", bffs[0].ws())).await;
@@ -255,7 +257,7 @@ async fn a_session_survives_a_refresh_on_another_replica_and_is_not_to_be_guesse
     let mut socket = open(&format!("{}?session={session}&since={cursor}", bffs[1].ws())).await;
     assert_eq!(welcome(&mut socket).await.session.as_deref(), Some(session.as_str()));
     assert!(socket.text().await.contains("job-done"));
-    // The id alone opens nothing, and neither does a token that was touched.
+    // The id alone opens nothing, and neither does a changed token.
     let mut touched = session.clone().into_bytes();
     touched[60] ^= 1;
     for guess in [id.to_owned(), String::from_utf8(touched).unwrap(), "x".repeat(98)] {
@@ -265,7 +267,7 @@ async fn a_session_survives_a_refresh_on_another_replica_and_is_not_to_be_guesse
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_close_of_an_old_socket_never_unseats_a_new_one_of_its_session() {
+async fn a_late_close_of_an_old_socket_does_not_affect_a_new_one() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let mut first = open(&format!("{}?session=new", bffs[0].ws())).await;
@@ -343,7 +345,7 @@ async fn a_revocation_closes_the_sockets_of_a_user_everywhere_and_holds_for_late
         assert_eq!(refused(&url(bff, &old)).await.0, 401);
         assert_eq!(refused(&url(bff, &single)).await.0, 401);
     }
-    // Another token of the same user is good, and whoever was not meant is still there.
+    // Another token of the same user is valid, and other users are still connected.
     let later = token_with(SECRET, json!({"user_id": "ann", "iat": now_ms() / 1_000 + 2}));
     Reader::connect(&url(&bffs[0], &later)).await;
     assert_eq!(other.record().closes, []);
@@ -354,7 +356,7 @@ async fn a_revocation_closes_the_sockets_of_a_user_everywhere_and_holds_for_late
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_was_cut_off_when_a_user_was_revoked_shuts_them_out_when_it_is_back() {
+async fn a_replica_that_was_cut_off_during_a_revocation_closes_sockets_later() {
     let world = World::alone();
     let network = carillon_harness::Proxy::start(world.redis.addr()).await;
     let far = Bff::spawn("bff-far", &format!("redis://{}", network.addr()), &PEOPLE);

@@ -1,4 +1,4 @@
-//! The port of readers: how much is held of what comes in, and what whoever is refused hears.
+//! The port of readers: its bounds of memory, and its refusals.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn a_head_has_a_bound_and_a_time() {
 }
 
 #[tokio::test]
-async fn fragments_of_nothing_are_counted() {
+async fn empty_fragments_are_counted() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let mut socket = connect(&bff).await;
@@ -64,7 +64,7 @@ async fn fragments_of_nothing_are_counted() {
 }
 
 #[tokio::test]
-async fn messages_that_are_not_finished_have_a_bound() {
+async fn unfinished_messages_have_a_bound() {
     let world = World::new();
     let bff = bff(&world, &PROXIES).await;
     let upgrade = UPGRADE.replace("Host: x", "Host: x\r\nX-Forwarded-For: 192.0.2.1");
@@ -86,7 +86,7 @@ async fn messages_that_are_not_finished_have_a_bound() {
 }
 
 #[tokio::test]
-async fn what_nothing_can_verify_and_who_has_no_key_is_refused_before_the_body() {
+async fn a_request_without_valid_credentials_is_refused_before_its_body() {
     let world = World::new();
     let bff = bff(&world, &["--api-key", "a key of sixteen"]).await;
     let json = "Content-Type: application/json\r\nContent-Length: 50000";
@@ -107,7 +107,7 @@ async fn what_nothing_can_verify_and_who_has_no_key_is_refused_before_the_body()
 }
 
 #[tokio::test]
-async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
+async fn every_refusal_is_a_problem_and_no_response_is_cached() {
     let world = World::new();
     let bff = bff(&world, &["--api-key", KEY]).await;
     let http = Client::new();
@@ -152,7 +152,7 @@ async fn every_refusal_is_a_problem_and_no_answer_is_kept_by_a_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_refused_before_the_body_gets_the_answer_however_much_comes() {
+async fn a_refusal_before_the_body_arrives_whatever_the_body_s_length() {
     let world = World::new();
     let bff = bff(&world, &["--api-key", KEY]).await;
     let half = vec![b'x'; 400_000];

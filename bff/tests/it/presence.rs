@@ -1,4 +1,4 @@
-//! Who is online: told to readers of `presence:<user>`, and answered on every replica.
+//! Presence: sent to readers of `presence:<user>`, and answered on every replica.
 
 use carillon_harness::{DialOptions, Proxy, Reader, ReaderOptions, Record, Socket, eventually};
 use carillon_protocol::{Presence, ServerMessage};
@@ -17,7 +17,7 @@ async fn replicas(world: &World, count: usize, options: &[&str]) -> Vec<Bff> {
     bffs
 }
 
-/// Where somebody reads who of these comes and goes.
+/// The URL of a reader of the presence of these users.
 fn watch(bff: &Bff, users: &[&str]) -> String {
     let token = token_with(SECRET, json!({ "user_id": "watcher", "topics": ["presence:*"] }));
     let topics: String = users.iter().map(|user| format!("&topic=presence:{user}")).collect();
@@ -33,8 +33,8 @@ fn sent(record: &Record) -> Vec<(String, bool)> {
     record.messages.iter().filter_map(of).collect()
 }
 
-/// Comings and goings, in order: what differs from what was sent of that user before. Until then a user is away.
-fn heard(record: &Record) -> Vec<(String, bool)> {
+/// Changes of presence, in order: frames that differ from the one before of the same user, who is first offline.
+fn changes(record: &Record) -> Vec<(String, bool)> {
     let mut online = std::collections::BTreeMap::new();
     let is_change = |(user, is_online): &(String, bool)| {
         online.insert(user.clone(), *is_online).unwrap_or(false) != *is_online
@@ -42,10 +42,10 @@ fn heard(record: &Record) -> Vec<(String, bool)> {
     sent(record).into_iter().filter(is_change).collect()
 }
 
-async fn until_heard(watcher: &Reader, events: &[(&str, bool)]) {
-    watcher.until(&format!("{events:?}"), |record| heard(record).len() >= events.len()).await;
+async fn until_changes(watcher: &Reader, events: &[(&str, bool)]) {
+    watcher.until(&format!("{events:?}"), |record| changes(record).len() >= events.len()).await;
     let events: Vec<_> = events.iter().map(|(user, online)| ((*user).to_owned(), *online)).collect();
-    assert_eq!(heard(&watcher.record()), events);
+    assert_eq!(changes(&watcher.record()), events);
 }
 
 async fn get(bff: &Bff, path: &str, bearer: Option<&str>) -> (u16, Value) {
@@ -75,7 +75,7 @@ async fn open(url: &str) -> Socket {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_and_goes_is_told_and_answered_on_every_replica() {
+async fn presence_is_sent_and_answered_on_every_replica() {
     let world = World::new();
     let bffs = replicas(&world, 2, &["--presence-grace", "300ms"]).await;
     let url = watch(&bffs[1], &["ann"]);
@@ -85,7 +85,7 @@ async fn who_comes_and_goes_is_told_and_answered_on_every_replica() {
         Reader::connect(&signed_in(&bffs[0], "ann")).await,
         Reader::connect(&signed_in(&bffs[1], "ann")).await,
     );
-    until_heard(&watcher, &[("ann", true)]).await;
+    until_changes(&watcher, &[("ann", true)]).await;
     for bff in &bffs {
         until_connections(bff, "ann", 2).await;
         let ann = presence(bff, "ann").await;
@@ -100,27 +100,27 @@ async fn who_comes_and_goes_is_told_and_answered_on_every_replica() {
     }
     drop(here);
     until_connections(&bffs[1], "ann", 1).await;
-    assert_eq!(heard(&watcher.record()).len(), 1, "another connection is left");
+    assert_eq!(changes(&watcher.record()).len(), 1, "another connection is left");
     drop(there);
-    until_heard(&watcher, &[("ann", true), ("ann", false)]).await;
+    until_changes(&watcher, &[("ann", true), ("ann", false)]).await;
     let gone = json!({ "user": "ann", "online": false, "connections": 0, "since": null });
     assert_eq!(presence(&bffs[0], "ann").await, gone);
-    // A reader that comes, or comes back, is sent how it is now, and nothing of what was meanwhile.
+    // A reader that connects gets the current presence, and none of the changes before.
     let later = ReaderOptions { since: Some(since), ..ReaderOptions::new(&[&url]) };
     let later = Reader::connect_with(later).await;
     later.until("ann is away", |record| !sent(record).is_empty()).await;
     let _ann = Reader::connect(&signed_in(&bffs[0], "ann")).await;
-    until_heard(&later, &[("ann", true)]).await;
+    until_changes(&later, &[("ann", true)]).await;
     assert_eq!(sent(&later.record()), [("ann".to_owned(), false), ("ann".to_owned(), true)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_is_no_leave_also_when_it_ends_on_another_replica() {
+async fn a_reload_is_not_a_leave_even_on_another_replica() {
     let world = World::new();
     let bffs = replicas(&world, 2, &["--presence-grace", "60s"]).await;
     let watcher = Reader::connect(&watch(&bffs[0], &["ann", "ben"])).await;
     let mut page = open(&signed_in(&bffs[0], "ann")).await;
-    until_heard(&watcher, &[("ann", true)]).await;
+    until_changes(&watcher, &[("ann", true)]).await;
     let since = presence(&bffs[0], "ann").await["since"].clone();
     for refresh in 0..6 {
         if refresh % 3 == 0 {
@@ -134,13 +134,13 @@ async fn a_refresh_is_no_leave_also_when_it_ends_on_another_replica() {
         until_connections(&bffs[0], "ann", 1).await;
     }
     assert_eq!(presence(&bffs[0], "ann").await["since"], since);
-    // Whatever was said of ann would have come before this.
+    // Any frame about ann would have arrived before this.
     let _ben = open(&signed_in(&bffs[1], "ben")).await;
-    until_heard(&watcher, &[("ann", true), ("ben", true)]).await;
+    until_changes(&watcher, &[("ann", true), ("ben", true)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_users_of_a_killed_replica_go_with_its_lease_and_nobody_else() {
+async fn the_users_of_a_killed_replica_leave_when_its_lease_expires() {
     let world = World::new();
     let mut bffs = replicas(&world, 3, &[]).await;
     let users = ["ann", "both", "carl"];
@@ -153,8 +153,8 @@ async fn the_users_of_a_killed_replica_go_with_its_lease_and_nobody_else() {
         until_connections(&bffs[2], user, count).await;
     }
     bffs[0].process.kill();
-    watcher.until("ann's leave", |record| heard(record).contains(&("ann".to_owned(), false))).await;
-    let mut events = heard(&watcher.record());
+    watcher.until("ann's leave", |record| changes(record).contains(&("ann".to_owned(), false))).await;
+    let mut events = changes(&watcher.record());
     assert_eq!(events.pop(), Some(("ann".to_owned(), false)), "and nothing after it");
     events.sort();
     assert_eq!(events, users.map(|user| (user.to_owned(), true)), "each came once");
@@ -165,7 +165,7 @@ async fn the_users_of_a_killed_replica_go_with_its_lease_and_nobody_else() {
         }
     }
     sockets.push(open(&signed_in(&bffs[1], "ann")).await);
-    watcher.until("ann's return", |record| heard(record).len() == 5).await;
+    watcher.until("ann's return", |record| changes(record).len() == 5).await;
 }
 
 /// The runs that hold a lease.
@@ -174,15 +174,15 @@ fn leases(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_stops_gives_up_its_lease_and_who_moves_on_stays_online() {
+async fn a_stopped_replica_ends_its_lease_and_users_who_moved_stay_online() {
     let world = World::new();
     let mut bffs = replicas(&world, 2, &["--presence-lease", "1h"]).await;
     let watcher = Reader::connect(&watch(&bffs[1], &["ann", "ben"])).await;
     let mut ann = open(&signed_in(&bffs[0], "ann")).await;
-    until_heard(&watcher, &[("ann", true)]).await;
+    until_changes(&watcher, &[("ann", true)]).await;
     let urls = [signed_in(&bffs[0], "ben"), signed_in(&bffs[1], "ben")];
     let ben = Reader::connect_with(ReaderOptions::new(&[&urls[0], &urls[1]])).await;
-    until_heard(&watcher, &[("ann", true), ("ben", true)]).await;
+    until_changes(&watcher, &[("ann", true), ("ben", true)]).await;
     assert_eq!(leases(&world).len(), 2);
     bffs[0].process.sigterm();
     ann.until_closed().await;
@@ -190,12 +190,12 @@ async fn a_replica_that_stops_gives_up_its_lease_and_who_moves_on_stays_online()
     assert_eq!(bffs[0].process.wait_exit(DEADLINE).await, 0);
     let left = leases(&world);
     assert!(left.len() == 1 && left[0].contains("bff-2"), "{left:?}");
-    until_heard(&watcher, &[("ann", true), ("ben", true), ("ann", false)]).await;
+    until_changes(&watcher, &[("ann", true), ("ben", true), ("ann", false)]).await;
     until_connections(&bffs[1], "ben", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_redis_is_no_leave_and_what_it_lost_is_told_again() {
+async fn an_outage_of_redis_is_not_a_leave_and_lost_presence_is_reported_again() {
     let world = World::alone();
     let proxy = Proxy::start(world.redis.addr()).await;
     let args = [&PEOPLE[..], &["--presence-lease", "1s", "--presence-grace", "10s"]].concat();
@@ -203,7 +203,7 @@ async fn an_outage_of_redis_is_no_leave_and_what_it_lost_is_told_again() {
     bff.until_ready().await;
     let watcher = Reader::connect(&watch(&bff, &["ann", "ben"])).await;
     let _ann = open(&signed_in(&bff, "ann")).await;
-    until_heard(&watcher, &[("ann", true)]).await;
+    until_changes(&watcher, &[("ann", true)]).await;
     let before = leases(&world);
     proxy.refuse();
     proxy.cut();
@@ -216,7 +216,7 @@ async fn an_outage_of_redis_is_no_leave_and_what_it_lost_is_told_again() {
         .await;
     until_connections(&bff, "ann", 1).await;
     let _ben = open(&signed_in(&bff, "ben")).await;
-    until_heard(&watcher, &[("ann", true), ("ben", true)]).await;
+    until_changes(&watcher, &[("ann", true), ("ben", true)]).await;
 
     world.redis.run(&["FLUSHALL"]);
     for user in ["ann", "ben"] {
@@ -226,7 +226,7 @@ async fn an_outage_of_redis_is_no_leave_and_what_it_lost_is_told_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_online_is_told_to_those_who_may_read_it() {
+async fn presence_is_sent_to_readers_with_the_right() {
     let world = World::new();
     let bff = &replicas(&world, 1, &["--public-topics", "presence:open"]).await[0];
     let friend = token_with(SECRET, json!({ "user_id": "ben", "topics": ["presence:ann", "presence:a*"] }));

@@ -87,7 +87,7 @@ async fn eventually_some<T>(ask: impl AsyncFn() -> Option<T>) -> T {
 }
 
 #[tokio::test]
-async fn without_a_port_the_heap_is_not_sampled_and_port_says_where_readers_connect() {
+async fn without_a_port_the_heap_is_not_sampled() {
     let redis = RedisServer::shared();
     let (port, admin) = (free_port(), format!("127.0.0.1:{}", free_port()));
     let env = [("REDIS_URL", redis.url()), ("ADMIN_LISTEN", admin), ("PORT", format!(":{port}"))];

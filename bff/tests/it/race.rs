@@ -68,7 +68,7 @@ async fn readers(bffs: &[Bff]) -> Vec<Reader> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_replicas_race_and_every_reader_sees_every_entry_once_in_the_same_order() {
+async fn every_reader_of_five_replicas_sees_every_entry_once_in_the_same_order() {
     let world = World::new();
     let bffs = world.bffs(BFFS).await;
     let readers = readers(&bffs).await;
@@ -93,7 +93,7 @@ async fn five_replicas_race_and_every_reader_sees_every_entry_once_in_the_same_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_replica_and_killed_subscriptions_change_nothing_of_that() {
+async fn killed_replicas_and_subscriptions_lose_and_repeat_nothing() {
     let world = World::alone();
     let mut bffs = world.bffs(BFFS).await;
     let readers = readers(&bffs).await;
@@ -115,7 +115,7 @@ async fn a_killed_replica_and_killed_subscriptions_change_nothing_of_that() {
 /// How long it takes until the list is empty, on a clock that only waiting moves: a poll would take up to a second.
 
 #[tokio::test(start_paused = true)]
-async fn one_wake_up_empties_the_list_and_so_does_a_connection_that_is_back() {
+async fn a_wake_up_or_a_reconnect_empties_the_list() {
     let (broker, faults, _addr) = in_process().await;
     let entries: Vec<_> = (0..1_000).map(|n| entry(n).into_bytes()).collect();
     // In the middle of the pause before the next poll.

@@ -41,7 +41,7 @@ async fn a_reader_that_is_cut_200_times_sees_every_entry_once() {
 }
 
 #[tokio::test]
-async fn a_welcome_says_whether_the_resume_was_complete_and_a_gap_comes_first() {
+async fn a_welcome_states_whether_the_resume_is_complete_and_a_gap_follows() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let mut socket = Socket::open(&bff.ws(), &DialOptions::default()).await.unwrap();

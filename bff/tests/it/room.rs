@@ -16,7 +16,7 @@ fn sender(user: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_user_may_have_stored_in_a_day_is_bounded_on_all_replicas_together() {
+async fn the_stored_bytes_of_a_user_in_a_day_are_bounded_on_all_replicas() {
     let world = World::new();
     let bffs = people_with(&world, 2, &["--send-bytes-per-day", "16KiB"]).await;
     let message =
@@ -40,7 +40,7 @@ async fn what_a_user_may_have_stored_in_a_day_is_bounded_on_all_replicas_togethe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_redis_is_almost_full_users_are_refused_and_keys_go_on_and_then_it_heals() {
+async fn an_almost_full_redis_refuses_users_serves_keys_and_recovers() {
     let world = World::over(RedisServer::start_with(&["--maxmemory-policy", "noeviction"]));
     let bff = &people_with(&world, 1, &[]).await[0];
     let reader = Reader::connect(&bff.ws()).await;

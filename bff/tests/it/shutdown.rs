@@ -4,7 +4,7 @@ use carillon_protocol::CloseCode;
 use crate::world::{Bff, DEADLINE, World, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_sigterm_readers_are_told_and_move_on_and_the_process_ends_well() {
+async fn at_sigterm_readers_get_a_goodbye_and_the_process_ends_with_success() {
     let world = World::new();
     let mut bffs = world.bffs(2).await;
     let urls: Vec<_> = bffs.iter().map(Bff::ws).collect();

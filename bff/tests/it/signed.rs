@@ -1,4 +1,4 @@
-//! What another application signed is taken from it, once, and from nobody else.
+//! Requests that an application signed are accepted once, and from no one else.
 
 use axum::http::Method;
 use carillon_auth::signature::{ApiAuthSecrets, Digest, Unsigned, WebhookSecrets};
@@ -71,7 +71,7 @@ async fn a_webhook_counts_as_a_key_once_on_all_replicas_while_it_is_fresh() {
     assert_eq!(accepted(&here, &signed, body).await, "msg_1");
     refused(&there, &signed, body, "used before").await;
     refused(&here, &signed, body, "used before").await;
-    // The sender, who had no answer, tries again: taken, with the same answer, and shown no second time.
+    // The sender, without a response, retries: it is accepted, with the same response, and shown once.
     let again = webhook(FIRST, "msg_1", now_ms + 1_000, body);
     assert_eq!(accepted(&there, &again, body).await, "msg_1");
 
@@ -131,11 +131,11 @@ async fn an_api_auth_signature_counts_once_where_it_is_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signature_that_cannot_be_checked_is_refused_and_a_secret_closes_the_open_door() {
+async fn a_signature_without_a_secret_is_refused_and_a_secret_ends_open_access() {
     let world = World::new();
     let (now_ms, body) = (now_ms(), entry("a"));
     let (webhook, api_auth) = (webhook(FIRST, "a", now_ms, &body), api_auth(LEGACY, now_ms, &body));
-    // Anybody may publish here, and still whoever signs is told that nobody looked.
+    // Any client may publish here, and still a signed request is refused if it cannot be verified.
     let open = world.bff("bff-1").await;
     refused(&open, &webhook, &body, "WEBHOOK_SECRET").await;
     refused(&open, &api_auth, &body, "APIAUTH_SECRET").await;
@@ -155,7 +155,7 @@ async fn a_signature_that_cannot_be_checked_is_refused_and_a_secret_closes_the_o
 }
 
 #[tokio::test]
-async fn signers_publish_so_much_together_and_those_who_cannot_sign_take_none_of_it() {
+async fn signers_share_a_limit_that_invalid_signatures_do_not_use() {
     let world = World::new();
     let options = ["--webhook-secret", FIRST, "--publishes-per-key", "1", "--publish-burst-per-key", "2"];
     let [bff, _] = two(&world, &options).await;

@@ -24,7 +24,7 @@ fn expected(count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_stops_reading_costs_little_and_is_caught_up_when_it_reads_again() {
+async fn a_reader_that_stops_reading_costs_little_memory_and_catches_up() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let quick = Reader::connect(&bff.ws()).await;
@@ -75,7 +75,7 @@ async fn a_reader_that_does_not_read_for_long_is_closed_as_slow_and_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_of_which_a_byte_is_taken_now_and_then_is_cut_as_slow() {
+async fn a_stream_that_is_read_byte_by_byte_is_cut_as_slow() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let since = world.broker.tail().await.unwrap();

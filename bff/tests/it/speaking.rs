@@ -1,4 +1,4 @@
-//! What one reader may say, and one user publish.
+//! The limits of messages of a reader, and of publishes of a user.
 
 use carillon_harness::{DialOptions, Proxy, Socket, eventually};
 use carillon_protocol::limits::{SEND_MAX_BYTES, TOPICS_MAX};
@@ -51,7 +51,7 @@ fn subscribe(topic: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_user_publishes_so_much_by_whichever_way_and_another_is_not_disturbed() {
+async fn a_user_has_one_limit_of_publishes_and_others_are_unaffected() {
     let world = World::new();
     let bff = bff(&world, &["--publishes-per-user", "1", "--publish-burst-per-user", "3"]).await;
     let mut ann = open(&signed_in(&bff, "ann")).await;
@@ -80,7 +80,7 @@ async fn a_user_publishes_so_much_by_whichever_way_and_another_is_not_disturbed(
 }
 
 #[tokio::test]
-async fn a_user_who_sends_too_much_is_told_so_and_may_go_on_later() {
+async fn a_user_who_sends_too_many_messages_is_refused_for_a_while() {
     let world = World::new();
     let bff = bff(&world, &["--publishes-per-user", "1", "--publish-burst-per-user", "2"]).await;
     let mut ann = open(&signed_in(&bff, "ann")).await;
@@ -95,7 +95,7 @@ async fn a_user_who_sends_too_much_is_told_so_and_may_go_on_later() {
     assert_eq!((code.as_str(), about), ("rate_limited", Some(n.to_string())));
     assert!(n >= 2 && detail.contains("at most 1 a second, 2 in a row"), "{n} {detail}");
     until_counted(&bff, "publishes_per_user").await;
-    // The same message is let through when it is said again.
+    // The same message is accepted when it is sent again.
     eventually("it may again", DEADLINE, async || {
         let mut other = open(&signed_in(&bff, "ann")).await;
         matches!(send(&mut other, &n.to_string()).await, ServerMessage::Status(_))
@@ -104,7 +104,7 @@ async fn a_user_who_sends_too_much_is_told_so_and_may_go_on_later() {
 }
 
 #[tokio::test]
-async fn a_reader_who_says_too_much_is_told_so_and_closed() {
+async fn a_reader_that_sends_too_many_messages_is_closed() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let mut socket = open(&bff.ws()).await;
@@ -151,7 +151,7 @@ async fn say_at_length(bff: &Bff, user: &str, bytes: usize) -> [(String, String)
 }
 
 #[tokio::test]
-async fn a_message_between_people_has_so_many_bytes_and_the_limit_is_said() {
+async fn a_message_between_people_has_a_limit_of_bytes() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let [http, socket] = say_at_length(&bff, "ann", SEND_MAX_BYTES).await;
@@ -165,7 +165,7 @@ async fn a_message_between_people_has_so_many_bytes_and_the_limit_is_said() {
 }
 
 #[tokio::test]
-async fn who_says_much_at_once_may_do_it_less_often() {
+async fn large_messages_count_as_several() {
     let world = World::new();
     let bff = bff(&world, &["--publishes-per-user", "1", "--publish-burst-per-user", "9"]).await;
     let mut refused = None;
@@ -182,7 +182,7 @@ async fn who_says_much_at_once_may_do_it_less_often() {
 }
 
 #[tokio::test]
-async fn pings_count_as_what_a_reader_says_on_either_socket() {
+async fn pings_count_as_messages_on_either_socket() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let notify = format!("{}?token={}", bff.ws().replace("/ws", "/notify/ws"), token("ann"));
@@ -197,7 +197,7 @@ async fn pings_count_as_what_a_reader_says_on_either_socket() {
             (Some(CloseCode::LIMIT), is_told)
         );
     }
-    // What is not listened to counts as well.
+    // Ignored messages count as well.
     let mut socket = open(&format!("{}?token={}", bff.ws().replace("/ws", "/notify/ws"), token("ann"))).await;
     for n in 0..1_000 {
         if n % 2 == 0 { socket.send("x").await } else { socket.send_binary(b"x").await }
@@ -207,7 +207,7 @@ async fn pings_count_as_what_a_reader_says_on_either_socket() {
 }
 
 #[tokio::test]
-async fn a_reader_has_so_many_topics_and_may_leave_one_for_another() {
+async fn a_reader_has_a_limit_of_topics_and_may_exchange_them() {
     let world = World::new();
     let bff = bff(&world, &[]).await;
     let token = token_with(SECRET, json!({ "user_id": "ann", "topics": ["t*"] }));
@@ -242,7 +242,7 @@ async fn a_reader_has_so_many_topics_and_may_leave_one_for_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_many_bytes_of_pages_are_held_at_a_time_and_whoever_finds_no_room_is_answered() {
+async fn bytes_of_pages_are_bounded_and_other_requests_get_a_503() {
     // Of 2 MiB each, in 32 MiB.
     const PAGES_MAX: usize = 16;
     let world = World::alone();
@@ -278,7 +278,7 @@ async fn so_many_bytes_of_pages_are_held_at_a_time_and_whoever_finds_no_room_is_
 }
 
 #[tokio::test]
-async fn a_job_counts_as_what_its_owner_publishes() {
+async fn a_job_counts_as_a_publish_of_its_owner() {
     let world = World::new();
     let options =
         ["--publishes-per-user", "1", "--publish-burst-per-user", "2", "--trusted-proxies", "127.0.0.0/8"];

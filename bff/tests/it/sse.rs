@@ -105,7 +105,7 @@ async fn a_quiet_stream_has_a_heartbeat_every_25_seconds() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_cannot_be_read_is_a_gap() {
+async fn an_unreadable_cursor_is_a_gap() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     world.push([entry("a")]).await;
@@ -118,7 +118,7 @@ async fn a_cursor_that_cannot_be_read_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_gets_the_state_and_what_programs_say_here_too() {
+async fn a_user_gets_the_state_and_raw_payloads_here_too() {
     let world = World::alone();
     let bff = &people(&world, 1).await[0];
     world.redis.run(&["HSET", "notify:ann:state", "unread", "3"]);

@@ -73,7 +73,7 @@ async fn the_viewer_comes_precompressed_and_its_hashed_files_last_for_ever() {
 }
 
 #[tokio::test]
-async fn a_cookie_holds_to_a_replica_until_that_dies_or_goes_away() {
+async fn a_cookie_leads_to_one_replica_until_it_ends() {
     let mut door = Door::open(RedisServer::shared()).await;
     let first = get(&door, "/sse", &[]).await;
     let mut held = cookie(&first).unwrap();
@@ -97,7 +97,7 @@ async fn a_cookie_holds_to_a_replica_until_that_dies_or_goes_away() {
         eventually("another replica", DEADLINE, async || {
             let answer = get(&door, "/sse", &[("cookie", &held)]).await;
             let cookie = cookie(&answer);
-            // One that is going away answers 200 too, and has no welcome.
+            // A replica that shuts down answers 200 too, without a welcome.
             moved = welcomed(answer).await.map(|replica| (cookie, replica));
             moved.is_some()
         })

@@ -1,4 +1,4 @@
-//! Whoever reads the log may be gone, stuck or full: the replica goes on, and can be ended.
+//! The reader of the log may be gone, stuck or full: the replica continues, and can be ended.
 
 use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Write, pipe};
@@ -30,25 +30,25 @@ async fn goes_on_and_ends(stderr: impl Into<Stdio>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_log_nobody_reads_any_more_goes_on() {
+async fn a_replica_with_a_closed_log_continues() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
     goes_on_and_ends(writer).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_log_is_full_goes_on() {
+async fn a_replica_with_a_full_log_continues() {
     goes_on_and_ends(OpenOptions::new().write(true).open("/dev/full").unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_log_is_stuck_goes_on() {
+async fn a_replica_with_a_blocked_log_continues() {
     let (_stuck, writer) = full_pipe();
     goes_on_and_ends(writer).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_at_the_start_ends_the_process_also_when_it_cannot_be_said() {
+async fn a_fault_at_the_start_ends_the_process_even_if_stderr_is_blocked() {
     let world = World::new();
     let running = world.bff("bff-1").await;
     let (_stuck, writer) = full_pipe();
@@ -58,7 +58,7 @@ async fn a_fault_at_the_start_ends_the_process_also_when_it_cannot_be_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_log_has_a_secret_in_it_however_much_is_logged() {
+async fn no_log_level_shows_a_secret() {
     let world = World::new();
     let bff =
         Bff::spawn_with_env("bff-1", &world.redis.url(), &PEOPLE, &[("LOG", "trace,tungstenite=trace")]);

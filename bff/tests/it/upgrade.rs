@@ -52,7 +52,7 @@ fn assert_nothing_was_missed(readers: &[&Reader]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the program of the last release: run scripts/test-upgrade"]
-async fn what_either_release_claims_reaches_the_readers_of_both_once_and_in_order() {
+async fn entries_claimed_by_either_release_reach_the_readers_of_both() {
     let world = World::new();
     let [last, this] = fleet(&world).await;
     let (old, new) = (Reader::connect(&last.ws()).await, Reader::connect(&this.ws()).await);

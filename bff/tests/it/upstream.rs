@@ -1,4 +1,4 @@
-//! What readers say to the application behind the service: stored first, signed, in order, and at least once.
+//! Messages of readers to the application: stored first, signed, in order, and at least once.
 
 pub(crate) mod application;
 mod given_up;
@@ -41,7 +41,7 @@ async fn in_session(bff: &Bff, session: &str) -> Reader {
     Reader::connect(&format!("{}?session={session}", bff.ws())).await
 }
 
-fn said(id: &str) -> String {
+fn message(id: &str) -> String {
     json!({"type": "message", "id": id, "message": id}).to_string()
 }
 
@@ -56,7 +56,7 @@ async fn settled(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_arrives_signed_in_its_own_bytes_with_who_said_it() {
+async fn a_message_arrives_signed_with_its_bytes_and_its_sender() {
     let world = World::new();
     let application = Application::start(|_, _| Answer::Status(204)).await;
     let bff = replica(&world, "bff-1", &application.url()).await;
@@ -114,7 +114,7 @@ async fn messages_of_a_session_arrive_in_order_and_once_while_some_attempts_fail
     }
     for n in 0..30 {
         for (s, reader) in readers.iter().enumerate() {
-            reader.send(&said(&format!("s{s}-{n}"))).await;
+            reader.send(&message(&format!("s{s}-{n}"))).await;
         }
     }
     let refused = || -> Vec<String> {
@@ -156,7 +156,7 @@ async fn messages_of_a_session_arrive_in_order_and_once_while_some_attempts_fail
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_application_that_is_away_gets_what_was_said_meanwhile_and_each_message_once() {
+async fn an_application_gets_the_messages_of_its_outage_once() {
     let world = World::new();
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}/incoming?from=carillon");
@@ -166,13 +166,13 @@ async fn an_application_that_is_away_gets_what_was_said_meanwhile_and_each_messa
     for bff in [&bffs[0], &bffs[1], &bffs[0]] {
         let reader = in_session(bff, &mine).await;
         for id in ["m-1", "m-2"] {
-            reader.send(&said(id)).await;
+            reader.send(&message(id)).await;
         }
         reader.send(r#"{"type":"message","message":"x","id":""}"#).await;
         refusal(&reader, "invalid").await;
     }
     let reader = in_session(&bffs[1], &other).await;
-    reader.send(&said("m-1")).await;
+    reader.send(&message("m-1")).await;
     let failed = async || {
         let of = async |bff: &Bff| bff.metric("carillon_upstream_attempts_total", "failed").await;
         of(&bffs[0]).await + of(&bffs[1]).await > 1.5
@@ -190,7 +190,7 @@ async fn an_application_that_is_away_gets_what_was_said_meanwhile_and_each_messa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_answer_holds_up_its_own_session_alone_and_is_not_waited_for_for_ever() {
+async fn a_slow_response_delays_its_own_session_only() {
     let world = World::new();
     let application = Application::start(|message, attempt| match (message, attempt) {
         ("slow", 1) => Answer::Never,
@@ -201,11 +201,11 @@ async fn a_slow_answer_holds_up_its_own_session_alone_and_is_not_waited_for_for_
     let slow = in_session(&bff, &session(&bff).await.0).await;
     let other = in_session(&bff, &session(&bff).await.0).await;
     for id in ["slow", "behind it"] {
-        slow.send(&said(id)).await;
+        slow.send(&message(id)).await;
     }
     application.until("the slow one", |posts| !posts.is_empty()).await;
     for n in 0..10 {
-        other.send(&said(&format!("n-{n}"))).await;
+        other.send(&message(&format!("n-{n}"))).await;
     }
     application.wait_for(11).await;
     let attempts = async |outcome: &str| bff.metric("carillon_upstream_attempts_total", outcome).await;
@@ -217,7 +217,7 @@ async fn a_slow_answer_holds_up_its_own_session_alone_and_is_not_waited_for_for_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_replica_sends_what_a_killed_one_held_with_the_same_id() {
+async fn another_replica_sends_the_messages_of_a_killed_one_with_the_same_id() {
     let world = World::new();
     let application = Application::start(|message, attempt| match (message, attempt) {
         ("m-1", 1) => Answer::Never,
@@ -227,7 +227,7 @@ async fn another_replica_sends_what_a_killed_one_held_with_the_same_id() {
     let mut first = replica(&world, "bff-1", &application.url()).await;
     let reader = in_session(&first, &session(&first).await.0).await;
     for id in ["m-1", "m-2"] {
-        reader.send(&said(id)).await;
+        reader.send(&message(id)).await;
     }
     application.until("the first attempt", |posts| !posts.is_empty()).await;
     let _second = replica(&world, "bff-2", &application.url()).await;
@@ -246,12 +246,12 @@ async fn another_replica_sends_what_a_killed_one_held_with_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_told_to_stop_ends_what_it_has_begun() {
+async fn a_stopped_replica_finishes_running_attempts() {
     let world = World::new();
     let application = Application::start(|_, _| Answer::After(Duration::from_secs(2))).await;
     let mut bff = replica(&world, "bff-1", &application.url()).await;
     let reader = in_session(&bff, &session(&bff).await.0).await;
-    reader.send(&said("m-1")).await;
+    reader.send(&message("m-1")).await;
     application.until("the attempt", |posts| !posts.is_empty()).await;
     bff.process.sigterm();
     assert_eq!(bff.process.wait_exit(DEADLINE).await, 0);
@@ -260,7 +260,7 @@ async fn a_replica_that_is_told_to_stop_ends_what_it_has_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_stored_is_refused_with_its_id_and_a_reason() {
+async fn a_message_that_cannot_be_stored_is_refused_with_its_id_and_a_reason() {
     let world = World::alone();
     let away = format!("http://127.0.0.1:{}/", free_port());
     let bff = replica(&world, "bff-1", &away).await;
@@ -281,27 +281,27 @@ async fn what_cannot_be_stored_is_refused_with_its_id_and_a_reason() {
     let line = format!("{{Notification-List}}:outbox:session:{id}");
     let fill = "for n = 1, 100 do redis.call('RPUSH', KEYS[1], n) end";
     world.redis.run(&["EVAL", fill, "1", &line]);
-    reader.send(&said("m")).await;
+    reader.send(&message("m")).await;
     refusal(&reader, "upstream_full").await;
     let other = in_session(&bff, &session(&bff).await.0).await;
     let fill = "for n = 1, 10000 do redis.call('HSET', KEYS[1], n, 'x') end";
     world.redis.run(&["EVAL", fill, "1", "{Notification-List}:outbox:messages"]);
-    other.send(&said("m")).await;
+    other.send(&message("m")).await;
     refusal(&other, "upstream_full").await;
     assert!(other.record().errors[0].1.contains("10000"), "{:?}", other.record().errors);
     world.redis.stop();
-    other.send(&said("m")).await;
+    other.send(&message("m")).await;
     refusal(&other, "unavailable").await;
 
     let world = World::alone();
     let bff = world.bff("bff-1").await;
     let reader = Reader::connect(&bff.ws()).await;
-    reader.send(&said("m")).await;
+    reader.send(&message("m")).await;
     refusal(&reader, "no_upstream").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_sessions_give_nobody_more_room() {
+async fn new_sessions_do_not_raise_limits() {
     let world = World::new();
     let away = format!("http://127.0.0.1:{}/", free_port());
     let bff = replica(&world, "bff-1", &away).await;
@@ -317,13 +317,13 @@ async fn new_sessions_give_nobody_more_room() {
         world.redis.run(&["EVAL", fill, "2", &outbox(of), &outbox("messages"), most]);
         let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
         let reader = Reader::connect(&format!("{}?session=new{token}", bff.ws())).await;
-        reader.send(&said("m")).await;
+        reader.send(&message("m")).await;
         refusal(&reader, "upstream_full").await;
         assert!(reader.record().errors[0].1.contains(words), "{:?}", reader.record().errors);
     }
     assert!(bff.metric("carillon_messages_refused_total", "upstream_full").await > 1.5);
     let bob = Reader::connect(&format!("{}?session=new&token={}", bff.ws(), token("bob"))).await;
-    bob.send(&said("m")).await;
+    bob.send(&message("m")).await;
     eventually("it waits", DEADLINE, async || bff.metric("carillon_upstream_accepted_total", "").await > 0.5)
         .await;
 }
@@ -336,7 +336,7 @@ async fn messages_leave_without_redis_too() {
         _ => Answer::Status(204),
     })
     .await;
-    let secret = |text: &str| Some(text.parse().unwrap());
+    let secret = |text: &str| Some(text.into());
     let options = SigningOptions { webhook_secret: secret(WEBHOOK), apiauth_secret: secret(LEGACY) };
     let signing = Signing::new(&options).unwrap();
     let upstream = UpstreamOptions { upstream_url: Some(application.url()) };
@@ -344,7 +344,7 @@ async fn messages_leave_without_redis_too() {
     let (broker, _faults, addr) = in_process_with(signing, upstream).await;
     let reader = Reader::connect(&format!("ws://{addr}/ws?session=new")).await;
     for n in 1..=4 {
-        reader.send(&said(&format!("m-{n}"))).await;
+        reader.send(&message(&format!("m-{n}"))).await;
     }
     application.wait_for(5).await;
     assert_eq!(application.messages(), ["m-1", "m-2", "m-2", "m-3", "m-4"]);

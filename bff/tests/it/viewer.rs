@@ -1,4 +1,4 @@
-//! How the built viewer is served, from a folder of the test's own.
+//! How the built viewer is served, from a folder of the test.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use reqwest::{Client, header};
 use crate::world::Bff;
 
 #[tokio::test]
-async fn hashed_files_last_for_ever_and_come_precompressed_and_the_page_is_asked_for_anew() {
+async fn hashed_files_are_immutable_and_the_page_is_revalidated() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("assets")).unwrap();
     for (name, text) in [

@@ -11,11 +11,11 @@ use carillon_bff::{
 };
 use carillon_broker::{Broker, FanOut, Faults, Names};
 use carillon_harness::{Process, RedisServer, eventually, free_port};
-use carillon_service::{Patience, Readiness, Tasks};
+use carillon_service::{Readiness, Tasks, Timeouts};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-/// It only ends a test that has failed, so it may be generous.
+/// It only ends a failed test, so it may be generous.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Redis server and what pushes to it.
@@ -66,7 +66,7 @@ impl World {
 
     pub(crate) async fn push(&self, entries: impl IntoIterator<Item = String>) {
         let entries: Vec<_> = entries.into_iter().map(String::into_bytes).collect();
-        // Entries with an id may be pushed again when an outage swallowed the answer.
+        // Entries with an id may be pushed again when an outage lost the reply.
         eventually("a push", DEADLINE, async || self.broker.push(&entries).await.is_ok()).await;
     }
 }
@@ -149,7 +149,7 @@ impl Bff {
         self.listen.port()
     }
 
-    /// Status and body of a path on the admin port; status 0 when nobody answers.
+    /// Status and body of a path on the admin port; status 0 without a response.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         match reqwest::get(format!("http://{}{path}", self.admin)).await {
             Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
@@ -255,7 +255,7 @@ pub(crate) fn settings(identities: &IdentityOptions) -> Settings {
         does_jobs: true,
         static_dir: None,
         limits: LimitOptions::default(),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
         presence: PresenceOptions::default(),
         clock: Arc::new(now_ms),
         random: Arc::new(random),

@@ -70,7 +70,7 @@ local function route(raw)
   if #raw > max_entry_bytes then return nil, 'too_large', #raw .. ' bytes, at most ' .. max_entry_bytes end
   if UTF_16[string.sub(raw, 1, 2)] then return nil, 'not_text', 'UTF-16: write it as UTF-8' end
   local at = string.find(raw, '[^ \t\r\n\f]')
-  if not at then return nil, 'empty', 'an entry of blanks' end
+  if not at then return nil, 'empty', 'a blank entry' end
   if string.sub(raw, at, at) ~= '{' then return { audience = 'everyone' } end
   local ok, json = pcall(cjson.decode, raw)
   if not ok then return nil, 'invalid', 'not JSON: ' .. tostring(json) end

@@ -1,8 +1,8 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value};
 use tokio::time::Instant;
@@ -85,7 +85,7 @@ impl SharedConnection {
 
     /// Callers that wait for the same attempt share its error; one attempt after the other would take minutes.
     fn connection(&self) -> (Connecting, u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(connecting) = &state.connection {
             return (connecting.clone(), state.generation);
         }
@@ -96,14 +96,10 @@ impl SharedConnection {
     }
 
     fn discard(&self, generation: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.generation == generation {
             state.connection = None;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,8 +9,9 @@ mod lua;
 mod pubsub;
 mod stream;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::sync::Notify;
 
@@ -99,7 +100,7 @@ impl Server {
                 _ => b"0".to_vec(),
             })
             .collect();
-        let mut scripts = self.shared.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scripts = self.shared.scripts.lock();
         if self.data().faults.away {
             return Err(away("a test has taken the server away"));
         }
@@ -117,12 +118,8 @@ impl Server {
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
-        lock(&self.shared.data)
+        self.shared.data.lock()
     }
-}
-
-fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
-    data.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The error of a client whose connection ended.

@@ -19,7 +19,7 @@ pub(super) fn decode_fanout(audience: Audience, payload: &[u8]) -> Option<Fanout
         let (head, tail) = line(rest)?;
         let mut words = head.split(' ');
         let (position, prev) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let kind = EntryKind::parse(words.next()?);
+        let kind = EntryKind::of(words.next()?);
         let (raw, after) = tail.split_at_checked(words.next()?.parse().ok()?)?;
         entries.push(Stored { position, prev, kind, raw: raw.to_vec() });
         rest = after;
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_nothing() {
+    fn a_truncated_entry_is_ignored() {
         for payload in [
             "",
             "e1\n",

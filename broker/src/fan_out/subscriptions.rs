@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use carillon_protocol::Audience;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The audiences that a replica has readers for. The listener subscribes and unsubscribes accordingly, so that a burst of
@@ -37,7 +38,7 @@ impl Subscriptions {
     /// Subscribes to an audience, and with a user to what other programs publish for that user. Adding an audience that is
     /// there already confirms it anew.
     pub fn add(&self, audience: Audience) {
-        let mut wanted = self.lock();
+        let mut wanted = self.shared.wanted.lock();
         wanted.changed.insert(audience.clone());
         wanted.audiences.insert(audience);
         self.shared.changed.notify_one();
@@ -45,27 +46,23 @@ impl Subscriptions {
 
     /// Unsubscribes from an audience.
     pub fn remove(&self, audience: &Audience) {
-        let mut wanted = self.lock();
+        let mut wanted = self.shared.wanted.lock();
         if wanted.audiences.remove(audience) {
             wanted.changed.insert(audience.clone());
             self.shared.changed.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
-        self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns all audiences that are wanted now, for a connection without subscriptions.
     pub(super) fn all(&self) -> Difference {
-        let mut wanted = self.lock();
+        let mut wanted = self.shared.wanted.lock();
         wanted.changed.clear();
         Difference { added: wanted.audiences.iter().cloned().collect(), removed: vec![] }
     }
 
     /// Returns what has changed since the last call.
     pub(super) fn difference(&self) -> Difference {
-        let mut wanted = self.lock();
+        let mut wanted = self.shared.wanted.lock();
         let changed = std::mem::take(&mut wanted.changed);
         let (added, removed) = changed.into_iter().partition(|audience| wanted.audiences.contains(audience));
         Difference { added, removed }
@@ -73,7 +70,7 @@ impl Subscriptions {
 
     /// Whether an audience is wanted.
     pub(super) fn has(&self, audience: &Audience) -> bool {
-        self.lock().audiences.contains(audience)
+        self.shared.wanted.lock().audiences.contains(audience)
     }
 
     pub(super) async fn changed(&self) {

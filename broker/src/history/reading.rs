@@ -139,7 +139,7 @@ fn history_entry(fields: &[Vec<u8>]) -> Result<(String, Stored), BrokerError> {
     let stored = Stored {
         position: position(&fields[0])?,
         prev: position(&fields[3])?,
-        kind: EntryKind::parse(&text(&fields[2])),
+        kind: EntryKind::of(&text(&fields[2])),
         raw: fields[4].clone(),
     };
     Ok((text(&fields[1]), stored))
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn age_tells_of_a_gap_only_where_no_stream_is_left() {
+    fn age_reports_a_gap_only_where_no_stream_is_left() {
         let since = Cursor { epoch: "e".into(), position: at(10) };
         let now_ms = 10 + 24 * 60 * 60 * 1_000 + 1;
         let gaps = |now_ms, last, tail: Option<u64>| {

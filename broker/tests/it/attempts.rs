@@ -12,7 +12,7 @@ use crate::on_both_engines;
 on_both_engines!(
     a_worker_that_falls_silent_loses_its_job_and_another_ends_it,
     a_report_renews_the_lease_and_progress_never_falls,
-    what_is_said_twice_after_a_lost_reply_has_one_effect,
+    a_repeated_command_after_a_lost_reply_has_one_effect,
     a_job_whose_workers_all_fall_silent_is_given_up,
     a_failed_attempt_is_tried_again_after_a_pause_that_grows,
     a_job_that_was_given_back_is_due_at_once_and_has_not_failed,
@@ -26,7 +26,7 @@ async fn a_worker_that_falls_silent_loses_its_job_and_another_ends_it(bench: Ben
     assert_eq!(bench.take("other").await, None, "the lease still runs");
     bench.pass_time(5_000);
     assert_eq!(bench.work("other").await, ("a".into(), 2));
-    // The first one was only slow, and hears it from whatever it says.
+    // The first one was only slow, and every call of it returns this.
     assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 90).await.unwrap(), Lease::Lost);
     assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Lease::Lost);
     assert_eq!(bench.broker.fail_job(&of_ann("a"), 1, "1").await.unwrap(), Lease::Lost);
@@ -35,7 +35,7 @@ async fn a_worker_that_falls_silent_loses_its_job_and_another_ends_it(bench: Ben
     assert_eq!(bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap(), Lease::Lost);
     assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
     assert_eq!(
-        bench.told().await,
+        bench.new_states().await,
         [at("queued", 0), at("running", 0), at("running", 60), at("running", 0), at("done", 100)]
     );
 }
@@ -54,12 +54,12 @@ async fn a_report_renews_the_lease_and_progress_never_falls(bench: Bench) {
     assert_eq!(bench.broker.report_job(&of_ann("a"), 1, 100).await.unwrap(), Lease::Held);
     assert_eq!(bench.take("other").await, None);
     assert_eq!(
-        bench.told().await,
+        bench.new_states().await,
         [at("queued", 0), at("running", 0), at("running", 10), at("running", 100)]
     );
 }
 
-async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {
+async fn a_repeated_command_after_a_lost_reply_has_one_effect(bench: Bench) {
     let (job, broker) = (new("a"), &bench.broker);
     let lost = bench.lose_the_reply_of(broker.enqueue_job(&job)).await;
     assert!(matches!(lost, Err(EnqueueError::Broker(BrokerError::Away(_)))), "{lost:?}");
@@ -78,8 +78,8 @@ async fn what_is_said_twice_after_a_lost_reply_has_one_effect(bench: Bench) {
     assert!(bench.lose_the_reply_of(broker.finish_job(&of_ann("a"), 3, "2")).await.is_err());
     assert_eq!(bench.settled(async || broker.finish_job(&of_ann("a"), 3, "2").await).await, Lease::Held);
     assert_eq!(bench.stands("a").await.result.as_deref(), Some("2"));
-    let told: Vec<_> = bench.told().await.into_iter().map(|(status, _)| status).collect();
-    assert_eq!(told, ["queued", "running", "running", "running", "queued", "running", "done"]);
+    let reports: Vec<_> = bench.new_states().await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!(reports, ["queued", "running", "running", "running", "queued", "running", "done"]);
 }
 
 async fn a_job_whose_workers_all_fall_silent_is_given_up(bench: Bench) {
@@ -137,7 +137,7 @@ async fn a_job_that_was_given_back_is_due_at_once_and_has_not_failed(bench: Benc
             assert_eq!(
                 bench.broker.release_job(&of_ann("a"), attempt).await.unwrap(),
                 Lease::Held,
-                "also said again"
+                "also when repeated"
             );
         }
         assert_eq!(bench.stands("a").await.status, JobStatus::Queued);

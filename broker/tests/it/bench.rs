@@ -297,17 +297,17 @@ impl Bench {
     /// Listens, and writes down what it hears.
     pub(crate) fn listen(&self) -> Ear {
         let subscriptions = Subscriptions::default();
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
         let (broker, wanted, events, stopped) =
-            (self.broker.clone(), subscriptions.clone(), Arc::clone(&heard), stop.clone());
+            (self.broker.clone(), subscriptions.clone(), Arc::clone(&received), stop.clone());
         TaskTracker::new().spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = broker.listen(&wanted, FanOut::All, |event| events.lock().unwrap().push(event)) => {}
             }
         });
-        Ear { subscriptions, heard, _stop: stop.drop_guard() }
+        Ear { subscriptions, received, _stop: stop.drop_guard() }
     }
 }
 

@@ -15,7 +15,7 @@ on_both_engines!(
     the_producer_s_bytes_are_kept,
     a_repeated_id_is_dropped_for_each_sender,
     names_with_line_ends_are_no_other_names,
-    what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing,
+    unroutable_entries_go_to_the_dead_list_and_stop_nothing,
     the_topic_of_a_presence_has_a_user_s_whole_name,
     the_dead_list_is_capped_and_its_entries_cut,
     in_own_mode_nothing_is_kept_or_published,
@@ -96,7 +96,7 @@ async fn names_with_line_ends_are_no_other_names(bench: Bench) {
     assert_eq!((batch.claimed.len(), batch.repeated), (entries.len(), 0));
 }
 
-async fn what_cannot_be_routed_goes_to_the_dead_list_and_stops_nothing(bench: Bench) {
+async fn unroutable_entries_go_to_the_dead_list_and_stop_nothing(bench: Bench) {
     let name = "x".repeat(129);
     let refused = [
         ("empty", String::new()),

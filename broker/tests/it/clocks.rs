@@ -43,7 +43,7 @@ async fn three_days_ahead_trim_nothing_and_leave_positions_five_minutes_ahead() 
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_keeps_the_order_and_goes_on() {
+async fn order_survives_a_clock_that_is_set_back() {
     let (broker, faults) = broker();
     push(&broker, "one").await;
     faults.set_clock_ahead(-3 * DAY_MS);
@@ -84,7 +84,7 @@ async fn enqueue(broker: &Broker, id: &str) -> Job {
 }
 
 #[tokio::test]
-async fn what_was_to_be_done_in_a_wrong_second_is_done_in_the_right_one() {
+async fn work_scheduled_by_a_wrong_clock_is_done_at_the_right_time() {
     let (broker, faults) = broker();
     let line = Audience::User("ann".into());
     faults.set_clock_ahead(3 * DAY_MS);

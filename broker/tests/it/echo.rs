@@ -10,9 +10,9 @@ use crate::bench::DEADLINE;
 
 /// A proxy that leads commands to one server and a subscription to another, as an address does that moved.
 #[tokio::test]
-async fn a_listener_that_hears_another_server_notices_within_three_seconds() {
-    let (written, heard) = (RedisServer::start(), RedisServer::start());
-    let proxy = Proxy::start(heard.addr()).await;
+async fn a_listener_on_another_server_notices_within_three_seconds() {
+    let (written, listened) = (RedisServer::start(), RedisServer::start());
+    let proxy = Proxy::start(listened.addr()).await;
     let broker = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
     let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
@@ -29,7 +29,7 @@ async fn a_listener_that_hears_another_server_notices_within_three_seconds() {
         // From now on new connections reach the other server; the subscription stays where it is, and so do commands
         // until theirs is gone.
         proxy.lead_to(written.addr());
-        heard.run(&["CLIENT", "KILL", "TYPE", "normal"]);
+        listened.run(&["CLIENT", "KILL", "TYPE", "normal"]);
         let moved = std::time::Instant::now();
         eventually("it is noticed", DEADLINE, async || count(|event| *event == BrokerEvent::Down) == 1).await;
         // The bound is 3 s; the rest is for a machine that has much to do.
@@ -54,7 +54,7 @@ async fn a_listener_that_hears_another_server_notices_within_three_seconds() {
 }
 
 #[tokio::test]
-async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
+async fn signs_of_life_show_whether_writes_succeed_and_which_replicas_run() {
     let server = RedisServer::start();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let events = std::sync::Mutex::new(Vec::new());
@@ -73,7 +73,7 @@ async fn signs_of_life_tell_whether_writes_are_taken_and_who_else_runs() {
         let is_oom = || last_writes().is_some_and(|writes| writes.is_err_and(|error| error.contains("OOM")));
         eventually("a refusal", DEADLINE, async || is_oom()).await;
         let ups = events.lock().unwrap().iter().filter(|event| **event == BrokerEvent::Up).count();
-        assert_eq!(ups, 1, "a full server is heard all the same");
+        assert_eq!(ups, 1, "a full server is received all the same");
         server.run(&["CONFIG", "SET", "maxmemory", "0"]);
         eventually("writes again", DEADLINE, async || last_writes() == Some(Ok(()))).await;
     };

@@ -7,17 +7,17 @@ use crate::on_both_engines;
 
 on_both_engines!(
     several_audiences_are_read_in_one_order_whatever_the_page,
-    large_entries_make_small_pages_and_every_page_gets_on,
+    large_entries_make_small_pages_that_all_advance,
     a_full_history_does_not_crowd_out_another,
     every_history_beyond_the_bytes_of_a_read_still_gets_its_turn,
-    a_gap_in_a_history_of_which_a_page_gives_nothing_is_told,
+    a_gap_is_reported_for_a_history_without_entries_on_the_page,
     a_read_reaches_the_end_of_the_sequence_when_nothing_is_for_it,
     a_trimmed_history_is_a_gap_and_what_is_left_is_given,
     an_emptied_history_is_a_gap_at_once,
     lost_data_is_a_new_epoch_and_a_gap,
     a_connection_has_no_history,
     the_newest_entries_are_read_first_and_then_page_by_page_back,
-    a_cursor_that_cannot_be_read_gets_all_there_is_and_a_gap,
+    an_unreadable_cursor_gets_the_whole_history_and_a_gap,
 );
 
 async fn several_audiences_are_read_in_one_order_whatever_the_page(bench: Bench) {
@@ -50,7 +50,7 @@ async fn several_audiences_are_read_in_one_order_whatever_the_page(bench: Bench)
     assert_eq!((gaps(&page), gaps(&again)), (vec![], vec![]));
 }
 
-async fn large_entries_make_small_pages_and_every_page_gets_on(bench: Bench) {
+async fn large_entries_make_small_pages_that_all_advance(bench: Bench) {
     let entries: Vec<_> = (0..24).map(|n| large(n, &(n % 2).to_string())).collect();
     bench.push(&entries.iter().map(String::as_str).collect::<Vec<_>>()).await;
     bench.drain("bff").await;
@@ -99,7 +99,7 @@ async fn every_history_beyond_the_bytes_of_a_read_still_gets_its_turn(bench: Ben
     assert_eq!(bench.read(&audiences, &start, usize::MAX).await, entries);
 }
 
-async fn a_gap_in_a_history_of_which_a_page_gives_nothing_is_told(bench: Bench) {
+async fn a_gap_is_reported_for_a_history_without_entries_on_the_page(bench: Bench) {
     let start = bench.tail().await;
     bench.push(&[&entry("1", "a"), &entry("2", "b"), &entry("3", "b"), &entry("4", "a")]).await;
     bench.claim("bff").await;
@@ -141,7 +141,7 @@ async fn an_emptied_history_is_a_gap_at_once(bench: Bench) {
     let page = bench.page(&[topic("a")], &start, 10).await;
     assert_eq!((gaps(&page), page.entries.len()), (trimmed("a"), 0));
     let page = bench.page(&[topic("a")], &page.reached, 10).await;
-    assert_eq!(gaps(&page), [], "it is told once");
+    assert_eq!(gaps(&page), [], "it is reported once");
     bench.push(&[&entry("2", "a")]).await;
     bench.claim("bff").await;
     assert_eq!(gaps(&bench.page(&[topic("a")], &page.reached, 10).await), []);
@@ -216,7 +216,7 @@ async fn the_newest_entries_are_read_first_and_then_page_by_page_back(bench: Ben
     assert_eq!(back(Some(&of_another), 4).await.entries.len(), 0);
 }
 
-async fn a_cursor_that_cannot_be_read_gets_all_there_is_and_a_gap(bench: Bench) {
+async fn an_unreadable_cursor_gets_the_whole_history_and_a_gap(bench: Bench) {
     let entries = [entry("1", "a"), entry("2", "a")];
     bench.push(&entries.each_ref().map(String::as_str)).await;
     bench.claim("bff").await;

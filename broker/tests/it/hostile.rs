@@ -43,7 +43,7 @@ impl Hostile {
 }
 
 #[tokio::test]
-async fn a_history_that_is_no_stream_sends_its_entries_to_the_dead_list_and_stops_nothing() {
+async fn entries_for_a_history_that_is_not_a_stream_go_to_the_dead_list() {
     let hostile = Hostile::new();
     let key = Names::default().history(&topic("b"));
     hostile.server.run(&["SET", &key, "no stream"]);
@@ -74,7 +74,7 @@ async fn a_history_that_ends_beyond_what_can_be_counted_takes_nothing_and_harms_
 }
 
 #[tokio::test]
-async fn what_may_not_be_published_is_told_and_is_in_history_once() {
+async fn a_refused_publish_is_reported_and_stored_in_history_once() {
     let hostile = Hostile::new();
     let broker = hostile.user("resetchannels &Notification-Channel");
     let entries = [entry("1", "a"), entry("2", "b"), entry("3", "a")];
@@ -89,7 +89,7 @@ async fn what_may_not_be_published_is_told_and_is_in_history_once() {
 
 /// Whatever a user may not do, no entry is lost or doubled, and once it may, the rest goes on.
 #[tokio::test]
-async fn a_claim_that_may_not_go_on_ends_before_the_entry_and_begins_there_again() {
+async fn a_claim_without_permission_ends_before_the_entry_and_resumes_there() {
     let all = "+eval +evalsha +script +info +time +hmget +hset +lindex +ltrim +llen +scard +sismember +sadd \
                +xadd +xtrim +xinfo +pexpire +publish +unlink";
     for less in all.split(' ').map(|right| right.replace('+', "-")).chain([
@@ -116,7 +116,7 @@ async fn a_claim_that_may_not_go_on_ends_before_the_entry_and_begins_there_again
         }
         let rest = hostile.claim().await;
         assert!(rest.waiting == 0 && rest.faults.is_empty(), "{less}: {rest:?}");
-        assert!(failures > 0 || rest.taken() == 0, "{less}: what was left was told");
+        assert!(failures > 0 || rest.taken() == 0, "{less}: what remained was reported");
         assert_eq!(hostile.history("a").await, [entries[0].clone(), entries[3].clone()], "{less}");
         assert_eq!(hostile.history("b").await, entries[2..3], "{less}");
         assert_eq!(hostile.broker.dead(DeadList::Producers).await.unwrap().len(), 1, "{less}");
@@ -124,7 +124,7 @@ async fn a_claim_that_may_not_go_on_ends_before_the_entry_and_begins_there_again
 }
 
 #[tokio::test]
-async fn of_several_huge_entries_one_claim_looks_at_one() {
+async fn one_claim_reads_one_of_several_huge_entries() {
     let hostile = Hostile::new();
     let huge = "for _ = 1, 5 do redis.call('LPUSH', KEYS[1], string.rep('x', 40000000)) end";
     hostile.server.run(&["EVAL", huge, "1", "Notification-List"]);
@@ -166,7 +166,7 @@ async fn kinds_of_a_later_version_and_entries_of_others_are_stepped_over() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_ask_where_a_history_ends_is_told_so() {
+async fn missing_permission_for_the_end_of_a_history_is_reported() {
     let hostile = Hostile::new();
     let broker = hostile.user("-xinfo");
     let since = broker.tail().await.unwrap();

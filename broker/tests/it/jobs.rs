@@ -10,15 +10,15 @@ use crate::on_both_engines;
 
 on_both_engines!(
     a_job_goes_from_its_owner_to_a_worker_and_comes_back_with_a_result,
-    every_change_is_told_once_in_order_to_whom_the_owner_named,
+    every_change_is_published_once_in_order_to_the_recipient,
     enqueuing_again_is_harmless,
-    an_id_is_its_owner_s_and_holds_up_nobody_else,
+    an_id_belongs_to_its_owner_and_blocks_no_other,
     the_one_that_has_been_due_longest_is_next,
     racing_workers_take_each_job_once,
     the_newest_are_listed_for_each_owner,
     a_job_is_forgotten_a_day_after_its_last_change,
-    what_breaks_a_limit_is_refused_before_it_is_stored,
-    an_enqueued_job_wakes_whoever_listens,
+    entries_above_a_limit_are_refused_before_they_are_stored,
+    an_enqueued_job_wakes_the_listeners,
 );
 
 fn user(name: &str) -> Audience {
@@ -65,8 +65,8 @@ impl Bench {
         self.settled(async || self.broker.job(&user("ann"), id).await).await.expect("the job")
     }
 
-    /// What was told since the last time, as status and progress.
-    pub(crate) async fn told(&self) -> Vec<(String, u64)> {
+    /// Returns the status and progress of each new report.
+    pub(crate) async fn new_states(&self) -> Vec<(String, u64)> {
         let reports = self.reports().await;
         let job = |report: &Value| {
             let job = &report["data"]["job"];
@@ -106,7 +106,7 @@ async fn a_job_goes_from_its_owner_to_a_worker_and_comes_back_with_a_result(benc
     assert_eq!(bench.broker.job(&user("ann"), "b").await.unwrap(), None);
 }
 
-async fn every_change_is_told_once_in_order_to_whom_the_owner_named(bench: Bench) {
+async fn every_change_is_published_once_in_order_to_the_recipient(bench: Bench) {
     let to = Audience::Session("s/é".into());
     let name = "A \"name\" / with \n everything 50 %";
     let job = NewJob { to: to.clone(), name: name.into(), ..new("a:\"1\"") };
@@ -124,14 +124,14 @@ async fn every_change_is_told_once_in_order_to_whom_the_owner_named(bench: Bench
             Entry::read(raw.as_bytes(), Position::ZERO).is_ok(),
             "the strict reading lets it pass: {raw}"
         );
-        let told: Notification = serde_json::from_str(raw).unwrap();
-        assert!(told.id.starts_with(&format!("job:{id}:{n}:")), "{}", told.id);
-        assert_eq!(told.collapse_key, Some(format!("job:{id}")));
-        assert_eq!((&told.to, told.title.as_str(), told.from), (&to, name, None));
-        assert_eq!((told.severity, told.body.as_str()), (severities[n], bodies[n]));
+        let report: Notification = serde_json::from_str(raw).unwrap();
+        assert!(report.id.starts_with(&format!("job:{id}:{n}:")), "{}", report.id);
+        assert_eq!(report.collapse_key, Some(format!("job:{id}")));
+        assert_eq!((&report.to, report.title.as_str(), report.from), (&to, name, None));
+        assert_eq!((report.severity, report.body.as_str()), (severities[n], bodies[n]));
         let result = if n == 3 { "[1.10]" } else { "null" };
         let (status, progress) = data[n];
-        let is: Value = serde_json::from_str(told.data.as_ref().unwrap().get()).unwrap();
+        let is: Value = serde_json::from_str(report.data.as_ref().unwrap().get()).unwrap();
         let result_is: Value = serde_json::from_str(result).unwrap();
         assert_eq!(
             is,
@@ -150,10 +150,10 @@ async fn enqueuing_again_is_harmless(bench: Bench) {
     bench.broker.finish_job(&of_ann("a"), 1, "1").await.unwrap();
     assert_eq!(bench.enqueue("a").await.status, JobStatus::Done);
     assert_eq!(bench.take("w").await, None, "a job that is over does not begin again");
-    assert_eq!(bench.told().await.len(), 3, "and nothing was told of it");
+    assert_eq!(bench.new_states().await.len(), 3, "and no report of it was published");
 }
 
-async fn an_id_is_its_owner_s_and_holds_up_nobody_else(bench: Bench) {
+async fn an_id_belongs_to_its_owner_and_blocks_no_other(bench: Bench) {
     // Also where the two texts, put together, would be one.
     let owners = [user("ann"), user("bob"), Audience::Session("ann".into()), user("an")];
     let ids = ["a", "a", "a", "na"];
@@ -171,7 +171,7 @@ async fn an_id_is_its_owner_s_and_holds_up_nobody_else(bench: Bench) {
         assert_eq!(job.result, Some(n.to_string()));
         assert_eq!(bench.broker.jobs_of(owner).await.unwrap(), [job]);
     }
-    assert_eq!(bench.told().await.len(), 12, "no report is taken for another owner's");
+    assert_eq!(bench.new_states().await.len(), 12, "no report is taken for another owner's");
 }
 
 async fn the_one_that_has_been_due_longest_is_next(bench: Bench) {
@@ -221,9 +221,9 @@ async fn racing_workers_take_each_job_once(bench: Bench) {
     let done = [a, b].concat();
     assert_eq!(done.len(), 1_000, "each once");
     assert_eq!(done.iter().collect::<BTreeSet<_>>(), ids.iter().collect());
-    let told = bench.told().await;
-    assert_eq!(told.len(), 4_000);
-    assert_eq!(told.iter().filter(|one| **one == at("done", 100)).count(), 1_000);
+    let reports = bench.new_states().await;
+    assert_eq!(reports.len(), 4_000);
+    assert_eq!(reports.iter().filter(|one| **one == at("done", 100)).count(), 1_000);
 }
 
 async fn the_newest_are_listed_for_each_owner(bench: Bench) {
@@ -263,7 +263,7 @@ async fn a_job_is_forgotten_a_day_after_its_last_change(bench: Bench) {
     assert_eq!(bench.work("w").await, ("done".into(), 1));
 }
 
-async fn what_breaks_a_limit_is_refused_before_it_is_stored(bench: Bench) {
+async fn entries_above_a_limit_are_refused_before_they_are_stored(bench: Bench) {
     let long = |len: usize| "x".repeat(len);
     for job in [
         NewJob { id: String::new(), ..new("a") },
@@ -290,7 +290,7 @@ async fn what_breaks_a_limit_is_refused_before_it_is_stored(bench: Bench) {
     assert!(entries.len() == 3 && entries.iter().all(|raw| read(raw).is_ok()), "the largest can be read");
 }
 
-async fn an_enqueued_job_wakes_whoever_listens(bench: Bench) {
+async fn an_enqueued_job_wakes_the_listeners(bench: Bench) {
     let ear = bench.listen();
     ear.until("the connection", |events| events.contains(&BrokerEvent::Up)).await;
     bench.enqueue("a").await;

@@ -6,16 +6,16 @@ use crate::bench::Bench;
 use crate::on_both_engines;
 
 on_both_engines!(
-    a_message_goes_from_none_to_read_and_its_sender_hears_each_step,
+    a_message_goes_from_none_to_read_and_its_sender_receives_each_step,
     a_status_never_goes_back_and_only_the_addressee_raises_it,
     accepting_again_stores_nothing_and_an_id_is_its_sender_s_own,
     an_id_that_its_sender_used_for_something_else_lately_is_a_conflict,
     a_message_that_was_not_accepted_has_no_status,
-    the_trace_says_who_heard_and_who_wrote_it,
+    the_trace_names_the_replicas_that_received_and_wrote_it,
     a_read_position_rises_and_reaches_all_devices,
     a_read_position_survives_the_epoch_and_never_goes_back,
     a_sender_has_a_quota_in_bytes_on_all_replicas_together,
-    what_cannot_be_delivered_is_in_the_dead_list_and_the_trace_tells,
+    an_undeliverable_message_is_in_the_dead_list_and_the_trace,
 );
 
 fn entry(id: &str, from: &str, to: &str) -> String {
@@ -59,7 +59,7 @@ async fn raise(bench: &Bench, user: &str, ids: &[&str], status: Status) -> u64 {
     bench.broker.advance(user, &messages, status, "bff-2").await.unwrap()
 }
 
-async fn a_message_goes_from_none_to_read_and_its_sender_hears_each_step(bench: Bench) {
+async fn a_message_goes_from_none_to_read_and_its_sender_receives_each_step(bench: Bench) {
     assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Stored);
     let none = message(&bench, "m").await.unwrap();
     assert_eq!((none.status, none.from.as_str(), none.to.as_str()), (Status::None, "ann", "ben"));
@@ -73,8 +73,8 @@ async fn a_message_goes_from_none_to_read_and_its_sender_hears_each_step(bench: 
     assert_eq!(times.len(), 4);
     assert!(times.is_sorted(), "{times:?}");
     assert_eq!(statuses(&bench, "ann").await, pairs(&[("m", "sent"), ("m", "delivered"), ("m", "read")]));
-    let said = &history(&bench, "ann", EntryKind::Status).await[2]["at"];
-    assert_eq!(said.as_str().unwrap(), format_timestamp(read.at_ms[&Status::Read]));
+    let entries = &history(&bench, "ann", EntryKind::Status).await[2]["at"];
+    assert_eq!(entries.as_str().unwrap(), format_timestamp(read.at_ms[&Status::Read]));
     let received = history(&bench, "ben", EntryKind::Notification).await;
     assert_eq!(received[0]["id"], "m");
     assert_eq!(statuses(&bench, "ben").await, []);
@@ -126,7 +126,7 @@ async fn a_message_that_was_not_accepted_has_no_status(bench: Bench) {
     assert_eq!(message(&bench, "m").await, None);
     assert_eq!(raise(&bench, "ben", &["m"], Status::Delivered).await, 0);
     assert_eq!(statuses(&bench, "ann").await, []);
-    // Nor does one that says that it is another's message.
+    // Nor does one with the id of another message.
     accept(&bench, "n", "ann", "ben").await;
     bench.push(&[&entry("n", "cem", "ben")]).await;
     bench.claim("bff-1").await;
@@ -134,7 +134,7 @@ async fn a_message_that_was_not_accepted_has_no_status(bench: Bench) {
     assert_eq!(statuses(&bench, "ann").await, pairs(&[("n", "sent")]));
 }
 
-async fn the_trace_says_who_heard_and_who_wrote_it(bench: Bench) {
+async fn the_trace_names_the_replicas_that_received_and_wrote_it(bench: Bench) {
     accept(&bench, "offline", "ann", "ben").await;
     bench.claim("bff-2").await;
     let ear = bench.listen();
@@ -188,8 +188,8 @@ async fn a_read_position_rises_and_reaches_all_devices(bench: Bench) {
         events.iter().map(of_kind).sum::<usize>() == 2
     })
     .await;
-    let said = ear.published();
-    assert_eq!(serde_json::from_str::<Value>(&said[0]).unwrap(), json!({ "read": at(1).to_string() }));
+    let entries = ear.published();
+    assert_eq!(serde_json::from_str::<Value>(&entries[0]).unwrap(), json!({ "read": at(1).to_string() }));
     assert_eq!(history(&bench, "ben", EntryKind::Read).await.len(), 2);
 }
 
@@ -237,7 +237,7 @@ async fn a_sender_has_a_quota_in_bytes_on_all_replicas_together(bench: Bench) {
     assert_eq!(send(0, "ann", "next day").await, Accepted::Stored);
 }
 
-async fn what_cannot_be_delivered_is_in_the_dead_list_and_the_trace_tells(bench: Bench) {
+async fn an_undeliverable_message_is_in_the_dead_list_and_the_trace(bench: Bench) {
     assert_eq!(accept(&bench, "m", "ann", "ben").await, Accepted::Stored);
     bench.spoil(&Audience::User("ben".into()));
     let batch = bench.claim("bff-1").await;

@@ -5,15 +5,15 @@ use crate::bench::{Bench, entry, topic};
 use crate::on_both_engines;
 
 on_both_engines!(
-    only_wanted_audiences_are_heard_in_the_order_of_the_sequence,
-    a_push_wakes_and_says_nothing_else,
-    the_tail_of_a_confirmation_is_no_later_than_what_is_heard_after_it,
-    a_cut_listener_says_so_and_subscribes_again,
-    every_listener_hears_everything,
+    subscribed_audiences_arrive_in_the_order_of_the_sequence,
+    a_push_only_wakes_the_listeners,
+    the_tail_of_a_confirmation_is_no_later_than_events_after_it,
+    a_cut_listener_reports_it_and_subscribes_again,
+    every_listener_receives_everything,
     what_is_removed_and_added_again_is_confirmed_again,
 );
 
-async fn only_wanted_audiences_are_heard_in_the_order_of_the_sequence(bench: Bench) {
+async fn subscribed_audiences_arrive_in_the_order_of_the_sequence(bench: Bench) {
     let ear = bench.listen();
     for name in ["a", "b"] {
         ear.subscriptions.add(topic(name));
@@ -55,7 +55,7 @@ async fn only_wanted_audiences_are_heard_in_the_order_of_the_sequence(bench: Ben
     assert_eq!(ear.published(), [entry("7", "c")]);
 }
 
-async fn a_push_wakes_and_says_nothing_else(bench: Bench) {
+async fn a_push_only_wakes_the_listeners(bench: Bench) {
     let ear = bench.listen();
     ear.until("the connection", |events| events.contains(&BrokerEvent::Up)).await;
     bench.push(&["a"]).await;
@@ -63,7 +63,7 @@ async fn a_push_wakes_and_says_nothing_else(bench: Bench) {
     assert_eq!(ear.events(), [BrokerEvent::Up, BrokerEvent::Wake]);
 }
 
-async fn the_tail_of_a_confirmation_is_no_later_than_what_is_heard_after_it(bench: Bench) {
+async fn the_tail_of_a_confirmation_is_no_later_than_events_after_it(bench: Bench) {
     bench.push(&["before"]).await;
     bench.claim("bff").await;
     let ear = bench.listen();
@@ -80,7 +80,7 @@ async fn the_tail_of_a_confirmation_is_no_later_than_what_is_heard_after_it(benc
     ear.until("the entry", |_| ear.published() == ["after"]).await;
 }
 
-async fn a_cut_listener_says_so_and_subscribes_again(bench: Bench) {
+async fn a_cut_listener_reports_it_and_subscribes_again(bench: Bench) {
     let ear = bench.listen();
     ear.subscriptions.add(topic("a"));
     ear.until_subscribed(&topic("a")).await;
@@ -118,7 +118,7 @@ async fn what_is_removed_and_added_again_is_confirmed_again(bench: Bench) {
     }
 }
 
-async fn every_listener_hears_everything(bench: Bench) {
+async fn every_listener_receives_everything(bench: Bench) {
     let ears: Vec<_> = (0..3).map(|_| bench.listen()).collect();
     for ear in &ears {
         ear.subscriptions.add(Audience::Everyone);

@@ -12,17 +12,17 @@ use crate::on_both_engines;
 
 on_both_engines!(
     messages_of_a_line_leave_in_their_order_one_at_a_time,
-    lines_know_nothing_of_each_other,
+    lines_are_independent,
     a_message_that_waits_is_not_added_twice,
     a_full_outbox_and_a_full_line_refuse_and_have_room_again,
     a_postponed_message_holds_its_line_until_it_is_due,
     a_replica_that_falls_silent_loses_its_messages_and_another_sends_them,
-    what_is_given_up_is_in_the_dead_list_and_its_line_goes_on,
+    an_abandoned_message_is_in_the_dead_list_and_its_line_continues,
     a_message_that_silences_every_replica_is_over,
     a_line_pauses_as_one_and_what_is_older_than_a_day_is_over,
     people_who_are_not_signed_in_have_a_fifth_of_the_outbox,
     a_user_has_so_many_messages_in_all_lines_together,
-    what_an_earlier_release_left_counted_does_not_shut_anybody_out,
+    counts_of_an_earlier_release_refuse_no_client,
     what_seems_due_later_than_the_longest_pause_is_due_now,
     racing_replicas_send_each_message_once_and_each_line_in_order,
     a_lost_reply_loses_no_message,
@@ -87,7 +87,7 @@ async fn messages_of_a_line_leave_in_their_order_one_at_a_time(bench: Bench) {
     assert_eq!(bench.due().await, due(&["c"]), "what is done is forgotten");
 }
 
-async fn lines_know_nothing_of_each_other(bench: Bench) {
+async fn lines_are_independent(bench: Bench) {
     for (name, id) in [("z", "z1"), ("y", "y1"), ("z", "z2"), ("x", "x1"), ("y", "y2")] {
         bench.send_out(name, id).await;
     }
@@ -166,7 +166,7 @@ async fn a_replica_that_falls_silent_loses_its_messages_and_another_sends_them(b
     assert_eq!(bench.due().await, due(&["b"]));
 }
 
-async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench) {
+async fn an_abandoned_message_is_in_the_dead_list_and_its_line_continues(bench: Bench) {
     let (long, raw) = ("y".repeat(2 * 1_024), "{\"type\":\"message\"} \u{0} é");
     bench.broker.send_out(&line("x"), "a", raw.as_bytes(), Speaker::User("ann")).await.unwrap();
     bench.broker.send_out(&line("x"), "b", long.as_bytes(), Speaker::User("ann")).await.unwrap();
@@ -186,9 +186,9 @@ async fn what_is_given_up_is_in_the_dead_list_and_its_line_goes_on(bench: Bench)
     );
     assert!(dead.iter().all(|dead| dead.reason == UNDELIVERABLE && dead.claimed_by == "bff-7"));
     assert_eq!(bench.due().await, due(&["c"]));
-    let told = claimed(&bench.drain("bff").await);
-    assert_eq!(told.len(), 1, "the sender is told, and a repeated id once: {told:?}");
-    assert!(told[0].contains("not delivered"), "{told:?}");
+    let entries = claimed(&bench.drain("bff").await);
+    assert_eq!(entries.len(), 1, "the sender is notified, once for a repeated id: {entries:?}");
+    assert!(entries[0].contains("not delivered"), "{entries:?}");
 }
 
 async fn a_message_that_silences_every_replica_is_over(bench: Bench) {
@@ -280,7 +280,7 @@ async fn a_user_has_so_many_messages_in_all_lines_together(bench: Bench) {
     assert!(matches!(send(name, id + 3, "ann").await, Err(OutboxError::UserFull)));
 }
 
-async fn what_an_earlier_release_left_counted_does_not_shut_anybody_out(bench: Bench) {
+async fn counts_of_an_earlier_release_refuse_no_client(bench: Bench) {
     let left: Vec<_> = (0..OUTBOX_USER_MAX).map(|n| format!("gone-{n}")).collect();
     bench.add_to_set("outbox:of:user:ann", &left);
     bench.broker.send_out(&line("x"), "a", b"m", Speaker::User("ann")).await.unwrap();

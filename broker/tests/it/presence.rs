@@ -13,15 +13,15 @@ use crate::on_both_engines;
 on_both_engines!(
     a_user_is_online_while_a_connection_is_left_on_any_replica,
     a_short_absence_is_not_reported,
-    the_users_of_a_run_that_falls_silent_go_and_nobody_else,
-    a_run_hears_when_the_lease_of_another_ends,
+    only_the_users_of_a_silent_run_go_offline,
+    a_run_is_notified_when_the_lease_of_another_ends,
     after_an_outage_runs_have_time_to_come_back,
     a_run_that_ends_leaves_nothing_behind,
     many_users_go_in_batches,
-    what_was_lost_is_told,
+    a_loss_is_reported,
     names_are_kept_as_they_are,
-    a_replica_that_starts_again_and_again_holds_up_no_leave,
-    a_coming_and_going_leaves_nothing_in_redis,
+    a_replica_that_restarts_often_delays_no_leave,
+    a_connect_and_disconnect_leaves_nothing_in_redis,
     random_comings_and_goings_add_up,
 );
 
@@ -34,7 +34,7 @@ const SHORT: Duration = Duration::from_millis(300);
 struct Run(&'static str, Duration, Duration);
 
 impl Run {
-    async fn says(self, bench: &Bench, changes: &[(&str, usize)]) -> Beaten {
+    async fn report(self, bench: &Bench, changes: &[(&str, usize)]) -> Beaten {
         let Self(run, lease, grace) = self;
         let changes: Vec<_> = changes.iter().map(|(user, count)| ((*user).to_owned(), *count)).collect();
         let beat = Beat { run, lease, grace, changes: &changes, returns: false };
@@ -72,19 +72,19 @@ async fn a_user_is_online_while_a_connection_is_left_on_any_replica(bench: Bench
     let ear = watch(&bench, &["bob", "eve"]).await;
     let (a, b) = (Run("a-1", LONG, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
     assert_eq!(presence(&bench, "eve").await, (0, false));
-    let first = a.says(&bench, &[("eve", 1), ("bob", 1)]).await;
+    let first = a.report(&bench, &[("eve", 1), ("bob", 1)]).await;
     assert_eq!((first.held, first.more, first.due), (false, false, None));
-    assert!(a.says(&bench, &[("eve", 3)]).await.held);
-    b.says(&bench, &[("eve", 2)]).await;
+    assert!(a.report(&bench, &[("eve", 3)]).await.held);
+    b.report(&bench, &[("eve", 2)]).await;
     assert_eq!(presence(&bench, "eve").await, (5, true));
     // Said twice, as when an answer was lost.
-    a.says(&bench, &[("eve", 0)]).await;
-    a.says(&bench, &[("eve", 0)]).await;
+    a.report(&bench, &[("eve", 0)]).await;
+    a.report(&bench, &[("eve", 0)]).await;
     assert_eq!(presence(&bench, "eve").await, (2, true));
     assert_eq!(announced(&bench, &ear, "eve").await, 1);
-    b.says(&bench, &[("eve", 0)]).await;
+    b.report(&bench, &[("eve", 0)]).await;
     assert_eq!(presence(&bench, "eve").await, (0, false));
-    b.says(&bench, &[("eve", 1)]).await;
+    b.report(&bench, &[("eve", 1)]).await;
     assert_eq!(announced(&bench, &ear, "eve").await, 3);
     assert_eq!((presence(&bench, "bob").await, announced(&bench, &ear, "bob").await), ((1, true), 1));
 }
@@ -92,70 +92,70 @@ async fn a_user_is_online_while_a_connection_is_left_on_any_replica(bench: Bench
 async fn a_short_absence_is_not_reported(bench: Bench) {
     let ear = watch(&bench, &["eve"]).await;
     let (a, b) = (Run("a-1", LONG, LONG), Run("b-1", LONG, LONG));
-    a.says(&bench, &[("eve", 1)]).await;
+    a.report(&bench, &[("eve", 1)]).await;
     let since = bench.broker.presence(&["eve".to_owned()]).await.unwrap()[0].since_ms;
-    let due = a.says(&bench, &[("eve", 0)]).await.due.unwrap();
+    let due = a.report(&bench, &[("eve", 0)]).await.due.unwrap();
     assert!(due <= LONG && due > LONG / 2, "{due:?}");
     assert_eq!(presence(&bench, "eve").await, (0, true), "online until the leave is reported");
-    b.says(&bench, &[("eve", 1)]).await;
+    b.report(&bench, &[("eve", 1)]).await;
     assert_eq!(bench.broker.presence(&["eve".to_owned()]).await.unwrap()[0].since_ms, since);
     assert_eq!(announced(&bench, &ear, "eve").await, 1);
-    // Reported once it is due, by whoever beats next.
+    // Reported once it is due, by the next run that reports.
     let (a, b) = (Run("a-1", LONG, SHORT), Run("b-1", LONG, SHORT));
-    assert!(b.says(&bench, &[("eve", 0)]).await.due.unwrap() <= SHORT);
+    assert!(b.report(&bench, &[("eve", 0)]).await.due.unwrap() <= SHORT);
     eventually("the leave", DEADLINE, async || {
-        a.says(&bench, &[]).await;
+        a.report(&bench, &[]).await;
         !presence(&bench, "eve").await.1
     })
     .await;
     assert_eq!(announced(&bench, &ear, "eve").await, 2);
 }
 
-async fn the_users_of_a_run_that_falls_silent_go_and_nobody_else(bench: Bench) {
+async fn only_the_users_of_a_silent_run_go_offline(bench: Bench) {
     let ear = watch(&bench, &["bob", "both", "eve"]).await;
     let (a, b) = (Run("a-1", SHORT, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
-    b.says(&bench, &[("bob", 1), ("both", 1)]).await;
-    a.says(&bench, &[("eve", 1), ("both", 4)]).await;
+    b.report(&bench, &[("bob", 1), ("both", 1)]).await;
+    a.report(&bench, &[("eve", 1), ("both", 4)]).await;
     eventually("the lease is over", DEADLINE, async || presence(&bench, "eve").await.0 == 0).await;
     assert_eq!(presence(&bench, "both").await, (1, true), "a run whose lease is over does not count");
-    b.says(&bench, &[]).await;
+    b.report(&bench, &[]).await;
     assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((0, false), 2));
     for user in ["bob", "both"] {
         assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((1, true), 1));
     }
-    // It was only cut off: it learns of it, and says all again.
-    assert!(!a.says(&bench, &[("eve", 1), ("both", 4)]).await.held);
+    // It was only cut off: it is notified, and reports all users again.
+    assert!(!a.report(&bench, &[("eve", 1), ("both", 4)]).await.held);
     assert_eq!(presence(&bench, "both").await, (5, true));
     assert_eq!(announced(&bench, &ear, "eve").await, 3);
 }
 
-async fn a_run_hears_when_the_lease_of_another_ends(bench: Bench) {
+async fn a_run_is_notified_when_the_lease_of_another_ends(bench: Bench) {
     let ear = watch(&bench, &["eve"]).await;
     let lease = Duration::from_secs(2);
     let (a, b) = (Run("a-1", lease, Duration::ZERO), Run("b-1", LONG, Duration::ZERO));
-    assert_eq!(b.says(&bench, &[("bob", 1)]).await.due, None, "its own lease is its own business");
-    a.says(&bench, &[("eve", 1)]).await;
-    // Whoever only beats when told to takes the users out in time.
-    let due = b.says(&bench, &[]).await.due.unwrap();
+    assert_eq!(b.report(&bench, &[("bob", 1)]).await.due, None, "its own lease is its own business");
+    a.report(&bench, &[("eve", 1)]).await;
+    // A run that reports only when due removes the users in time.
+    let due = b.report(&bench, &[]).await.due.unwrap();
     assert!(!due.is_zero() && due <= lease, "{due:?}");
     tokio::time::sleep(due + Duration::from_millis(10)).await;
-    assert_eq!(b.says(&bench, &[]).await.due, None);
+    assert_eq!(b.report(&bench, &[]).await.due, None);
     assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((0, false), 2));
 }
 
 async fn after_an_outage_runs_have_time_to_come_back(bench: Bench) {
     let ear = watch(&bench, &["bob", "eve"]).await;
     let (a, b) = (Run("a-1", SHORT, LONG), Run("b-1", SHORT, LONG));
-    a.says(&bench, &[("eve", 1)]).await;
-    b.says(&bench, &[("bob", 1)]).await;
+    a.report(&bench, &[("eve", 1)]).await;
+    b.report(&bench, &[("bob", 1)]).await;
     for user in ["eve", "bob"] {
         eventually("the lease is over", DEADLINE, async || presence(&bench, user).await.0 == 0).await;
     }
     let (a, b) = (Run("a-1", LONG, LONG), Run("b-1", LONG, LONG));
-    let back = a.says(&bench, &[("eve", 1)]).await;
+    let back = a.report(&bench, &[("eve", 1)]).await;
     assert!(!back.held && back.due.unwrap() > SHORT, "nobody is on the way out");
-    a.says(&bench, &[]).await;
-    assert!(!b.says(&bench, &[("bob", 1)]).await.held);
+    a.report(&bench, &[]).await;
+    assert!(!b.report(&bench, &[("bob", 1)]).await.held);
     for user in ["eve", "bob"] {
         assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((1, true), 1));
     }
@@ -163,14 +163,14 @@ async fn after_an_outage_runs_have_time_to_come_back(bench: Bench) {
 
 async fn a_run_that_ends_leaves_nothing_behind(bench: Bench) {
     let ear = watch(&bench, &["bob", "eve"]).await;
-    Run("a-1", LONG, Duration::ZERO).says(&bench, &[("eve", 1), ("bob", 1)]).await;
+    Run("a-1", LONG, Duration::ZERO).report(&bench, &[("eve", 1), ("bob", 1)]).await;
     // One that it forgot goes at once.
-    let end = Run("a-1", Duration::ZERO, Duration::ZERO).says(&bench, &[("eve", 0)]).await;
+    let end = Run("a-1", Duration::ZERO, Duration::ZERO).report(&bench, &[("eve", 0)]).await;
     assert!(!end.more);
     for user in ["eve", "bob"] {
         assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((0, false), 2));
     }
-    assert!(!Run("a-1", LONG, Duration::ZERO).says(&bench, &[]).await.held);
+    assert!(!Run("a-1", LONG, Duration::ZERO).report(&bench, &[]).await.held);
 }
 
 async fn many_users_go_in_batches(bench: Bench) {
@@ -178,18 +178,18 @@ async fn many_users_go_in_batches(bench: Bench) {
     let users: Vec<_> = (0..count).map(|n| format!("user {n}")).collect();
     for batch in users.chunks(PRESENCE_BATCH_MAX_USERS) {
         let changes: Vec<_> = batch.iter().map(|user| (user.as_str(), 1)).collect();
-        Run("a-1", LONG, Duration::ZERO).says(&bench, &changes).await;
+        Run("a-1", LONG, Duration::ZERO).report(&bench, &changes).await;
     }
     let online = async || {
         let found = bench.broker.presence(&users).await.unwrap();
         found.iter().filter(|one| one.since_ms.is_some()).count()
     };
     assert_eq!(online().await, count);
-    let end = Run("a-1", Duration::ZERO, Duration::ZERO).says(&bench, &[]).await;
+    let end = Run("a-1", Duration::ZERO, Duration::ZERO).report(&bench, &[]).await;
     assert_eq!((end.more, online().await), (true, count - PRESENCE_BATCH_MAX_USERS));
     let other = Run("b-1", LONG, Duration::ZERO);
-    assert!(other.says(&bench, &[]).await.more);
-    assert!(!other.says(&bench, &[]).await.more);
+    assert!(other.report(&bench, &[]).await.more);
+    assert!(!other.report(&bench, &[]).await.more);
     assert_eq!(online().await, 0);
 
     let changes = vec![("eve".to_owned(), 1); PRESENCE_BATCH_MAX_USERS + 1];
@@ -197,13 +197,13 @@ async fn many_users_go_in_batches(bench: Bench) {
     assert!(matches!(bench.broker.beat(&beat).await, Err(BrokerError::Refused(_))));
 }
 
-async fn what_was_lost_is_told(bench: Bench) {
+async fn a_loss_is_reported(bench: Bench) {
     let ear = watch(&bench, &["eve"]).await;
     let a = Run("a-1", LONG, LONG);
-    a.says(&bench, &[("eve", 1)]).await;
-    let before = a.says(&bench, &[]).await;
+    a.report(&bench, &[("eve", 1)]).await;
+    let before = a.report(&bench, &[]).await;
     bench.forget();
-    let after = a.says(&bench, &[]).await;
+    let after = a.report(&bench, &[]).await;
     assert!(before.held && !after.held && before.epoch != after.epoch);
     assert_eq!(presence(&bench, "eve").await, (0, false));
     ear.until("it listens again", |events| {
@@ -211,52 +211,52 @@ async fn what_was_lost_is_told(bench: Bench) {
     })
     .await;
     ear.until_subscribed_again(&topic("presence:eve")).await;
-    a.says(&bench, &[("eve", 1)]).await;
+    a.report(&bench, &[("eve", 1)]).await;
     assert_eq!((presence(&bench, "eve").await, announced(&bench, &ear, "eve").await), ((1, true), 2));
 }
 
 async fn names_are_kept_as_they_are(bench: Bench) {
     for user in ["42", "a/b:\"é\"\\", "since", "\u{1F600} {x}"] {
         let ear = watch(&bench, &[user]).await;
-        Run("a-1", LONG, Duration::ZERO).says(&bench, &[(user, 2)]).await;
+        Run("a-1", LONG, Duration::ZERO).report(&bench, &[(user, 2)]).await;
         assert_eq!((presence(&bench, user).await, announced(&bench, &ear, user).await), ((2, true), 1));
     }
 }
 
-async fn a_replica_that_starts_again_and_again_holds_up_no_leave(bench: Bench) {
+async fn a_replica_that_restarts_often_delays_no_leave(bench: Bench) {
     let watching = Run("b-1", LONG, LONG);
-    Run("a-1", SHORT, LONG).says(&bench, &[("eve", 1)]).await;
-    watching.says(&bench, &[]).await;
+    Run("a-1", SHORT, LONG).report(&bench, &[("eve", 1)]).await;
+    watching.report(&bench, &[]).await;
     eventually("the lease is over", DEADLINE, async || presence(&bench, "eve").await.0 == 0).await;
     for run in ["c-1", "c-2", "c-3"] {
-        Run(run, LONG, LONG).says(&bench, &[]).await;
+        Run(run, LONG, LONG).report(&bench, &[]).await;
         bench.pass_time(u64::try_from(LONG.as_millis()).unwrap() / 4);
     }
     // Hers began when her run fell silent.
-    watching.says(&bench, &[]).await;
+    watching.report(&bench, &[]).await;
     assert_eq!(presence(&bench, "eve").await, (0, false));
 }
 
 #[tokio::test]
-async fn a_full_server_sends_nobody_home() {
+async fn a_full_server_keeps_users_online() {
     let bench = Bench::memory();
     let run = Run("a-1", LONG, LONG);
-    run.says(&bench, &[("eve", 1)]).await;
+    run.report(&bench, &[("eve", 1)]).await;
     bench.fill(true);
     for _ in 0..4 {
         bench.pass_time(u64::try_from(LONG.as_millis()).unwrap() / 2);
-        assert!(run.says(&bench, &[]).await.held);
+        assert!(run.report(&bench, &[]).await.held);
         assert_eq!(presence(&bench, "eve").await, (1, true));
     }
     bench.fill(false);
 }
 
-async fn a_coming_and_going_leaves_nothing_in_redis(bench: Bench) {
+async fn a_connect_and_disconnect_leaves_nothing_in_redis(bench: Bench) {
     let run = Run("a-1", LONG, Duration::ZERO);
-    run.says(&bench, &[]).await;
+    run.report(&bench, &[]).await;
     let before = bench.keys().await;
-    run.says(&bench, &[("eve", 1)]).await;
-    run.says(&bench, &[("eve", 0)]).await;
+    run.report(&bench, &[("eve", 1)]).await;
+    run.report(&bench, &[("eve", 0)]).await;
     assert_eq!(bench.keys().await, before);
 }
 
@@ -269,7 +269,7 @@ async fn random_comings_and_goings_add_up(bench: Bench) {
     for step in 0..200 {
         let (run, user, count) =
             (random.usize(..RUNS.len()), random.usize(..USERS.len()), random.usize(..4).saturating_sub(2));
-        Run(RUNS[run], LONG, Duration::ZERO).says(&bench, &[(USERS[user], count)]).await;
+        Run(RUNS[run], LONG, Duration::ZERO).report(&bench, &[(USERS[user], count)]).await;
         model.insert((user, run), count);
         let expected: usize = model.iter().filter(|((of, _), _)| *of == user).map(|(_, count)| count).sum();
         assert_eq!(presence(&bench, USERS[user]).await, (expected, expected > 0), "step {step}");

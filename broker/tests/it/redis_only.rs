@@ -155,7 +155,7 @@ async fn positions_rise_when_the_sequence_is_lost_and_history_was_kept() {
 }
 
 #[tokio::test]
-async fn the_tail_of_a_confirmation_is_asked_for_after_it() {
+async fn the_tail_of_a_confirmation_is_queried_after_it() {
     let server = RedisServer::start();
     let mut commands =
         Process::spawn("/usr/bin/env", &["redis-cli", "-p", &server.port().to_string(), "MONITOR"], &[]);
@@ -174,18 +174,23 @@ async fn the_tail_of_a_confirmation_is_asked_for_after_it() {
 }
 
 #[tokio::test]
-async fn a_connection_that_swallows_everything_is_found_out_and_replaced() {
+async fn a_connection_that_answers_nothing_is_detected_and_replaced() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.addr()).await;
     let bench = Broker::redis(&format!("redis://{}", proxy.addr()), Names::default()).unwrap();
     let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
-    let heard = std::sync::Mutex::new(Vec::new());
-    let downs = || heard.lock().unwrap().iter().filter(|event| matches!(event, BrokerEvent::Down)).count();
+    let received = std::sync::Mutex::new(Vec::new());
+    let downs = || received.lock().unwrap().iter().filter(|event| matches!(event, BrokerEvent::Down)).count();
     let subscribed = || {
-        heard.lock().unwrap().iter().filter(|event| matches!(event, BrokerEvent::Subscribed { .. })).count()
+        received
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|event| matches!(event, BrokerEvent::Subscribed { .. }))
+            .count()
     };
-    let listening = bench.listen(&subscriptions, FanOut::All, |event| heard.lock().unwrap().push(event));
+    let listening = bench.listen(&subscriptions, FanOut::All, |event| received.lock().unwrap().push(event));
     let test = async {
         eventually("the subscription", DEADLINE, async || subscribed() == 1).await;
         proxy.black_hole_current();
@@ -240,7 +245,7 @@ async fn a_late_failure_of_an_old_connection_spares_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_redis_is_told_from_its_absence() {
+async fn a_refusal_by_redis_is_distinct_from_its_absence() {
     let server = RedisServer::start();
     server.run(&["SET", "Notification-List", "not a list"]);
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
@@ -259,7 +264,7 @@ async fn a_refusal_by_redis_is_told_from_its_absence() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_polled_holds_up_no_other() {
+async fn a_command_that_is_not_polled_blocks_no_other() {
     let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     // The first begins to connect and the second waits for that; then nobody polls them, as in a select! whose other arm

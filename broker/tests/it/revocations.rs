@@ -7,11 +7,11 @@ use crate::bench::Bench;
 use crate::on_both_engines;
 
 on_both_engines!(
-    a_revocation_is_told_and_kept_and_never_goes_back,
+    a_revocation_is_published_and_stored_and_never_decreases,
     a_revocation_counts_until_now_by_the_clock_that_all_share,
     a_revocation_is_dropped_when_its_time_is_over_and_not_by_another,
     a_wrong_clock_adds_five_minutes_at_most,
-    what_a_server_has_lost_is_brought_back,
+    lost_revocations_are_restored,
     replicas_share_one_session_key,
 );
 
@@ -23,7 +23,7 @@ fn user(name: &str, until_s: u64) -> Revocation {
     Revocation::User { user: name.to_owned(), until_s }
 }
 
-async fn a_revocation_is_told_and_kept_and_never_goes_back(bench: Bench) {
+async fn a_revocation_is_published_and_stored_and_never_decreases(bench: Bench) {
     let ear = bench.listen();
     ear.until("a connection", |events| events.contains(&BrokerEvent::Up)).await;
     // Ahead, so that it is later than any clock here when the test ends.
@@ -45,8 +45,8 @@ async fn a_revocation_counts_until_now_by_the_clock_that_all_share(bench: Bench)
     let before_s = now_s();
     bench.broker.revoke(&user("ann", before_s - REVOCATION_SKEW_MAX_S)).await.unwrap();
     let counts = |one: &Revocation| matches!(one, Revocation::User { until_s, .. } if *until_s >= before_s);
-    let heard = |event: &BrokerEvent| matches!(event, BrokerEvent::Revoked(one) if counts(one));
-    ear.until("a revocation until now", |events| events.iter().any(heard)).await;
+    let received = |event: &BrokerEvent| matches!(event, BrokerEvent::Revoked(one) if counts(one));
+    ear.until("a revocation until now", |events| events.iter().any(received)).await;
     let kept = bench.broker.revocations().await.unwrap();
     assert!(kept.len() == 1 && counts(&kept[0]), "{kept:?}");
 }
@@ -65,7 +65,7 @@ async fn a_revocation_is_dropped_when_its_time_is_over_and_not_by_another(bench:
     assert!(kept.len() == 2 && is_kept("recent") && is_kept("last"), "{kept:?}");
 }
 
-/// A second in which either clock was days ahead shuts nobody out for days.
+/// A second in which either clock was days ahead refuses no token for days.
 async fn a_wrong_clock_adds_five_minutes_at_most(bench: Bench) {
     let now_s = bench.now_s();
     bench.broker.revoke(&user("ann", now_s - 3 * 86_400)).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_wrong_clock_adds_five_minutes_at_most(bench: Bench) {
     assert!(kept.contains(&user("ben", now_s + 3 * 86_400)), "Redis is three days behind: {kept:?}");
 }
 
-async fn what_a_server_has_lost_is_brought_back(bench: Bench) {
+async fn lost_revocations_are_restored(bench: Bench) {
     let ear = bench.listen();
     ear.until("a connection", |events| events.contains(&BrokerEvent::Up)).await;
     let now_s = bench.now_s();
@@ -85,7 +85,7 @@ async fn what_a_server_has_lost_is_brought_back(bench: Bench) {
     bench.broker.restore_revocations(&lost).await.unwrap();
     let kept = bench.broker.revocations().await.unwrap();
     assert!(kept.contains(&user("ann", now_s + 7)) && kept.contains(&lost[1]) && kept.len() == 2, "{kept:?}");
-    ear.until("all replicas are told", |events| events.contains(&BrokerEvent::RevocationsRestored)).await;
+    ear.until("all replicas are notified", |events| events.contains(&BrokerEvent::RevocationsRestored)).await;
 }
 
 async fn replicas_share_one_session_key(bench: Bench) {

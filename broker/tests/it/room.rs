@@ -123,15 +123,15 @@ async fn namespaces_and_databases_of_one_server_share_nothing() {
         |database: &str, names: Names| Broker::redis(&format!("{}/{database}", server.url()), names).unwrap();
     let shop = Names::in_namespace("shop").unwrap();
     let brokers = [open("0", Names::default()), open("0", shop), open("1", Names::default())];
-    let heard: [std::sync::Mutex<Vec<BrokerEvent>>; 3] = Default::default();
+    let received: [std::sync::Mutex<Vec<BrokerEvent>>; 3] = Default::default();
     let subscriptions: [Subscriptions; 3] = Default::default();
     let ann = Audience::User("ann".into());
     for one in &subscriptions {
         one.add(ann.clone());
     }
     let listen = |n: usize| {
-        let heard = &heard[n];
-        brokers[n].listen(&subscriptions[n], FanOut::All, |event| heard.lock().unwrap().push(event))
+        let received = &received[n];
+        brokers[n].listen(&subscriptions[n], FanOut::All, |event| received.lock().unwrap().push(event))
     };
     let is_news = |event: &BrokerEvent| {
         !matches!(
@@ -142,9 +142,9 @@ async fn namespaces_and_databases_of_one_server_share_nothing() {
                 | BrokerEvent::Writes(_)
         )
     };
-    let news = |n: usize| heard[n].lock().unwrap().iter().filter(|event| is_news(event)).count();
+    let news = |n: usize| received[n].lock().unwrap().iter().filter(|event| is_news(event)).count();
     let subscribed = |n: usize| {
-        heard[n].lock().unwrap().iter().any(|event| matches!(event, BrokerEvent::Subscribed { .. }))
+        received[n].lock().unwrap().iter().any(|event| matches!(event, BrokerEvent::Subscribed { .. }))
     };
     let test = async {
         eventually("all listen", DEADLINE, async || (0..3).all(subscribed)).await;

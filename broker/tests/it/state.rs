@@ -9,11 +9,11 @@ use crate::bench::{Bench, DEADLINE, Ear, topic};
 use crate::on_both_engines;
 
 on_both_engines!(
-    a_state_is_replaced_whole_and_told_to_whoever_listens_for_the_user,
+    a_state_is_replaced_and_published_to_the_user_s_listeners,
     a_state_has_a_bound,
-    raw_bytes_reach_the_listeners_of_the_user_and_nobody_else,
-    a_user_who_is_listened_for_no_more_is_not_heard_and_takes_no_one_along,
-    a_cut_listener_hears_its_users_again,
+    raw_bytes_reach_only_the_listeners_of_the_user,
+    an_unsubscribed_user_gets_no_events_and_others_still_do,
+    a_cut_listener_receives_its_users_again,
 );
 
 fn user(name: &str) -> Audience {
@@ -24,8 +24,8 @@ fn state(fields: &[(&str, &str)]) -> State {
     fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What is said to users, without whatever else is heard.
-fn said(ear: &Ear) -> Vec<BrokerEvent> {
+/// Returns the events for users, without the others.
+fn of_users(ear: &Ear) -> Vec<BrokerEvent> {
     let is_said =
         |event: &BrokerEvent| matches!(event, BrokerEvent::Raw { .. } | BrokerEvent::StateChanged { .. });
     ear.events().into_iter().filter(is_said).collect()
@@ -48,7 +48,7 @@ async fn listen_for(bench: &Bench, names: &[&str]) -> Ear {
     ear
 }
 
-async fn a_state_is_replaced_whole_and_told_to_whoever_listens_for_the_user(bench: Bench) {
+async fn a_state_is_replaced_and_published_to_the_user_s_listeners(bench: Bench) {
     let ear = listen_for(&bench, &["1", "2"]).await;
     assert_eq!(bench.broker.state("1").await.unwrap(), State::new());
     let first = state(&[("unread", "3"), ("name", "Ada \u{1F514}\n")]);
@@ -62,8 +62,8 @@ async fn a_state_is_replaced_whole_and_told_to_whoever_listens_for_the_user(benc
     assert_eq!(bench.broker.state("1").await.unwrap(), second);
     bench.broker.set_state("1", &State::new()).await.unwrap();
     assert_eq!(bench.broker.state("1").await.unwrap(), State::new());
-    ear.until("four changes", |_| said(&ear).len() == 4).await;
-    assert_eq!(said(&ear), [changed("1"), changed("2"), changed("1"), changed("1")]);
+    ear.until("four changes", |_| of_users(&ear).len() == 4).await;
+    assert_eq!(of_users(&ear), [changed("1"), changed("2"), changed("1"), changed("1")]);
 }
 
 async fn a_state_has_a_bound(bench: Bench) {
@@ -75,20 +75,20 @@ async fn a_state_has_a_bound(bench: Bench) {
     assert_eq!(bench.broker.state("1").await.unwrap(), most);
 }
 
-async fn raw_bytes_reach_the_listeners_of_the_user_and_nobody_else(bench: Bench) {
+async fn raw_bytes_reach_only_the_listeners_of_the_user(bench: Bench) {
     let (ear, other) = (listen_for(&bench, &["1"]).await, listen_for(&bench, &["1", "2"]).await);
     let bytes = b"\xff{\r\n\0";
     bench.broker.publish_raw("1", bytes).await.unwrap();
     bench.broker.publish_raw("2", b"").await.unwrap();
     bench.broker.publish_raw("3", b"nobody").await.unwrap();
     bench.broker.publish_raw("1", b"last").await.unwrap();
-    ear.until("both", |_| said(&ear).len() == 2).await;
-    other.until("all three", |_| said(&other).len() == 3).await;
-    assert_eq!(said(&ear), [raw("1", bytes), raw("1", b"last")]);
-    assert_eq!(said(&other), [raw("1", bytes), raw("2", b""), raw("1", b"last")]);
+    ear.until("both", |_| of_users(&ear).len() == 2).await;
+    other.until("all three", |_| of_users(&other).len() == 3).await;
+    assert_eq!(of_users(&ear), [raw("1", bytes), raw("1", b"last")]);
+    assert_eq!(of_users(&other), [raw("1", bytes), raw("2", b""), raw("1", b"last")]);
 }
 
-async fn a_user_who_is_listened_for_no_more_is_not_heard_and_takes_no_one_along(bench: Bench) {
+async fn an_unsubscribed_user_gets_no_events_and_others_still_do(bench: Bench) {
     // The channel of the one is that of the other's state.
     let ear = listen_for(&bench, &["1", "1:state", "2"]).await;
     let settle = async |name: &str| {
@@ -100,8 +100,8 @@ async fn a_user_who_is_listened_for_no_more_is_not_heard_and_takes_no_one_along(
     settle("a").await;
     bench.broker.publish_raw("1", b"gone").await.unwrap();
     bench.broker.publish_raw("1:state", b"here").await.unwrap();
-    ear.until("one of them", |_| !said(&ear).is_empty()).await;
-    assert_eq!(said(&ear), [raw("1:state", b"here")]);
+    ear.until("one of them", |_| !of_users(&ear).is_empty()).await;
+    assert_eq!(of_users(&ear), [raw("1:state", b"here")]);
 
     ear.subscriptions.add(user("1"));
     settle("b").await;
@@ -109,17 +109,17 @@ async fn a_user_who_is_listened_for_no_more_is_not_heard_and_takes_no_one_along(
     settle("c").await;
     bench.broker.set_state("1", &state(&[("a", "b")])).await.unwrap();
     bench.broker.publish_raw("2", b"last").await.unwrap();
-    ear.until("the last", |_| said(&ear).contains(&raw("2", b"last"))).await;
-    assert_eq!(said(&ear), [changed("1"), raw("2", b"last")]);
+    ear.until("the last", |_| of_users(&ear).contains(&raw("2", b"last"))).await;
+    assert_eq!(of_users(&ear), [changed("1"), raw("2", b"last")]);
 }
 
-async fn a_cut_listener_hears_its_users_again(bench: Bench) {
+async fn a_cut_listener_receives_its_users_again(bench: Bench) {
     let ear = listen_for(&bench, &["1"]).await;
     ear.forget();
     bench.cut();
     ear.until_subscribed(&user("1")).await;
     while bench.broker.publish_raw("1", b"again").await.is_err() {}
-    ear.until("the bytes", |_| said(&ear) == [raw("1", b"again")]).await;
+    ear.until("the bytes", |_| of_users(&ear) == [raw("1", b"again")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,9 +130,9 @@ async fn other_programs_use_the_same_names() {
     assert_eq!(broker.state("42").await.unwrap(), state(&[("unread", "3")]));
     let subscriptions = Subscriptions::default();
     subscriptions.add(user("42"));
-    let heard = Mutex::new(vec![]);
+    let received = Mutex::new(vec![]);
     let until = async |what: &str, is_it: &dyn Fn(&BrokerEvent) -> bool| {
-        eventually(what, DEADLINE, async || heard.lock().unwrap().iter().any(is_it)).await;
+        eventually(what, DEADLINE, async || received.lock().unwrap().iter().any(is_it)).await;
     };
     let test = async {
         until("a subscription", &|event| matches!(event, BrokerEvent::Subscribed { .. })).await;
@@ -147,7 +147,7 @@ async fn other_programs_use_the_same_names() {
         assert!(matches!(broker.state("42").await, Err(BrokerError::Refused(_))));
     };
     tokio::select! {
-        () = broker.listen(&subscriptions, FanOut::All, |event| heard.lock().unwrap().push(event)) => panic!("a listener never ends"),
+        () = broker.listen(&subscriptions, FanOut::All, |event| received.lock().unwrap().push(event)) => panic!("a listener never ends"),
         () = test => {}
     }
 }

@@ -89,15 +89,15 @@ fn make_certificates(folder: &Path) {
 
 /// All that a producer and a replica ask of Redis, from a push to a message on the channel of its audience.
 async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerError> {
-    let heard = Arc::new(Mutex::new(Vec::new()));
+    let received = Arc::new(Mutex::new(Vec::new()));
     let subscriptions = Subscriptions::default();
     subscriptions.add(Audience::Everyone);
-    let events = Arc::clone(&heard);
+    let events = Arc::clone(&received);
     let listening =
         broker.listen(&subscriptions, FanOut::All, move |event| events.lock().unwrap().push(event));
     let subscribed = async |audience: Audience| {
         let is_it = |event: &BrokerEvent| matches!(event, BrokerEvent::Subscribed { audiences, .. } if audiences.iter().any(|(one, _)| *one == audience));
-        eventually("the subscription", DEADLINE, async || heard.lock().unwrap().iter().any(is_it)).await;
+        eventually("the subscription", DEADLINE, async || received.lock().unwrap().iter().any(is_it)).await;
     };
     let work = async {
         let before = broker.tail().await?;
@@ -114,7 +114,7 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
         assert_eq!(batch.claimed.len(), 1);
         let is_ours =
             |event: &BrokerEvent| matches!(event, BrokerEvent::Fanout(fanout) if fanout.entries.len() == 1);
-        eventually("the message", DEADLINE, async || heard.lock().unwrap().iter().any(is_ours)).await;
+        eventually("the message", DEADLINE, async || received.lock().unwrap().iter().any(is_ours)).await;
         let since = Cursor { position: Position::ZERO, ..before };
         let history = broker.history(&[Audience::Everyone], &since, 10).await?;
         if history.entries.is_empty() {
@@ -146,9 +146,9 @@ async fn everything(secured: &Secured, broker: &Broker) -> Result<(), BrokerErro
         broker.memory_use().await?;
         assert_eq!(broker.trim("0", 0.5, Duration::ZERO).await?.unwrap().cursor, "0");
         let own = |event: &BrokerEvent| matches!(event, BrokerEvent::Echo { .. });
-        eventually("a sign of life", DEADLINE, async || heard.lock().unwrap().iter().any(own)).await;
+        eventually("a sign of life", DEADLINE, async || received.lock().unwrap().iter().any(own)).await;
         let writes = |event: &BrokerEvent| matches!(event, BrokerEvent::Writes(Ok(())));
-        if !heard.lock().unwrap().iter().any(writes) {
+        if !received.lock().unwrap().iter().any(writes) {
             return Err(BrokerError::Refused("no writes".to_owned()));
         }
         people(broker).await?;
@@ -255,8 +255,8 @@ async fn a_user_with_the_shipped_rights_does_everything_over_tls() {
         ["GET other", "LPUSH Other-List value", "PUBLISH other value", "FLUSHALL", "CONFIG SET save 1"]
     {
         let words: Vec<_> = ["ACL", "DRYRUN", "carillon"].into_iter().chain(other.split(' ')).collect();
-        let said = secured.server.cli(&words);
-        assert!(said.contains("no permissions"), "{other}: {said}");
+        let output = secured.server.cli(&words);
+        assert!(output.contains("no permissions"), "{other}: {output}");
     }
 }
 
@@ -283,7 +283,7 @@ async fn none_of_the_shipped_rights_is_one_too_many() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouches_for_is_not_spoken_to() {
+async fn a_server_with_an_untrusted_certificate_is_refused() {
     let secured = Secured::start();
     secured.allow(&rights("bff"));
     let error = secured.broker("").tail().await.unwrap_err();

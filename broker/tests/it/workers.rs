@@ -37,7 +37,7 @@ async fn the_shell_worker_of_the_manual_does_a_job() {
     let done = broker.job(&Audience::Session("s".into()), "42").await.unwrap().unwrap();
     assert_eq!((done.status, done.progress), (JobStatus::Done, 100));
     assert_eq!(done.result.as_deref(), Some(r#"{"from":"the shell"}"#));
-    assert_eq!(broker.waiting().await.unwrap(), 4, "and each change was told");
+    assert_eq!(broker.waiting().await.unwrap(), 4, "and each change was published");
 }
 
 #[tokio::test]
@@ -144,14 +144,14 @@ async fn a_worker_that_sends_nonsense_is_refused_and_changes_nothing() {
             "{verb:?}"
         );
     }
-    // The attempt is not lost: the worker may say it better.
+    // The attempt is not lost: the worker may repeat it correctly.
     let good = r#"{"rate":null,"sign":"\ud83d\ude00","least":-1.10e-5}"#;
     assert_eq!(broker.finish_job(&id, 1, good).await.unwrap(), Lease::Held);
     assert_eq!(broker.job(&owner, "a").await.unwrap().unwrap().result.as_deref(), Some(good));
 }
 
 #[tokio::test]
-async fn a_worker_s_words_are_taken_where_all_programs_read_them_alike_and_the_job_stays_with_it_where_not() {
+async fn a_report_is_accepted_only_if_all_programs_read_it_alike() {
     let server = RedisServer::shared();
     let broker = Broker::redis(&server.url(), Names::default()).unwrap();
     let client = redis::Client::open(server.url()).unwrap();
@@ -167,13 +167,13 @@ async fn a_worker_s_words_are_taken_where_all_programs_read_them_alike_and_the_j
         let mut call = script.key("{Notification-List}:jobs");
         call.key("Notification-List").arg("done").arg("Notification-Channel").arg(86_400_000);
         call.arg(job.handle()).arg(1).arg(&one.json).arg(8_192);
-        let said: Result<u64, _> = call.invoke_async(&mut connection).await;
+        let by_script: Result<u64, _> = call.invoke_async(&mut connection).await;
         let by_rust = match one.text() {
             Some(text) => broker.finish_job(&job.handle(), 1, text).await.is_ok(),
             None => false,
         };
-        if (said.as_ref().ok(), by_rust) != if one.taken { (Some(&1), true) } else { (None, false) } {
-            faults.push(format!("{}: {said:?}, and in Rust {by_rust}", one.what));
+        if (by_script.as_ref().ok(), by_rust) != if one.taken { (Some(&1), true) } else { (None, false) } {
+            faults.push(format!("{}: {by_script:?}, and in Rust {by_rust}", one.what));
         }
         let stands = broker.job(&owner, "j").await.unwrap().unwrap();
         let expected = if one.taken { JobStatus::Done } else { JobStatus::Running };

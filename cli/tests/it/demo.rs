@@ -120,7 +120,7 @@ async fn a_signal_ends_it_well() {
 }
 
 #[tokio::test]
-async fn readers_at_the_door_are_let_go_before_the_end() {
+async fn readers_at_the_door_are_closed_before_the_end() {
     let mut demo = Demo::start().await;
     let mut sockets = Vec::new();
     for _ in 0..6 {
@@ -129,8 +129,8 @@ async fn readers_at_the_door_are_let_go_before_the_end() {
         sockets.push(socket);
     }
     demo.process.sigterm();
-    demo.process.wait_line("letting 6 readers go").await;
-    // The last of them goes seconds later; until then the door answers, and says what is going on.
+    demo.process.wait_line("closing 6 readers").await;
+    // The last reader is closed seconds later; until then the door answers, and says why it refuses.
     let (status, words) = get(&format!("{}/sse", demo.url)).await;
     assert_eq!(status, 200, "with any other, a browser's EventSource never comes back");
     assert!(words.starts_with("retry: ") && words.contains("replica shutting down"), "{words}");

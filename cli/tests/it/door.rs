@@ -7,7 +7,7 @@ use crate::running::Demo;
 
 const NAME: &str = "REALTIMESERVERID";
 
-/// The cookie that an answer to this cookie sets.
+/// Returns the cookie that a response to this cookie sets.
 async fn set_for(demo: &Demo, cookie: Option<&str>) -> Option<String> {
     let mut request = reqwest::Client::new().get(format!("{}/api/notifications?limit=1", demo.url));
     if let Some(cookie) = cookie {
@@ -18,7 +18,7 @@ async fn set_for(demo: &Demo, cookie: Option<&str>) -> Option<String> {
     response.headers().get(SET_COOKIE).map(|set| set.to_str().unwrap().to_owned())
 }
 
-/// The replica that welcomes a reader with this cookie.
+/// Returns the replica that welcomes a reader with this cookie.
 async fn welcomed(demo: &Demo, cookie: &str) -> String {
     let headers = vec![("Cookie".to_owned(), cookie.to_owned())];
     let options = DialOptions { headers, ..DialOptions::default() };

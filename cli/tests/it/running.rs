@@ -4,9 +4,9 @@ use std::time::Duration;
 use carillon_harness::Process;
 
 pub(crate) const CARILLON: &str = env!("CARGO_BIN_EXE_carillon");
-/// Only ends a test that has failed.
+/// Ends a failed test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-/// Each is a free one.
+/// Port 0 is any free port.
 const PORTS: [(&str, &str); 3] = [("PORT", "0"), ("REPLICA_PORTS", "0,0,0"), ("ADMIN_PORT", "0")];
 
 /// `carillon` with arguments.
@@ -19,10 +19,10 @@ pub(crate) fn spawn(args: &[&str], env: &[(&str, &str)]) -> Process {
     Process::spawn(CARILLON, &[&["demo"], args].concat(), &[&PORTS, env].concat())
 }
 
-/// A demo that has said that it is ready.
+/// A demo that is ready.
 pub(crate) struct Demo {
     pub(crate) process: Process,
-    /// Where its front door is.
+    /// The address of its front door.
     pub(crate) url: String,
 }
 
@@ -44,7 +44,7 @@ impl Demo {
         addresses(&self.process).remove(name).unwrap()
     }
 
-    /// Where a WebSocket opens.
+    /// Returns the URL of its WebSocket.
     pub(crate) fn socket(&self) -> String {
         format!("{}/ws", self.url.replace("http:", "ws:"))
     }
@@ -57,7 +57,7 @@ impl Demo {
     }
 }
 
-/// The addresses in the banner, by the word in front.
+/// Returns the addresses in the banner, by the word before them.
 fn addresses(process: &Process) -> HashMap<String, String> {
     let lines = process.stdout();
     let named = lines.iter().filter_map(|line| {
@@ -68,7 +68,7 @@ fn addresses(process: &Process) -> HashMap<String, String> {
     named.collect()
 }
 
-/// What a process that failed wrote: one line, its name first.
+/// Returns the one line that a failed process wrote, without its name.
 pub(crate) async fn one_line(mut process: Process) -> String {
     assert_eq!(process.wait_exit(DEADLINE).await, 1);
     assert_eq!(process.stdout(), Vec::<String>::new());

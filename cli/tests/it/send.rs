@@ -29,7 +29,7 @@ async fn history(demo: &Demo) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test]
-async fn prints_the_id_of_what_everyone_gets() {
+async fn prints_the_id_of_a_notification_for_everyone() {
     let demo = Demo::start().await;
     let url = demo.url.as_str();
     let sent =
@@ -60,33 +60,36 @@ async fn the_same_id_is_shown_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_notification_is_refused_before_it_is_sent() {
+async fn an_invalid_notification_is_refused_before_it_is_sent() {
     let long = "x".repeat(4_001);
     let key = "k".repeat(129);
     for (args, words) in [
         (&["send", &long][..], "body: at most 4000 characters, this has 4001"),
         (&["send", ""], "body: a notification needs a title or a body"),
-        (&["send", "x", "--id", ""], "id: empty: leave it out or give it 1 to 128 bytes"),
+        (&["send", "x", "--id", ""], "id: empty: omit it or use 1 to 128 bytes"),
         (&["send", "x", "--id", &key], "id: at most 128 bytes, this has 129"),
         (&["send", "x", "--title", &"t".repeat(201)], "title: at most 200 characters, this has 201"),
     ] {
         assert_eq!(one_line(carillon(args)).await, words);
     }
-    // What cannot be an option at all is told by the options' own rules.
+    // The option parser refuses invalid values itself.
     for (option, value) in [("--severity", "loud"), ("--to", "nobody"), ("--url", "ftp://x")] {
         assert_eq!(carillon(&["send", "x", option, value]).wait_exit(DEADLINE).await, 2, "{option}");
     }
 }
 
 #[tokio::test]
-async fn says_where_nobody_answers() {
+async fn names_an_address_that_does_not_answer() {
     let url = format!("http://127.0.0.1:{}", free_port());
     let line = one_line(carillon(&["send", "hello", "--url", &url])).await;
     assert!(line.starts_with(&format!("cannot connect to {url} (")), "{line}");
-    assert!(line.contains("start `cargo demo`, or say with --url or CARILLON_URL"), "{line}");
+    assert!(
+        line.contains("start `cargo demo`, or name the address of Carillon with --url or CARILLON_URL"),
+        "{line}"
+    );
 }
 
-/// A server that answers each post with the next of these, and keeps what was posted.
+/// A server that answers each post with the next of these responses, and keeps the posted bodies.
 async fn answering(answers: Vec<Response>) -> (Server, Arc<Mutex<Vec<String>>>) {
     let posted = Arc::new(Mutex::new(Vec::new()));
     let (kept, answers) = (Arc::clone(&posted), Arc::new(Mutex::new(answers.into_iter())));
@@ -138,7 +141,7 @@ async fn a_refusal_names_each_field() {
 }
 
 #[tokio::test]
-async fn shows_its_key() {
+async fn sends_its_key() {
     let answer = post(async |headers: HeaderMap| match headers.get("authorization") {
         Some(key) if key == "Bearer secret" => (StatusCode::ACCEPTED, r#"{"id":"accepted"}"#),
         _ => (StatusCode::UNAUTHORIZED, r#"{"status":401,"title":"publishing requires a key"}"#),

@@ -4,7 +4,7 @@ use axum::Router;
 use carillon_service::Tasks;
 use tokio::net::TcpListener;
 
-/// A server that says what a test tells it to, until it is dropped.
+/// A server with the routes of a test, until it is dropped.
 pub(crate) struct Server {
     addr: SocketAddr,
     tasks: Tasks,

@@ -8,7 +8,7 @@ use carillon_harness::{Process, Proxy, eventually, free_port};
 use crate::running::{CARILLON, DEADLINE, Demo, carillon, one_line};
 use crate::server::Server;
 
-/// A tail that is connected: what is sent from now on reaches it.
+/// A connected tail, which receives everything that is sent later.
 async fn connected(url: &str, args: &[&str]) -> Process {
     let mut tail = carillon(&[&["tail", "--url", url], args].concat());
     tail.wait_line("-- connected to bff-").await;
@@ -19,7 +19,7 @@ async fn send(demo: &Demo, text: &str) {
     assert_eq!(demo.post(&serde_json::json!({ "body": text }).to_string()).await, 202);
 }
 
-/// The lines that are about this text.
+/// Returns the lines with this text.
 fn about<'a>(lines: &'a [String], text: &str) -> Vec<&'a String> {
     lines.iter().filter(|line| line.contains(text)).collect()
 }
@@ -102,12 +102,12 @@ async fn ends_after_a_count_and_goes_on_from_its_cursor() {
     assert_eq!(about(&tail.stdout(), &cursor), Vec::<&String>::new());
 
     let mut tail = connected(&demo.url, &["--since", "another.1-0"]).await;
-    tail.wait_line("gap: history began anew").await;
+    tail.wait_line("gap: history has a new epoch").await;
     tail.wait_line("nobody reads this now").await;
 }
 
 #[tokio::test]
-async fn prints_frames_as_they_came_each_on_one_safe_line() {
+async fn prints_each_frame_on_one_safe_line() {
     let demo = Demo::start().await;
     let mut tail = connected(&demo.url, &["--json"]).await;
     let written_wide = "{\n\t\"body\": \"wide\",\n\t\"data\": [1.10, \"\u{9b}31m\"]\n}";
@@ -122,7 +122,7 @@ async fn prints_frames_as_they_came_each_on_one_safe_line() {
 }
 
 #[tokio::test]
-async fn what_acts_on_a_terminal_never_reaches_it() {
+async fn characters_that_act_on_a_terminal_are_escaped() {
     let demo = Demo::start().await;
     let mut tail = connected(&demo.url, &[]).await;
     send(&demo, "\u{1b}]0;owned\u{7}\r\nsecond line\u{9b}").await;
@@ -131,7 +131,7 @@ async fn what_acts_on_a_terminal_never_reaches_it() {
 }
 
 #[tokio::test]
-async fn stops_when_coming_back_is_no_use() {
+async fn stops_after_a_final_close_code() {
     let close = any(async |upgrade: WebSocketUpgrade| {
         upgrade.on_upgrade(async |mut socket| {
             let frame = CloseFrame { code: 4501, reason: "not\u{1b} you".into() };
@@ -143,7 +143,7 @@ async fn stops_when_coming_back_is_no_use() {
     let line = one_line(carillon(&["tail", "--url", &server.url()])).await;
     assert_eq!(
         line,
-        format!(r"{} closed with 4501: not\u{{1b}} you, and coming back is no use", server.url())
+        format!(r"{} closed with 4501: not\u{{1b}} you, and does not accept a reconnect", server.url())
     );
 }
 
@@ -159,7 +159,7 @@ async fn a_refused_request_is_one_line() {
 }
 
 #[tokio::test]
-async fn ends_quietly_when_nobody_reads_it_any_more() {
+async fn ends_quietly_when_its_output_is_closed() {
     let demo = Demo::start().await;
     let mut tail = Command::new(CARILLON)
         .args(["tail", "--url", &demo.url])
@@ -181,7 +181,7 @@ async fn token(demo: &Demo, user: &str) -> String {
 }
 
 #[tokio::test]
-async fn reads_as_a_user_and_says_what_arrived() {
+async fn reads_as_a_user_and_acknowledges() {
     let demo = Demo::start().await;
     let (ann, ben) = (token(&demo, "ann").await, token(&demo, "ben").await);
     let mut sender = connected(&demo.url, &["--token", &ann]).await;
@@ -195,7 +195,7 @@ async fn reads_as_a_user_and_says_what_arrived() {
 }
 
 #[tokio::test]
-async fn reads_as_a_session_that_it_may_go_on_with() {
+async fn reads_as_a_session_that_can_be_resumed() {
     let demo = Demo::start().await;
     let mut first = carillon(&["tail", "--url", &demo.url, "--session", "new"]);
     let line = first.wait_line("-- go on with --session ").await;
@@ -217,11 +217,11 @@ async fn a_token_that_cannot_be_sent_is_one_line_that_does_not_show_it() {
     assert!(!line.contains("second"), "{line}");
 }
 
-/// Senders of many messages: each may send a hundred in a row.
+/// The number of senders: each may send a hundred in a row.
 const SENDERS: usize = 4;
 const EACH: usize = 80;
 
-/// Every sender sends ben as many as one may, all at the same time.
+/// Every sender sends as many messages to ben as it may, all at the same time.
 async fn flood(demo: &Demo, word: &str) {
     let senders = (0..SENDERS).map(async |sender| {
         let token = token(demo, &format!("{word}-{sender}")).await;
@@ -238,7 +238,7 @@ async fn flood(demo: &Demo, word: &str) {
 }
 
 #[tokio::test]
-async fn says_what_arrived_within_what_it_may_say_after_hundreds_were_missed_and_while_hundreds_come() {
+async fn acknowledges_hundreds_of_messages_within_its_rate_limit() {
     let demo = Demo::start().await;
     let ben = token(&demo, "ben").await;
     let get = async |path: &str| -> serde_json::Value {

@@ -2,7 +2,7 @@ use carillon_harness::{Process, eventually, free_port};
 
 use crate::running::{CARILLON, DEADLINE, Demo, one_line};
 
-/// A front door with TLS, by an authority that it makes up.
+/// A front door with TLS, with its own authority.
 struct Caddy {
     _process: Process,
     _folder: tempfile::TempDir,
@@ -26,7 +26,7 @@ impl Caddy {
         std::fs::write(&file, config).unwrap();
         let process = Process::spawn("caddy", &["run", "--config", &file, "--adapter", "caddyfile"], &[]);
         let root = format!("{place}/pki/authorities/local/root.crt");
-        // Behind a proxy nobody publishes without a key; a user sends.
+        // Behind a proxy, publishing needs a key; a user may send.
         let ann = serde_json::json!({ "user": "ann" });
         let signed_in = reqwest::Client::new().post(format!("{}/api/demo/token", behind.url)).json(&ann);
         let signed_in: serde_json::Value = signed_in.send().await.unwrap().json().await.unwrap();
@@ -69,5 +69,5 @@ async fn sends_and_tails_over_tls_where_it_is_trusted() {
 
     let env = [("SSL_CERT_FILE", "/nowhere")];
     let line = one_line(Process::spawn(CARILLON, &["send", "x", "--url", &caddy.url], &env)).await;
-    assert!(line.starts_with("this machine has no certificates to check https://localhost:"), "{line}");
+    assert!(line.starts_with("this machine has no certificates to verify https://localhost:"), "{line}");
 }

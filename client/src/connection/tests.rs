@@ -57,7 +57,7 @@ fn connection(sockets: &[&[&str]], is_lost: bool) -> Connection<Script> {
 async fn run(connection: &mut Connection<Script>) {
     loop {
         match connection.next().await {
-            Event::Received { heard: Heard::Notification(delivery), .. } => connection.shown(&delivery),
+            Event::Received { event: ClientEvent::Notification(delivery), .. } => connection.shown(&delivery),
             Event::Refused(_) => return,
             _ => {}
         }
@@ -72,7 +72,7 @@ async fn resumes_from_the_last_cursor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sends_what_was_shown_when_it_is_due() {
+async fn sends_due_acknowledgements() {
     let mut connection = connection(&[&[WELCOME, MESSAGE]], false);
     let shown_for = Duration::from_millis(2 * ACK_AFTER_MS);
     assert!(tokio::time::timeout(shown_for, run(&mut connection)).await.is_err());
@@ -81,7 +81,7 @@ async fn sends_what_was_shown_when_it_is_due() {
     assert!(sent[0].contains(r#""type":"ack""#), "{sent:?}");
 }
 
-/// The clock stands still while the loop turns without waiting, and the next attempt would never come.
+/// With a loop that never waits, the paused clock would stand still, and the next attempt would never come.
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_that_are_due_do_not_wake_a_lost_connection() {
     let mut connection = connection(&[&[WELCOME, MESSAGE]], true);

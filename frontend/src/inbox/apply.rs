@@ -8,13 +8,13 @@ use super::{Inbox, Item, Message, Past, Row, Sent};
 use crate::clock::Now;
 
 impl Inbox {
-    /// What follows from the time that has passed.
+    /// Applies the passing of time.
     pub(super) fn settle(&mut self, now: Now) {
         self.stack.settle(now.ms);
         self.rows.drop_expired(now.ms);
         self.catch_up.settle(now.ms);
         if self.reading.settle(now.ms, !self.rows.away()) {
-            self.say_read();
+            self.send_read();
         }
         if self.live {
             self.frames.extend(self.acks.frames(now.ms));
@@ -25,18 +25,18 @@ impl Inbox {
         let item = Item::new(now, delivery);
         self.race.won(now.ms, &item.replica);
         self.catch_up.came(now.ms, item.at_ms);
-        let Some((item, fresh, told)) = self.take_in(now, item) else { return };
+        let Some((item, fresh, repeated)) = self.take_in(now, item) else { return };
         if fresh {
             self.stack.push(now.ms, item);
         } else {
-            self.stack.update(now.ms, item, told);
+            self.stack.update(now.ms, item, repeated);
         }
     }
 
-    /// Puts an item into the list, and tells whether it has a row of its own, and whether it says no more of a job than was
-    /// known. What is not to be shown is not given back.
+    /// Adds an item to the list. Returns the item, whether it has a new row, and whether it repeats the known state of a
+    /// job; `None` for an item that is not shown.
     fn take_in(&mut self, now: Now, mut item: Item) -> Option<(Arc<Item>, bool, bool)> {
-        // A user who writes to himself has the message in the list already.
+        // A message to the user himself is in the list already.
         let own = item.sender.is_some() && item.sender == self.me;
         if item.expired(now.ms) || (own && self.sent.knows(&item.id)) {
             return None;
@@ -45,7 +45,7 @@ impl Inbox {
         if earlier.is_some_and(|earlier| earlier.outdates(&item)) {
             return None;
         }
-        let told = earlier.is_some_and(|earlier| earlier.job.is_some() && earlier.job == item.job);
+        let repeated = earlier.is_some_and(|earlier| earlier.job.is_some() && earlier.job == item.job);
         let slot = earlier.map(|earlier| earlier.slot);
         item.slot = slot.unwrap_or_else(|| self.new_slot());
         if let Some(cursor) = &item.cursor {
@@ -58,14 +58,14 @@ impl Inbox {
         }
         let item = Arc::new(item);
         self.rows.push(Row::Item(Arc::clone(&item)));
-        Some((item, slot.is_none(), told))
+        Some((item, slot.is_none(), repeated))
     }
 
     pub(super) fn fill(&mut self, now: Now, past: Past) {
         let Past { items, sent, since, next, gap, read } = past;
         self.began = Some(since);
         if let Ok(read) = read.unwrap_or_default().parse() {
-            self.reading.heard(read);
+            self.reading.confirm(read);
         }
         if gap {
             self.push_gap(GapReason::Trimmed, None);
@@ -78,7 +78,7 @@ impl Inbox {
             }
             let item = Item::new(now, delivery);
             self.race.won(now.ms, &item.replica);
-            // It rang before this page was there: no toast.
+            // It is older than this page, so it gets no toast.
             self.take_in(now, item);
         }
         for message in sent {
@@ -87,7 +87,7 @@ impl Inbox {
         if self.me.is_none()
             && let Ok(next) = next.parse()
         {
-            // Nobody is told how far an unknown reader has read: whoever loads the page has seen it.
+            // The server keeps no read position of an anonymous reader: the page counts as read when it is loaded.
             self.reading.move_to(next);
         }
     }
@@ -96,8 +96,8 @@ impl Inbox {
         self.live = true;
         self.catch_up.welcomed(now.ms, resume);
         match read {
-            Some(read) => self.heard_read(&read),
-            // What comes from here on has not been read.
+            Some(read) => self.receive_read(&read),
+            // Later notifications are unread.
             None if self.me.is_none() && self.reading.position().is_none() => {
                 if let Ok(cursor) = cursor.parse() {
                     self.reading.move_to(cursor);
@@ -108,19 +108,19 @@ impl Inbox {
         self.began.get_or_insert(Some(cursor));
         self.acks.welcomed(now.ms);
         self.frames.extend(self.sent.frames());
-        self.say_read();
+        self.send_read();
     }
 
     pub(super) fn lost(&mut self) {
         self.live = false;
-        // Whatever still holds is said again after the next welcome.
+        // The next welcome sends the frames that are still needed.
         self.frames.clear();
     }
 
     pub(super) fn send(&mut self, now: Now, id: String, to: String, text: String) {
         let message = Message { slot: 0, id, to, text, at_ms: now.wall_ms, status: None, failed: None };
         self.rows.set_away(false);
-        self.say(Sent::frame(&message));
+        self.send_frame(Sent::frame(&message));
         self.put_sent(message);
     }
 
@@ -131,35 +131,35 @@ impl Inbox {
     }
 
     pub(super) fn show_sent(&mut self, message: Option<Arc<Message>>) {
-        // One whose row is forgotten stays so.
+        // A row that was removed stays removed.
         drop(message.map(|message| self.rows.replace(Row::Sent(message))));
     }
 
-    /// A job of which the server, or this page itself, says how it stands.
+    /// Shows the state of a job from the server, or from this page itself.
     pub(super) fn show_job(&mut self, now: Now, item: Item) {
         let known = self.rows.earlier(&item).is_some();
-        // One that has ended and that the list does not show is of no interest.
-        if !known && !item.runs() {
+        // A job that has ended and is not in the list is not shown.
+        if !known && !item.is_running() {
             return;
         }
-        if let Some((item, fresh, told)) = self.take_in(now, item) {
-            // The server is asked when the page begins: what still runs then has its toast again.
-            if fresh || item.runs() {
+        if let Some((item, fresh, repeated)) = self.take_in(now, item) {
+            // The page queries the jobs when it starts: a running job gets its toast again.
+            if fresh || item.is_running() {
                 self.stack.push(now.ms, item);
             } else {
-                self.stack.update(now.ms, item, told);
+                self.stack.update(now.ms, item, repeated);
             }
         }
     }
 
-    pub(super) fn heard_read(&mut self, cursor: &str) {
+    pub(super) fn receive_read(&mut self, cursor: &str) {
         if let Ok(cursor) = cursor.parse() {
-            self.reading.heard(cursor);
+            self.reading.confirm(cursor);
         }
     }
 
-    /// Tells the server how far the user has read, where it does not know.
-    pub(super) fn say_read(&mut self) {
+    /// Sends the read position to the server, if the server does not have it.
+    pub(super) fn send_read(&mut self) {
         if self.me.is_none() || !self.live {
             return;
         }
@@ -167,8 +167,8 @@ impl Inbox {
         self.frames.extend(self.reading.frames(messages));
     }
 
-    /// Says something where there is a connection.
-    pub(super) fn say(&mut self, frame: Option<ClientMessage>) {
+    /// Sends a frame if there is a connection.
+    pub(super) fn send_frame(&mut self, frame: Option<ClientMessage>) {
         self.frames.extend(frame.filter(|_| self.live));
     }
 

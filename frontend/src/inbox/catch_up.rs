@@ -1,26 +1,26 @@
 use carillon_protocol::{GapReason, Resume};
 
-/// A reader is caught up when nothing has come for this long.
+/// A reader is caught up after this time without a notification.
 pub const CAUGHT_UP_AFTER_MS: u64 = 1_000;
-/// What comes later than this after a welcome is not counted as missed.
+/// Notifications later than this after a welcome do not count as missed.
 pub const CATCH_UP_MAX_MS: u64 = 30_000;
-/// How long the count of what was missed stays on the screen.
+/// How long the number of missed notifications is shown.
 pub const NOTICE_MS: u64 = 10_000;
 
-/// What a returning reader is told.
+/// The notice for a returning reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// How many came while it was away.
+    /// The number of missed notifications.
     pub missed: u32,
-    /// Why older ones are gone, where they are. This stays until it is closed.
+    /// Why older ones are missing for good, if they are. This stays until it is closed.
     pub gap: Option<GapReason>,
 }
 
-/// Tells what was missed from what is new. Nothing on the wire marks the end of what is sent after,
-/// so it is what comes in one go and was made before the welcome, by the clock of the senders.
+/// Distinguishes missed notifications from new ones. The protocol does not mark the end of missed ones, so they are those
+/// that arrive without a pause and were created before the welcome, by the clock of the senders.
 #[derive(Clone, Debug, Default)]
 pub struct CatchUp {
-    /// What the senders' clock is ahead of the page's, at least: what arrives was made before.
+    /// How far the senders' clock is ahead of the page's, at least: a notification is created before it arrives.
     ahead_ms: Option<i64>,
     open: Option<Open>,
     notice: Option<Notice>,
@@ -31,13 +31,12 @@ pub struct CatchUp {
 struct Open {
     since_ms: u64,
     last_ms: u64,
-    /// The welcome, on the senders' clock, where that is known.
+    /// The time of the welcome on the senders' clock, if that is known.
     made_before_ms: Option<i64>,
 }
 
 impl CatchUp {
-    /// What to say.
-    #[must_use]
+    /// The notice to show.
     pub fn notice(&self) -> Option<Notice> {
         self.notice
     }
@@ -56,7 +55,7 @@ impl CatchUp {
         self.notice = Some(Notice { missed, gap: Some(reason) });
     }
 
-    /// Something came that was made at `made_ms` since 1970.
+    /// Records a notification that was created at `made_ms` since 1970.
     pub(super) fn came(&mut self, now_ms: u64, made_ms: u64) {
         let made_ms = signed(made_ms);
         let ahead = made_ms - signed(now_ms);
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_was_made_before_the_welcome() {
+    fn counts_notifications_from_before_the_welcome() {
         let mut catch_up = CatchUp::default();
         catch_up.came(100, AHEAD + 95);
         catch_up.welcomed(9_000, Resume::Complete);
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_senders_clock_a_pause_tells() {
+    fn without_the_senders_clock_a_pause_ends_the_count() {
         let mut catch_up = CatchUp::default();
         catch_up.welcomed(0, Resume::Complete);
         catch_up.came(10, AHEAD);
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_said_until_it_is_closed() {
+    fn a_gap_is_shown_until_it_is_closed() {
         let mut catch_up = CatchUp::default();
         catch_up.welcomed(0, Resume::Gap);
         catch_up.gap(GapReason::Trimmed);

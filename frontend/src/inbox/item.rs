@@ -7,37 +7,38 @@ use serde_json::value::RawValue;
 use super::job::{JOB_KEY, Job, severity};
 use crate::clock::Now;
 
-/// One notification as it is shown.
+/// A notification as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its place on the screen. One that takes another's place has the same.
+    /// Its slot on the screen. A notification that replaces another has the same.
     pub slot: u64,
     /// The notification's id.
     pub id: String,
-    /// A few words; may be empty.
+    /// The title, which may be empty.
     pub title: String,
-    /// The text; may be empty.
+    /// The text, which may be empty.
     pub body: String,
-    /// How loud it is.
+    /// The severity.
     pub severity: Severity,
-    /// The replica that won the race for it, where that is known.
+    /// The replica that claimed it, if that is known.
     pub replica: String,
-    /// The user who sent it, where it is a message to this user alone.
+    /// The sender, if it is a message to this user alone.
     pub sender: Option<String>,
-    /// The job that it tells of.
+    /// The job that it reports.
     pub job: Option<Job>,
-    /// Where it stands among all that came.
+    /// Its cursor.
     pub cursor: Option<Cursor>,
-    /// When it was made, in milliseconds since 1970.
+    /// When it was created, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Something to do about it, where its link is one of the web.
+    /// Its link, if that is safe.
     pub action: Option<Action>,
     collapse: Option<Collapse>,
-    /// On the page's clock, which no one sets.
+    /// On the page's clock, which cannot be set.
     expires_ms: Option<u64>,
 }
 
-/// What a later notification is recognised by. One sender cannot take the place of another's.
+/// The key by which a later notification replaces this one, with its sender: a sender cannot replace the notification of
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collapse {
     from: Option<String>,
@@ -45,7 +46,7 @@ pub struct Collapse {
 }
 
 impl Item {
-    /// What came at `now`, not yet given its slot.
+    /// Creates an item for a notification that arrived at `now`, without its slot.
     pub(super) fn new(now: Now, delivery: Delivery) -> Self {
         let Delivery { notification, claimed_by, cursor } = delivery;
         let expires_ms = notification.expires_at_ms().map(|at| now.at(at));
@@ -72,8 +73,7 @@ impl Item {
         }
     }
 
-    /// What stands above the text: who writes, what it is about, or both.
-    #[must_use]
+    /// Returns the heading: the sender, the title, or both.
     pub fn heading(&self) -> String {
         match &self.sender {
             Some(sender) if self.title.is_empty() => sender.clone(),
@@ -82,7 +82,7 @@ impl Item {
         }
     }
 
-    /// A job that nothing has been heard of on this page.
+    /// Creates an item for a job without a report on this page.
     pub(super) fn of_job(now: Now, state: JobState) -> Self {
         let at_ms = parse_timestamp(&state.created_at).unwrap_or(now.wall_ms);
         let job = Job::from(&state);
@@ -105,49 +105,45 @@ impl Item {
         }
     }
 
-    /// What the server knows a message from another user by.
-    #[must_use]
+    /// Returns the sender and id of a message from another user.
     pub fn named(&self) -> Option<Named> {
         Some(Named::Sent { from: self.sender.clone()?, id: self.id.clone() })
     }
 
-    /// Whether it tells of a job that is not finished.
-    #[must_use]
-    pub fn runs(&self) -> bool {
+    /// Whether it reports a job that has not ended.
+    pub fn is_running(&self) -> bool {
         self.job.as_ref().is_some_and(|job| !job.status.finished())
     }
 
-    /// Whether `later` tells of the same job and says less.
+    /// Whether `later` reports an earlier state of the same job.
     pub(super) fn outdates(&self, later: &Self) -> bool {
         self.job.as_ref().zip(later.job.as_ref()).is_some_and(|(own, other)| own.is_ahead_of(other))
     }
 
-    /// Whether `later` takes this one's place.
+    /// Whether `later` replaces this item.
     pub(super) fn gives_way_to(&self, later: &Self) -> bool {
         self.collapse.is_some() && self.collapse == later.collapse
     }
 
-    /// Whether it may still be replaced by a later one.
-    #[must_use]
+    /// Whether a later item may replace it.
     pub fn collapses(&self) -> bool {
         self.collapse.is_some()
     }
 
-    /// When it stops being worth showing, on the page's clock.
+    /// When it expires, on the page's clock.
     pub(super) fn expires_ms(&self) -> Option<u64> {
         self.expires_ms
     }
 
-    /// Whether it has stopped being worth showing.
+    /// Whether it has expired.
     pub(super) fn expired(&self, now_ms: u64) -> bool {
         self.expires_ms.is_some_and(|at| at <= now_ms)
     }
 
-    /// What a screen reader says when it comes.
-    #[must_use]
+    /// Returns the announcement for a screen reader.
     pub fn words(&self) -> String {
-        if self.runs() {
-            // Not every step is read out.
+        if self.is_running() {
+            // Not every step is announced.
             return format!("{}: job started", self.title);
         }
         let mut words = match (&self.sender, self.severity) {
@@ -171,7 +167,7 @@ impl Item {
     }
 }
 
-/// What a worker's report says: its key is the job's own.
+/// Reads a worker's report, whose collapse key has the job's id.
 fn job(collapse_key: &str, data: Option<&RawValue>) -> Option<Job> {
     let data = data.filter(|_| collapse_key.starts_with(JOB_KEY))?;
     let job = Job::read(&Fields::read(data.get())?.object("job")?)?;

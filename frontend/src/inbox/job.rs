@@ -1,35 +1,33 @@
 use carillon_protocol::http::JobState;
 use carillon_protocol::{Fields, JobStatus, Severity};
 
-/// What the collapse key of a job's reports begins with.
+/// The prefix of the collapse key of a job's reports.
 pub(super) const JOB_KEY: &str = "job:";
 
-/// What a notification says about a job.
+/// The report of a job in a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Which.
+    /// The id.
     pub id: String,
-    /// Where it stands.
+    /// The status.
     pub status: JobStatus,
-    /// Of its work, in percent.
+    /// The progress, in percent.
     pub progress: u8,
 }
 
 impl Job {
     /// Reads one; `None` when something is missing.
-    #[must_use]
     pub fn read(fields: &Fields) -> Option<Self> {
         let status = JobStatus::read(&fields.text("status")?)?;
         Some(Self { id: fields.text("id")?, status, progress: fields.percent("progress") })
     }
 
     /// The key that all reports of a job collapse by.
-    #[must_use]
     pub fn collapse_key(id: &str) -> String {
         format!("{JOB_KEY}{id}")
     }
 
-    /// What people read of it.
+    /// Returns the status for people.
     pub(super) fn words(&self) -> String {
         match self.status {
             JobStatus::Queued => "Waits for a worker".to_owned(),
@@ -39,7 +37,7 @@ impl Job {
         }
     }
 
-    /// Whether `later` says less than this: reports are shown as they rise, in whatever order they come.
+    /// Whether `later` is an earlier state: reports are shown only as they rise, in whatever order they arrive.
     pub(super) fn is_ahead_of(&self, later: &Self) -> bool {
         let rank = |job: &Self| (job.status.finished(), job.progress, job.status);
         rank(self) > rank(later)
@@ -47,7 +45,7 @@ impl Job {
 }
 
 impl From<&JobState> for Job {
-    /// What a notification would say.
+    /// Converts the state as a notification would show it.
     fn from(state: &JobState) -> Self {
         Self { id: state.id.clone(), status: state.status, progress: state.progress }
     }
@@ -80,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_from_what_the_server_says() {
+    fn is_read_from_a_response() {
         let json = r#"{"id":"j","name":"Import","status":"running","progress":40,"result":null,"created_at":"2026-11-21T07:45:00Z","updated_at":"2026-11-21T07:45:01Z"}"#;
         let state = JobState::read(&Fields::read(json).unwrap()).unwrap();
         assert_eq!(

@@ -1,11 +1,10 @@
-/// More replicas than this have no bar of their own: the one that has won nothing for longest joins
-/// the others.
+/// Maximum replicas with a bar. Beyond it, the replica whose last claim is oldest joins the others.
 pub const RACERS_MAX: usize = 12;
-/// Colours that bars have; the style sheet's `--racer-0` and on.
+/// The number of colours of bars, `--racer-0` and on in the style sheet.
 pub const RACER_HUES: usize = 8;
-/// A replica is quiet when it has won nothing for this long …
+/// A replica is quiet when it has claimed nothing for this long …
 pub const QUIET_AFTER_MS: u64 = 30_000;
-/// … while others won this often: with three, chance alone does that once in some 130 times.
+/// … while others claimed this often: with three replicas, this happens by chance in one of 130 cases.
 pub const QUIET_AFTER_WINS: u64 = 12;
 
 #[derive(Clone, Debug)]
@@ -15,35 +14,35 @@ struct Racer {
     hue: usize,
     wins: u64,
     won_at_ms: u64,
-    /// How many were won in all when it last won.
+    /// The total number of claims at its last one.
     won_at_total: u64,
 }
 
 /// One bar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Its own number, for as long as it has a bar.
+    /// Its slot, for as long as it has a bar.
     pub entry: u64,
     /// The replica.
     pub name: String,
     /// Its colour, below [`RACER_HUES`].
     pub hue: usize,
-    /// How many it has won.
+    /// The number of its claims.
     pub wins: u64,
-    /// Of all that were won, in percent.
+    /// Its share of all claims, in percent.
     pub percent: u64,
-    /// Against the one that leads, in thousandths.
+    /// Its claims relative to the leader, in thousandths.
     pub length: u64,
-    /// Whether it won the last one.
+    /// Whether it made the last claim.
     pub last: bool,
-    /// For how many seconds it has won nothing, when that is strange.
+    /// For how many seconds it has claimed nothing, if it is quiet.
     pub quiet_s: Option<u64>,
 }
 
-/// Who won how many.
+/// The number of claims of each replica.
 #[derive(Clone, Debug, Default)]
 pub struct Race {
-    /// By name, so that a bar never changes its place with another.
+    /// Sorted by name, so that bars keep their order.
     racers: Vec<Racer>,
     entries: u64,
     total: u64,
@@ -52,20 +51,17 @@ pub struct Race {
 }
 
 impl Race {
-    /// How many were won in all.
-    #[must_use]
+    /// The number of all claims.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// How many were won by replicas without a bar.
-    #[must_use]
+    /// The number of claims by replicas without a bar.
     pub fn others(&self) -> u64 {
         self.others
     }
 
     /// The bars, by name.
-    #[must_use]
     pub fn standings(&self, now_ms: u64) -> Vec<Standing> {
         let most = self.racers.iter().map(|racer| racer.wins).max().unwrap_or(1).max(1);
         let bar = |racer: &Racer| Standing {
@@ -113,12 +109,11 @@ impl Race {
         at
     }
 
-    /// The colour that the name asks for, or the next one that is free. Names that differ in their last
-    /// digit ask for neighbouring colours.
+    /// Returns the colour of a name, or the next free one. Names that differ in their last digit get neighbouring colours.
     fn hue(&self, name: &str) -> usize {
-        let asked = name.bytes().map(usize::from).sum::<usize>() % RACER_HUES;
+        let wanted = name.bytes().map(usize::from).sum::<usize>() % RACER_HUES;
         let free = |hue: &usize| self.racers.iter().all(|racer| racer.hue != *hue);
-        (asked..asked + RACER_HUES).map(|hue| hue % RACER_HUES).find(free).unwrap_or(asked)
+        (wanted..wanted + RACER_HUES).map(|hue| hue % RACER_HUES).find(free).unwrap_or(wanted)
     }
 }
 

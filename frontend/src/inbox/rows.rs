@@ -5,7 +5,7 @@ use carillon_protocol::{Audience, GapReason};
 
 use super::{Item, Message};
 
-/// Older rows than this many are forgotten. While someone reads further down, as many again wait.
+/// Maximum rows; older ones are removed. While the user has scrolled down, as many again wait.
 pub const LIST_MAX_ROWS: usize = 500;
 
 /// A row of the list.
@@ -15,20 +15,19 @@ pub enum Row {
     Item(Arc<Item>),
     /// A message that this page sent.
     Sent(Arc<Message>),
-    /// The place where some are missing.
+    /// The place of missing notifications.
     Gap {
-        /// Its place on the screen.
+        /// Its slot on the screen.
         slot: u64,
-        /// Why they are.
+        /// The reason.
         reason: GapReason,
-        /// Of which audience; `None` is all of them.
+        /// The audience; `None` is all of them.
         audience: Option<Audience>,
     },
 }
 
 impl Row {
-    /// Its place on the screen.
-    #[must_use]
+    /// Its slot on the screen.
     pub fn slot(&self) -> u64 {
         match self {
             Self::Item(item) => item.slot,
@@ -37,8 +36,7 @@ impl Row {
         }
     }
 
-    /// The notification, where it is one.
-    #[must_use]
+    /// The notification, if the row is one.
     pub fn item(&self) -> Option<&Arc<Item>> {
         match self {
             Self::Item(item) => Some(item),
@@ -47,8 +45,7 @@ impl Row {
     }
 }
 
-/// What came, newest first. While someone reads further down nothing moves: what comes waits, and is
-/// counted.
+/// The rows, newest first. While the user has scrolled down, the shown rows do not move: new ones wait, and are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     shown: VecDeque<Row>,
@@ -65,36 +62,32 @@ impl Rows {
         self.shown.iter()
     }
 
-    /// How many came while someone reads further down.
-    #[must_use]
+    /// The number of rows that wait while the user has scrolled down.
     pub fn fresh(&self) -> usize {
         self.fresh_items
     }
 
-    /// All notifications, newest first, also those that came while someone reads further down.
+    /// All notifications, newest first, with those that wait.
     pub fn items(&self) -> impl Iterator<Item = &Arc<Item>> {
         self.fresh.iter().chain(&self.shown).filter_map(Row::item)
     }
 
-    /// The row at a place on the screen.
-    #[must_use]
+    /// The row of a slot.
     pub fn at(&self, slot: u64) -> Option<&Row> {
         self.shown.iter().find(|row| row.slot() == slot)
     }
 
-    /// Whether someone reads further down.
-    #[must_use]
+    /// Whether the user has scrolled down.
     pub fn away(&self) -> bool {
         self.away
     }
 
     /// The newest that was forgotten for want of room.
-    #[must_use]
     pub fn forgotten(&self) -> Option<&Arc<Item>> {
         self.forgotten.as_ref()
     }
 
-    /// The row that `item` takes the place of.
+    /// The row that `item` replaces.
     pub(super) fn earlier(&self, item: &Item) -> Option<&Arc<Item>> {
         if !item.collapses() {
             return None;
@@ -102,7 +95,7 @@ impl Rows {
         self.items().find(|earlier| earlier.gives_way_to(item))
     }
 
-    /// Puts a row on top, or in the place of the one with its slot.
+    /// Adds a row on top, or replaces the row of its slot.
     pub(super) fn push(&mut self, row: Row) {
         let Some(row) = self.replace(row) else { return };
         let rows = if self.away { &mut self.fresh } else { &mut self.shown };
@@ -111,7 +104,7 @@ impl Rows {
         self.forget();
     }
 
-    /// Puts a row in the place of the one with its slot; gives it back where there is none.
+    /// Replaces the row of its slot; returns the given row if there is none.
     pub(super) fn replace(&mut self, row: Row) -> Option<Row> {
         let same = |earlier: &&mut Row| earlier.slot() == row.slot();
         match self.fresh.iter_mut().chain(&mut self.shown).find(same) {
@@ -132,7 +125,7 @@ impl Rows {
         }
     }
 
-    /// Someone reads further down, or is back at the top.
+    /// Sets whether the user has scrolled down.
     pub(super) fn set_away(&mut self, away: bool) {
         self.away = away;
         if !away {

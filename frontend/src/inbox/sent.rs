@@ -7,31 +7,30 @@ use serde_json::value::RawValue;
 
 /// Of more messages than this, the older ones show no further ticks.
 pub const SENT_MAX_MESSAGES: usize = 50;
-/// More than this do not wait for a connection: a server hears only so many messages in a row.
+/// Maximum messages that wait for a connection: a server limits the messages in a row.
 pub const UNSENT_MAX_MESSAGES: usize = 20;
 
 /// A message that this page sent to a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Its place on the screen.
+    /// Its slot on the screen.
     pub slot: u64,
-    /// Its id, made here: sent again, it is the same message.
+    /// Its id, generated here, so that a repeat is the same message.
     pub id: String,
-    /// The user that it is for.
+    /// The recipient.
     pub to: String,
-    /// What it says.
+    /// The text.
     pub text: String,
     /// When it was written, in milliseconds since 1970.
     pub at_ms: u64,
-    /// How far it has come; `None` until the server says that it has it.
+    /// Its status; `None` until the server has confirmed it.
     pub status: Option<Status>,
-    /// Why the server refused it.
+    /// The reason of the server's refusal.
     pub failed: Option<String>,
 }
 
 impl Message {
-    /// Whether the server has said nothing of it yet.
-    #[must_use]
+    /// Whether the server has not answered yet.
     pub fn waits(&self) -> bool {
         self.status.is_none() && self.failed.is_none()
     }
@@ -56,19 +55,16 @@ impl Sent {
     }
 
     /// The message at a place on the screen.
-    #[must_use]
     pub fn at(&self, slot: u64) -> Option<&Arc<Message>> {
         self.messages.iter().find(|message| message.slot == slot)
     }
 
-    /// Whether as many wait as may.
-    #[must_use]
+    /// Whether the maximum of messages waits.
     pub fn is_full(&self) -> bool {
         self.messages.iter().filter(|message| message.waits()).count() >= UNSENT_MAX_MESSAGES
     }
 
     /// Whether this page sent it.
-    #[must_use]
     pub fn knows(&self, id: &str) -> bool {
         self.messages.iter().any(|message| message.id == id)
     }
@@ -82,7 +78,7 @@ impl Sent {
         message
     }
 
-    /// It has come further, or as far as it was known to be.
+    /// Raises the status of a message, or confirms it.
     pub(super) fn advance(&mut self, id: &str, status: Status) -> Option<Arc<Message>> {
         self.change(id, |message| {
             message.failed = None;
@@ -90,7 +86,7 @@ impl Sent {
         })
     }
 
-    /// The server refused it. What it has once taken it cannot refuse.
+    /// Records a refusal. A message that the server has confirmed cannot be refused.
     pub(super) fn fail(&mut self, id: &str, why: &str) -> Option<Arc<Message>> {
         self.change(id, |message| {
             if message.status.is_none() {
@@ -99,7 +95,7 @@ impl Sent {
         })
     }
 
-    /// Somebody wants it to be sent again.
+    /// Retries a refused message.
     pub(super) fn retry(&mut self, slot: u64) -> Option<Arc<Message>> {
         let id = self.at(slot)?.id.clone();
         self.change(&id, |message| message.failed = None)
@@ -111,7 +107,7 @@ impl Sent {
         Some(Arc::clone(message))
     }
 
-    /// What a new connection has to be told: all that the server may not have.
+    /// Returns the frames for a new connection: all messages that the server has not confirmed.
     pub(super) fn frames(&self) -> Vec<ClientMessage> {
         self.messages.iter().filter(|message| message.waits()).filter_map(|message| message.frame()).collect()
     }

@@ -3,18 +3,18 @@ use std::sync::Arc;
 
 use super::Item;
 
-/// More toasts than this are not on the screen at once.
+/// Maximum toasts on the screen at once.
 pub const VISIBLE_MAX_TOASTS: usize = 5;
-/// More than this do not wait for a free place: the oldest is passed over, and is in the list.
+/// Maximum toasts that wait for a free place: the oldest is dropped, and is only in the list.
 pub const WAITING_MAX_TOASTS: usize = 20;
 /// How long a toast stays.
 pub const LIFE_MS: u64 = 3_000;
-/// One of a job that runs stays until the job is finished, or nothing is heard of it for this long.
+/// The toast of a running job stays until the job has ended, or for this long without a report.
 pub const JOB_LIFE_MS: u64 = 60_000;
-/// How long it takes to go; the style sheet's `--leave` says the same.
+/// How long a toast takes to leave; `--leave` in the style sheet is the same.
 pub const LEAVE_MS: u64 = 120;
 
-/// Why the toasts stay for now.
+/// Why the toasts are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// The pointer is over them.
@@ -33,18 +33,17 @@ enum Life {
 /// A toast on the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toast {
-    /// What it shows.
+    /// The item that it shows.
     pub item: Arc<Item>,
-    /// How many lives it has begun: its hairline starts anew with each.
+    /// The number of its lives: its hairline restarts with each.
     pub lives: u32,
-    /// Changes with what is to be read out of it; no two that are read out share one.
-    pub said: u64,
+    /// Changes with its announcement; every announcement has its own number.
+    pub announcement: u64,
     life: Life,
 }
 
 impl Toast {
-    /// Whether it is on its way out.
-    #[must_use]
+    /// Whether it is leaving.
     pub fn leaving(&self) -> bool {
         matches!(self.life, Life::Leaves { .. })
     }
@@ -64,13 +63,13 @@ impl Toast {
 /// The toasts: those on the screen, oldest first, and those that wait for a place.
 #[derive(Clone, Debug)]
 pub struct Stack {
-    /// How many the window has room for.
+    /// The number of toasts that the window has room for.
     places: usize,
     visible: Vec<Toast>,
     waiting: VecDeque<Arc<Item>>,
-    /// How many gave up waiting since it last was that nobody waited.
+    /// The number of toasts that were dropped since the queue was last empty.
     passed_over: usize,
-    last_said: u64,
+    last_announcement: u64,
     pointer: bool,
     focus: bool,
 }
@@ -82,7 +81,7 @@ impl Default for Stack {
             visible: Vec::new(),
             waiting: VecDeque::new(),
             passed_over: 0,
-            last_said: 0,
+            last_announcement: 0,
             pointer: false,
             focus: false,
         }
@@ -91,19 +90,16 @@ impl Default for Stack {
 
 impl Stack {
     /// The toasts on the screen, oldest first.
-    #[must_use]
     pub fn visible(&self) -> &[Toast] {
         &self.visible
     }
 
-    /// How many more there are.
-    #[must_use]
+    /// The number of toasts that wait or were dropped.
     pub fn more(&self) -> usize {
         self.waiting.len() + self.passed_over
     }
 
-    /// Whether all lives stand still.
-    #[must_use]
+    /// Whether the toasts are held.
     pub fn held(&self) -> bool {
         self.pointer || self.focus
     }
@@ -112,10 +108,10 @@ impl Stack {
         self.places
     }
 
-    /// The window has room for this many.
+    /// Sets the number of toasts that the window has room for.
     pub(super) fn set_places(&mut self, now_ms: u64, places: usize) {
         self.places = places.clamp(1, VISIBLE_MAX_TOASTS);
-        // What has no place any more is in the list.
+        // A toast without a place is only in the list.
         let kept = self.visible.iter().filter(|toast| !toast.leaving()).count();
         let over = kept.saturating_sub(self.places);
         for toast in self.visible.iter_mut().filter(|toast| !toast.leaving()).take(over) {
@@ -123,23 +119,23 @@ impl Stack {
         }
     }
 
-    /// Shows what is new of something: not, when its toast is gone and it is not finished, or was `told` already: the server is
-    /// asked how a job stands, and the report of its end may come long after the answer, or before.
-    pub(super) fn update(&mut self, now_ms: u64, item: Arc<Item>, told: bool) {
+    /// Shows the update of an item, unless its toast is closed and the job still runs, or the update is `repeated`: a query
+    /// and the report of the same end may arrive in either order, long after each other.
+    pub(super) fn update(&mut self, now_ms: u64, item: Arc<Item>, repeated: bool) {
         let shown = self.visible.iter().map(|toast| &toast.item).chain(&self.waiting);
         let closed = shown.filter(|shown| shown.slot == item.slot).count() == 0;
-        if !(closed && (told || item.runs())) {
+        if !(closed && (repeated || item.is_running())) {
             self.push(now_ms, item);
         }
     }
 
-    /// Shows an item, now or when there is a place. One with the same slot gives its place to it.
+    /// Shows an item, now or when a place is free. An item with the same slot is replaced.
     pub(super) fn push(&mut self, now_ms: u64, item: Arc<Item>) {
         let life = self.new_life(now_ms, &item);
         if let Some(toast) = self.visible.iter_mut().find(|toast| toast.item.slot == item.slot) {
             if toast.item.words() != item.words() {
-                self.last_said += 1;
-                toast.said = self.last_said;
+                self.last_announcement += 1;
+                toast.announcement = self.last_announcement;
             }
             toast.item = item;
             toast.begin(life);
@@ -155,7 +151,7 @@ impl Stack {
         self.settle(now_ms);
     }
 
-    /// Lets go what has lived, and fills free places.
+    /// Removes toasts at the end of their lives, and fills free places.
     pub(super) fn settle(&mut self, now_ms: u64) {
         for toast in &mut self.visible {
             let lived = matches!(toast.life, Life::Runs { until_ms } if until_ms <= now_ms);
@@ -166,11 +162,12 @@ impl Stack {
         self.visible.retain(|toast| !matches!(toast.life, Life::Leaves { until_ms } if until_ms <= now_ms));
         self.waiting.retain(|item| !item.expired(now_ms));
         if self.visible.is_empty() {
-            // What is gone from under a pointer does not always say that the pointer has left it.
+            // A browser does not always report that the pointer left a removed element.
             (self.pointer, self.focus) = (false, false);
         }
-        let full = self.visible.len() >= self.places && self.visible.iter().all(|toast| toast.item.runs());
-        // Jobs that take long do not keep everything else waiting.
+        let full =
+            self.visible.len() >= self.places && self.visible.iter().all(|toast| toast.item.is_running());
+        // Long jobs do not keep other toasts waiting.
         if let Some(oldest) = self.visible.first_mut().filter(|_| full && !self.waiting.is_empty()) {
             oldest.leave(now_ms);
         }
@@ -178,8 +175,8 @@ impl Stack {
             && let Some(item) = self.waiting.pop_front()
         {
             let life = self.new_life(now_ms, &item);
-            self.last_said += 1;
-            self.visible.push(Toast { item, lives: 0, said: self.last_said, life });
+            self.last_announcement += 1;
+            self.visible.push(Toast { item, lives: 0, announcement: self.last_announcement, life });
         }
         if self.waiting.is_empty() {
             self.passed_over = 0;
@@ -187,12 +184,11 @@ impl Stack {
     }
 
     fn new_life(&self, now_ms: u64, item: &Item) -> Life {
-        let life_ms = if item.runs() { JOB_LIFE_MS } else { LIFE_MS };
+        let life_ms = if item.is_running() { JOB_LIFE_MS } else { LIFE_MS };
         if self.held() { Life::Held } else { Life::Runs { until_ms: now_ms + life_ms } }
     }
 
-    /// Holds all of them, so that nothing moves under a pointer; when the last cause is gone, every
-    /// life starts anew.
+    /// Holds all toasts, so that nothing moves under a pointer; when the last cause is gone, every life restarts.
     pub(super) fn hold(&mut self, now_ms: u64, cause: Hold, on: bool) {
         let before = self.held();
         match cause {
@@ -211,20 +207,19 @@ impl Stack {
         }
     }
 
-    /// Sends one away.
+    /// Closes a toast.
     pub(super) fn close(&mut self, now_ms: u64, slot: u64) {
         if let Some(toast) = self.visible.iter_mut().find(|toast| toast.item.slot == slot) {
             toast.leave(now_ms);
         }
     }
 
-    /// The newest on the screen.
-    #[must_use]
+    /// The newest toast on the screen.
     pub fn newest(&self) -> Option<u64> {
         self.visible.iter().rev().find(|toast| !toast.leaving()).map(|toast| toast.item.slot)
     }
 
-    /// Gives up on those that wait: whoever asked for them reads the list.
+    /// Drops the waiting toasts: the user reads them in the list.
     pub(super) fn forget_waiting(&mut self) {
         self.waiting.clear();
         self.passed_over = 0;

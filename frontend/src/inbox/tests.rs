@@ -8,7 +8,7 @@ use super::stack::{LEAVE_MS, LIFE_MS, VISIBLE_MAX_TOASTS, WAITING_MAX_TOASTS};
 use super::{Event, Hold, Inbox, Past, Row};
 use crate::clock::Now;
 
-/// Where the page's clock begins, on the wall's.
+/// The wall time at the start of the page's clock.
 const EPOCH_MS: u64 = 1_795_247_100_000;
 
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Page {
         self.apply(Event::Came(Box::new(delivery)))
     }
 
-    /// What the next position gives.
+    /// The delivery of the next position.
     fn delivery(&mut self, id: &str, change: impl FnOnce(&mut Notification)) -> Delivery {
         let mut notification = Notification::text(format!("body of {id}"));
         notification.id = id.to_owned();
@@ -60,7 +60,7 @@ impl Page {
         self.apply(Event::Filled(Past { items, next, read, ..Past::default() }))
     }
 
-    /// What the server is told.
+    /// The frames to the server.
     fn frames(&mut self) -> Vec<String> {
         self.inbox.take_frames().iter().map(carillon_protocol::ClientMessage::to_json).collect()
     }
@@ -108,13 +108,13 @@ fn a_toast_lives_three_seconds_and_stays_in_the_list() {
 }
 
 #[test]
-fn five_are_on_the_screen_and_the_rest_come_as_places_get_free() {
+fn five_toasts_are_shown_and_the_rest_follow() {
     let mut page = Page::default();
     page.many(8);
     assert_eq!((page.toasts(), page.more()), (["n0", "n1", "n2", "n3", "n4"].map(String::from).into(), 3));
     let third = page.inbox.stack().visible()[2].item.slot;
     page.apply(Event::Closed(third));
-    assert_eq!(page.toasts().len(), VISIBLE_MAX_TOASTS, "its place is free when it has gone");
+    assert_eq!(page.toasts().len(), VISIBLE_MAX_TOASTS, "its place is free when it has left");
     page.after(LEAVE_MS);
     assert_eq!((page.toasts(), page.more()), (["n0", "n1", "n3", "n4", "n5"].map(String::from).into(), 2));
     page.after(LIFE_MS - LEAVE_MS).after(LEAVE_MS);
@@ -122,7 +122,7 @@ fn five_are_on_the_screen_and_the_rest_come_as_places_get_free() {
 }
 
 #[test]
-fn a_place_in_the_queue_is_bounded_and_what_is_passed_over_is_counted() {
+fn the_queue_is_bounded_and_dropped_toasts_are_counted() {
     let mut page = Page::default();
     page.many(100);
     assert_eq!(page.more(), 100 - VISIBLE_MAX_TOASTS);
@@ -134,7 +134,7 @@ fn a_place_in_the_queue_is_bounded_and_what_is_passed_over_is_counted() {
 }
 
 #[test]
-fn held_toasts_stay_and_start_anew_when_left() {
+fn held_toasts_stay_and_restart_when_left() {
     let mut page = Page::default();
     page.came("a").after(LIFE_MS - 1).apply(Event::Held(Hold::Pointer, true)).came("b");
     page.after(60_000);
@@ -154,7 +154,7 @@ fn a_hold_ends_with_the_last_toast() {
     page.came("a").apply(Event::Held(Hold::Pointer, true)).apply(Event::Escaped).after(LEAVE_MS);
     assert!(page.toasts().is_empty());
     page.came("b").after(LIFE_MS);
-    assert_eq!(page.leaving(), 1, "nobody said that the pointer left, and it has");
+    assert_eq!(page.leaving(), 1, "no event said that the pointer left, and it has");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn escape_closes_the_newest_and_then_the_one_before() {
 }
 
 #[test]
-fn a_collapse_key_takes_the_place_of_the_one_before() {
+fn a_collapse_key_replaces_the_one_before() {
     let key = |key: &'static str| move |one: &mut Notification| one.collapse_key = Some(key.to_owned());
     let mut page = Page::default();
     page.came_with("build 1", key("build")).came("x").after(2_000).came_with("build 2", key("build"));
@@ -186,7 +186,7 @@ fn a_collapse_key_takes_the_place_of_the_one_before() {
 }
 
 #[test]
-fn what_waits_is_replaced_where_it_waits() {
+fn a_waiting_toast_is_replaced_in_place() {
     let mut page = Page::default();
     let key = |one: &mut Notification| one.collapse_key = Some("k".to_owned());
     page.many(5).came_with("k1", key).came("z").came_with("k2", key);
@@ -196,7 +196,7 @@ fn what_waits_is_replaced_where_it_waits() {
 }
 
 #[test]
-fn what_has_expired_is_not_shown_and_what_expires_goes() {
+fn expired_items_are_not_shown_and_are_removed() {
     let until =
         |ms: u64| move |one: &mut Notification| one.expires_at = Some(format_timestamp(EPOCH_MS + ms));
     let mut page = Page { ms: 1_000, ..Page::default() };
@@ -212,7 +212,7 @@ fn what_has_expired_is_not_shown_and_what_expires_goes() {
 }
 
 #[test]
-fn whoever_reads_further_down_is_told_how_many_came() {
+fn a_user_who_scrolled_down_sees_how_many_arrived() {
     let mut page = Page::default();
     page.came("old")
         .apply(Event::Away(true))
@@ -236,7 +236,7 @@ fn the_list_is_bounded_above_the_reader_and_below() {
 }
 
 #[test]
-fn after_a_resume_it_says_what_was_missed() {
+fn after_a_resume_the_notice_counts_what_was_missed() {
     let mut page = Page::default();
     page.came("seen").after(10_000).welcome(Resume::Complete, None);
     let made = EPOCH_MS + 5_000;
@@ -265,7 +265,7 @@ fn only_links_of_the_web_are_made() {
 }
 
 #[test]
-fn a_screen_reader_hears_how_loud_it_is_and_who_won_it() {
+fn an_announcement_has_the_severity_and_the_replica() {
     let mut page = Page::default();
     page.came_with("a", |one| {
         one.title = "Build 7".to_owned();

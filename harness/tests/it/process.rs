@@ -36,7 +36,7 @@ async fn signals_arrive_and_a_killed_one_has_the_code_of_a_shell() {
 
 #[tokio::test]
 #[should_panic(expected = "ended (4) without 'never said'")]
-async fn the_end_of_a_process_ends_the_wait_for_its_words() {
+async fn the_end_of_a_process_ends_the_wait_for_its_lines() {
     shell("echo something else; exit 4", &[]).wait_line("never said").await;
 }
 

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Long enough for an answer over loopback that is not coming.
+/// Long enough for a reply over loopback.
 const NOTHING: Duration = Duration::from_millis(100);
 
 struct Client(TcpStream);
@@ -23,7 +23,7 @@ impl Client {
         self.0.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
     }
 
-    /// What comes next: a line, or "" when the connection has ended.
+    /// Receives the next line, or "" when the connection has ended.
     async fn line(&mut self) -> String {
         let mut line = String::new();
         while !line.ends_with("\r\n") {
@@ -35,7 +35,7 @@ impl Client {
         line.trim_end().to_owned()
     }
 
-    async fn ask(&mut self, command: &str) -> String {
+    async fn query(&mut self, command: &str) -> String {
         self.send(command).await;
         self.line().await
     }
@@ -55,25 +55,25 @@ async fn proxied() -> (RedisServer, Proxy) {
 async fn passes_and_cuts() {
     let (_server, proxy) = proxied().await;
     let mut client = Client::connect(&proxy).await;
-    assert_eq!(client.ask("PING").await, "+PONG");
-    assert_eq!(client.ask("INCR n").await, ":1");
+    assert_eq!(client.query("PING").await, "+PONG");
+    assert_eq!(client.query("INCR n").await, ":1");
     proxy.cut();
     assert_eq!(client.line().await, "", "cut");
     eventually("it is forgotten", DEADLINE, async || proxy.open() == 0).await;
-    assert_eq!(Client::connect(&proxy).await.ask("INCR n").await, ":2", "new ones pass");
+    assert_eq!(Client::connect(&proxy).await.query("INCR n").await, ":2", "new ones pass");
 }
 
 #[tokio::test]
 async fn a_close_is_passed_on() {
     let (server, proxy) = proxied().await;
     let mut client = Client::connect(&proxy).await;
-    assert_eq!(client.ask("QUIT").await, "+OK");
+    assert_eq!(client.query("QUIT").await, "+OK");
     assert_eq!(client.line().await, "");
     drop(client);
     drop(Client::connect(&proxy).await);
     eventually("both ends are closed", DEADLINE, async || proxy.open() == 0).await;
     let mut client = Client::connect(&proxy).await;
-    client.ask("PING").await;
+    client.query("PING").await;
     server.stop();
     assert_eq!(client.line().await, "", "a dead server is seen");
 }
@@ -82,7 +82,7 @@ async fn a_close_is_passed_on() {
 async fn a_black_hole_keeps_sockets_open_and_swallows_all() {
     let (server, proxy) = proxied().await;
     let mut old = Client::connect(&proxy).await;
-    assert_eq!(old.ask("INCR n").await, ":1");
+    assert_eq!(old.query("INCR n").await, ":1");
     proxy.black_hole();
     let mut new = Client::connect(&proxy).await;
     old.send("INCR n").await;
@@ -94,16 +94,16 @@ async fn a_black_hole_keeps_sockets_open_and_swallows_all() {
     assert!(old.is_mute().await, "not even the end of the server is seen");
     proxy.pass();
     assert_eq!((old.line().await, new.line().await), (String::new(), String::new()), "cut afterwards");
-    assert_eq!(Client::connect(&proxy).await.ask("INCR n").await, ":1");
+    assert_eq!(Client::connect(&proxy).await.query("INCR n").await, ":1");
 }
 
 #[tokio::test]
 async fn a_forgotten_connection_hangs_while_new_ones_work() {
     let (_server, proxy) = proxied().await;
     let mut old = Client::connect(&proxy).await;
-    assert_eq!(old.ask("PING").await, "+PONG");
+    assert_eq!(old.query("PING").await, "+PONG");
     proxy.black_hole_current();
-    assert_eq!(Client::connect(&proxy).await.ask("PING").await, "+PONG");
+    assert_eq!(Client::connect(&proxy).await.query("PING").await, "+PONG");
     old.send("PING").await;
     assert!(old.is_mute().await);
 }
@@ -112,26 +112,26 @@ async fn a_forgotten_connection_hangs_while_new_ones_work() {
 async fn refuses_new_ones_and_leaves_the_old() {
     let (_server, proxy) = proxied().await;
     let mut old = Client::connect(&proxy).await;
-    assert_eq!(old.ask("PING").await, "+PONG");
+    assert_eq!(old.query("PING").await, "+PONG");
     proxy.refuse();
     let refused = match TcpStream::connect(proxy.addr()).await {
         Ok(mut stream) => timeout(DEADLINE, stream.read_u8()).await.unwrap().is_err(),
         Err(_) => true,
     };
     assert!(refused);
-    assert_eq!(old.ask("PING").await, "+PONG");
+    assert_eq!(old.query("PING").await, "+PONG");
     proxy.pass();
-    assert_eq!(Client::connect(&proxy).await.ask("PING").await, "+PONG");
-    assert_eq!(old.ask("PING").await, "+PONG", "it lost nothing");
+    assert_eq!(Client::connect(&proxy).await.query("PING").await, "+PONG");
+    assert_eq!(old.query("PING").await, "+PONG", "it lost nothing");
 }
 
 #[tokio::test]
-async fn what_was_asked_is_done_and_the_reply_is_lost() {
+async fn a_command_is_executed_and_its_reply_is_lost() {
     let (server, proxy) = proxied().await;
     let mut client = Client::connect(&proxy).await;
-    assert_eq!(client.ask("INCR n").await, ":1");
+    assert_eq!(client.query("INCR n").await, ":1");
     proxy.lose_replies_after(4);
-    assert_eq!(client.ask("INCR n").await, ":2", "the first four bytes come");
+    assert_eq!(client.query("INCR n").await, ":2", "the first four bytes come");
     client.send("INCR n").await;
     eventually("it is done", DEADLINE, async || server.cli(&["GET", "n"]) == "3").await;
     assert!(client.is_mute().await);

@@ -1,5 +1,5 @@
-//! The reader against a server of a few lines, which numbers its notifications 1, 2, 3, … and takes
-//! `since` for the number after which to go on.
+//! The reader against a server of a few lines, which numbers its notifications 1, 2, 3, … and takes `since` for the number
+//! after which to continue.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ struct Server {
     /// The number of the last notification.
     last: watch::Sender<u64>,
     close: watch::Sender<Option<u16>>,
-    heard: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
     _stop: DropGuard,
 }
 
@@ -32,9 +32,9 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let (last, last_seen) = watch::channel(0);
         let (close, close_seen) = watch::channel(None);
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Mutex::new(Vec::new()));
         let stop = CancellationToken::new();
-        let (stopped, hears) = (stop.clone(), Arc::clone(&heard));
+        let (stopped, sink) = (stop.clone(), Arc::clone(&received));
         let tasks = TaskTracker::new();
         tasks.clone().spawn(async move {
             loop {
@@ -42,7 +42,7 @@ impl Server {
                     () = stopped.cancelled() => return,
                     accepted = listener.accept() => accepted.unwrap(),
                 };
-                let serve = serve(name, tcp, last_seen.clone(), close_seen.clone(), Arc::clone(&hears));
+                let serve = serve(name, tcp, last_seen.clone(), close_seen.clone(), Arc::clone(&sink));
                 let stopped = stopped.clone();
                 tasks.spawn(async move {
                     tokio::select! {
@@ -52,7 +52,7 @@ impl Server {
                 });
             }
         });
-        Self { addr, last, close, heard, _stop: stop.drop_guard() }
+        Self { addr, last, close, received, _stop: stop.drop_guard() }
     }
 
     fn url(&self) -> String {
@@ -70,7 +70,7 @@ async fn serve(
     tcp: TcpStream,
     mut last: watch::Receiver<u64>,
     mut close: watch::Receiver<Option<u16>>,
-    heard: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 ) {
     let mut since = None;
     let accepted = tokio_tungstenite::accept_hdr_async(tcp, |request: &Request, response: Response| {
@@ -108,7 +108,7 @@ async fn serve(
             changed = last.changed() => if changed.is_err() { return },
             changed = close.changed() => if changed.is_err() { return },
             message = socket.next() => match message {
-                Some(Ok(message)) => heard.lock().unwrap().push(message.to_string()),
+                Some(Ok(message)) => received.lock().unwrap().push(message.to_string()),
                 _ => return,
             },
         }
@@ -145,14 +145,14 @@ async fn resumes_after_every_cut_and_misses_nothing() {
     assert!(record.welcomes.len() > 1);
     assert_eq!(record.received[99].cursor, "100");
     reader.send("hello").await;
-    carillon_harness::eventually("the server hears it", std::time::Duration::from_secs(30), async || {
-        server.heard.lock().unwrap().iter().any(|text| text == "hello")
+    carillon_harness::eventually("the server receives it", std::time::Duration::from_secs(30), async || {
+        server.received.lock().unwrap().iter().any(|text| text == "hello")
     })
     .await;
 }
 
 #[tokio::test]
-async fn goes_to_the_next_server_when_one_closes_and_stops_when_told() {
+async fn connects_to_the_next_server_after_a_close_and_stops_after_a_final_one() {
     let (one, two) = (Server::start("bff-1").await, Server::start("bff-2").await);
     let options = ReaderOptions::new(&[&one.url(), &two.url()]);
     let reader = Reader::connect_with(options).await;
@@ -166,7 +166,7 @@ async fn goes_to_the_next_server_when_one_closes_and_stops_when_told() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_read_gets_it_later() {
+async fn a_reader_that_does_not_read_gets_frames_later() {
     let server = Server::start("bff-1").await;
     let mut options = ReaderOptions::new(&[&server.url()]);
     options.dial.receive_buffer_bytes = Some(4_096);
@@ -180,7 +180,7 @@ async fn one_that_does_not_read_gets_it_later() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_noted_and_tried_again() {
+async fn a_refusal_is_recorded_and_retried() {
     let server = Server::start("bff-1").await;
     let mut options = ReaderOptions::new(&[&server.url()]);
     options.dial.headers = vec![("x-refuse-me".to_owned(), "yes".to_owned())];

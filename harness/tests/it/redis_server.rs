@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use carillon_harness::RedisServer;
 
 #[test]
-fn starts_stops_and_forgets() {
+fn starts_stops_and_keeps_nothing() {
     let server = RedisServer::start();
     assert_eq!(server.cli(&["LPUSH", "list", "a"]), "1");
     server.stop();
@@ -14,7 +14,7 @@ fn starts_stops_and_forgets() {
 }
 
 #[test]
-fn a_durable_one_keeps_what_it_acknowledged_until_told_otherwise() {
+fn a_durable_server_keeps_acknowledged_writes_until_started_empty() {
     let server = RedisServer::start_durable();
     server.run(&["SET", "key", "value"]);
     server.start_again();
@@ -32,7 +32,7 @@ fn dies_when_it_is_dropped() {
 }
 
 #[test]
-fn databases_of_the_shared_one_share_nothing() {
+fn databases_of_the_shared_server_are_separate() {
     let (first, second) = (RedisServer::shared(), RedisServer::shared());
     first.run(&["SET", "key", "value"]);
     assert_eq!(second.cli(&["EXISTS", "key"]), "0");
@@ -41,7 +41,7 @@ fn databases_of_the_shared_one_share_nothing() {
 
 #[test]
 #[should_panic(expected = "FLUSHALL: this test needs a server of its own")]
-fn what_concerns_all_databases_is_refused_on_the_shared_one() {
+fn commands_for_all_databases_are_refused_on_the_shared_server() {
     RedisServer::shared().run(&["FLUSHALL"]);
 }
 

@@ -27,7 +27,7 @@ fn without_hash<'a>(kind: &str, name: &'a str) -> &'a str {
     stem.filter(|_| kind == "ConfigMap").unwrap_or(name)
 }
 
-/// Puts a value where the pointer says, making what is on the way; null takes away what is there.
+/// Sets the value at a pointer and creates its parents; null removes it.
 fn put(object: &mut Value, pointer: &str, value: Value) {
     let pointer = match pointer.split_once('/').unwrap() {
         ("pod", rest) => format!("/spec/template/spec/{rest}"),
@@ -112,14 +112,14 @@ fn breaks() -> Vec<Break> {
     on(traefik, bff, "container/envFrom/0/configMapRef/name", json!("gone"), "there is no ConfigMap");
     on(traefik, redis, "pod/volumes/0/configMap/name", json!("gone"), "there is no ConfigMap");
     on(traefik, redis, "pod/volumes/0/name", json!("gone"), "there is no volume");
-    on(traefik, redis, "container/env/0/valueFrom/secretKeyRef/key", json!("gone"), "nobody makes the");
+    on(traefik, redis, "container/env/0/valueFrom/secretKeyRef/key", json!("gone"), "nothing creates the");
     on(traefik, bff, "container/env/1/name", json!("REDIS_PASS"), "REDIS_PASSWORD is not known yet");
     on(traefik, ("ConfigMap", "bff"), "/data/LISTEM", json!(""), "bff has no option LISTEM");
     on(traefik, ("ConfigMap", "frontend"), "/data/BFF_PROT", json!(""), "frontend has no option BFF_PROT");
 
     on(traefik, ("NetworkPolicy", "default-deny"), "/spec/policyTypes/1", Value::Null, "not everything is denied");
     on(traefik, ("NetworkPolicy", "to-redis"), "/spec/podSelector/matchExpressions/0/values", json!(["gone"]), "pods that are not there");
-    on(traefik, ("NetworkPolicy", "redis-takes"), "/spec/ingress/0/ports/0/port", json!(6380), "nobody there listens on");
+    on(traefik, ("NetworkPolicy", "redis-takes"), "/spec/ingress/0/ports/0/port", json!(6380), "no pod there listens on");
     on(traefik, ("NetworkPolicy", "redis-takes"), "/spec/ingress/0/from/0/podSelector/matchExpressions/0/values", json!(["bff"]), "refuses Deployment producer");
     on(traefik, ("NetworkPolicy", "redis-takes"), "/spec/ingress/0/from/0/podSelector/matchExpressions/0/values/0", json!("frontend"), "frontend may reach Redis");
     on(traefik, ("ConfigMap", "redis"), "/data/redis.conf", json!("appendonly no"), "lacks 'appendonly yes'");

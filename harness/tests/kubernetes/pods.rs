@@ -77,7 +77,7 @@ fn container_faults(container: &Value) -> impl Iterator<Item = String> {
     ])
 }
 
-/// Whether the name of an image says which one: by a digest, or by a tag that is a version.
+/// Whether an image is pinned, by a digest or by a tag that is a version.
 fn is_pinned(image: &str) -> bool {
     if let Some((_, digest)) = image.split_once('@') {
         return digest.starts_with("sha256:") && digest.len() == "sha256:".len() + 64;
@@ -141,7 +141,7 @@ fn admin_port(cluster: &Cluster) -> u64 {
     admin.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
 }
 
-/// The seconds after which a replica that was told to stop is gone, from its source.
+/// The seconds within which a replica stops, from its source.
 fn stop_seconds() -> u64 {
     let source = std::fs::read_to_string(root().join("bff/src/replica.rs")).unwrap();
     let (_, rest) = source.split_once("STOP_DEADLINE: Duration = Duration::from_secs(").expect("a deadline");

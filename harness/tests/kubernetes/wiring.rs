@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, containers, id, labels, list, matches, pod, port, ports, text};
 use crate::render::root;
 
-/// Secrets that no manifest makes: the first three by the deploy script, the others by whoever wants them.
+/// Secrets that no manifest makes: the first three come from the deploy script, the others from the operator.
 const SECRETS: [(&str, &str); 9] = [
     ("redis", "password"),
     ("redis-producer", "password"),
@@ -106,7 +106,7 @@ fn reference_faults(cluster: &Cluster, workload: &Value) -> Vec<String> {
         .flat_map(|secret| list(&secret["items"]).map(|item| (&secret["secretName"], &item["key"])));
     for (name, key) in by_variable.chain(by_volume).filter(|(name, _)| !name.is_null()) {
         if !SECRETS.contains(&(text(name), text(key))) {
-            faults.push(format!("nobody makes the {key} of the Secret {name}"));
+            faults.push(format!("nothing creates the {key} of the Secret {name}"));
         }
     }
     for container in containers(workload) {
@@ -156,7 +156,7 @@ fn policy_faults(cluster: &Cluster) -> Vec<String> {
                 .iter()
                 .any(|workload| entry["port"].as_u64().is_some_and(|port| ports(workload).contains(&port)))
         });
-        faults.extend(shut.map(|entry| format!("{}: nobody there listens on {}", id(policy), entry["port"])));
+        faults.extend(shut.map(|entry| format!("{}: no pod there listens on {}", id(policy), entry["port"])));
         // A Redis elsewhere may be anywhere; nothing else is.
         if text(&policy["metadata"]["name"]) != "to-external-redis"
             && egress.iter().any(|rule| list(&rule["to"]).count() == 0)

@@ -1,4 +1,4 @@
-//! What files import from each other: never in a circle, and in `bff` only from the rooms below.
+//! Rules of imports between files: there are no circles, and a room of `bff` imports from rooms below it only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("clock", &[]),
     ("random", &[]),
 ];
-/// What every room may import from.
+/// The modules that every room may import from.
 const FOR_ALL: [&str; 5] = ["metrics", "refusal", "request", "clock", "random"];
 /// What wires the rooms imports from all that stand below it.
 const WIRING: [&str; 2] = ["replica", "router"];

@@ -1,4 +1,4 @@
-//! Rules about the code, as tests: what a reviewer would otherwise say again and again.
+//! Rules about the code, as tests: a reviewer would otherwise repeat them again and again.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod imports;
@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 /// The crates of ours that each crate may depend on: `protocol ← broker ← {producer, bff} ← cli`,
 /// `protocol ← frontend`, `protocol ← service ← {producer, auth, bff, cli}`, `auth ← {bff, cli}`. A new edge is a
 /// decision: write it down in docs/decisions/ and then here. Development dependencies are free.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("broker", &["protocol"]),
     ("service", &["protocol"]),
@@ -23,10 +23,10 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("client", &["protocol"]),
     ("cli", &["protocol", "client", "broker", "service", "auth", "producer", "bff"]),
     ("xtask", &[]),
+    ("simulator", &["protocol", "client", "broker", "service", "auth", "bff", "frontend", "harness"]),
     ("harness", &["protocol", "client"]),
 ];
-/// Crates from outside, with all whose names go on with a dash, that one crate of ours alone may
-/// depend on.
+/// External crates, with all whose names continue with a dash, that only one of our crates may depend on.
 const OWNERS: [(&str, &str); 6] = [
     ("redis", "broker"),
     ("leptos", "frontend"),
@@ -35,14 +35,14 @@ const OWNERS: [(&str, &str); 6] = [
     ("chacha20poly1305", "auth"),
     ("spki", "auth"),
 ];
-/// What `protocol` may depend on: it has to stay small in the browser.
+/// The dependencies of `protocol`, which has to stay small in the browser.
 const PROTOCOL_NEEDS: [&str; 2] = ["serde", "serde_json"];
-/// What `protocol` may depend on where a feature asks for it: `schema` describes the messages in
-/// docs/openapi.json and docs/asyncapi.json, and only tests turn it on.
+/// The dependencies of `protocol` that a feature enables: `schema` describes the messages in docs/openapi.json and
+/// docs/asyncapi.json, and only tests enable it.
 const PROTOCOL_MAY_NEED: [&str; 1] = ["schemars"];
-/// Names that gather whatever has no place.
+/// Names of crates that would collect anything.
 const NO_NAMES: [&str; 4] = ["common", "shared", "utils", "types"];
-/// Lines of a source file, its tests not counted.
+/// Maximum lines of a source file, without its tests.
 const FILE_MAX_LINES: usize = 400;
 /// Lines of unit tests at the end of the file that they test. Longer ones are in `tests.rs` in the folder of that file.
 const INLINE_TESTS_MAX_LINES: usize = 150;
@@ -79,7 +79,7 @@ impl Source {
         Self { path: path.to_owned(), text }
     }
 
-    /// Each line of code with its number; comments are left out, and so is what is compiled for tests alone.
+    /// Returns each line of code with its number, without comments and code for tests.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let for_tests = for_tests(&self.text);
         (1..)
@@ -87,8 +87,8 @@ impl Source {
             .filter(move |(number, line)| !line.trim_start().starts_with("//") && !for_tests.contains(number))
     }
 
-    /// Its module from the root of its crate, as `a::b`; empty for the root itself. `None` for what is no module of a crate's
-    /// sources, such as a program or an integration test.
+    /// Returns its module from the root of its crate, as `a::b`; empty for the root itself. `None` for a file outside of a
+    /// crate's modules, such as a program or an integration test.
     fn module(&self) -> Option<(String, String)> {
         let (owner, path) = self.path.split_once("/src/")?;
         let path = path.strip_suffix(".rs")?;
@@ -101,13 +101,13 @@ impl Source {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
-    /// Each line, tests included, with its number; comments are left out.
+    /// Returns each line with its number, including tests, without comments.
     fn all(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.text.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 }
 
-/// The numbers of the lines that `#[cfg(test)]` compiles for tests alone: the item after it, to its end.
+/// Returns the numbers of the lines that `#[cfg(test)]` compiles for tests only: the item after it, to its end.
 fn for_tests(text: &str) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     let mut lines = (1..).zip(text.lines()).peekable();
@@ -227,7 +227,7 @@ fn protocol_stays_small() {
 fn crates_are_named_for_a_thing() {
     for package in &metadata().packages {
         let name = short(&package.name);
-        assert!(!NO_NAMES.contains(&name), "{name} says nothing: name the crate for what it holds");
+        assert!(!NO_NAMES.contains(&name), "{name} could mean anything: name the crate for its contents");
     }
 }
 
@@ -329,7 +329,7 @@ fn queues_are_bounded_tasks_awaited_and_the_environment_read_in_one_place() {
             }
             if line.contains(concat!("tokio::", "spawn(")) {
                 faults.insert(format!(
-                    "{at}: a task that nobody waits for dies unseen: use `Tasks` or a `TaskTracker`"
+                    "{at}: the failure of a task without a waiter goes unnoticed: use `Tasks` or a `TaskTracker`"
                 ));
             }
             if line.contains(concat!("env::", "var(")) && owner != "service" {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{none, sources};
 
 const TITLE_MAX_WORDS: usize = 6;
-/// What titles begin with that have no small letter at their start.
+/// Proper names, with which a title may begin.
 const PROPER_NAMES: [&str; 4] = ["API", "CPU", "Redis", "WebSocket"];
 /// Words that begin a sentence.
 const OF_SENTENCES: [&str; 8] = ["a", "an", "no", "nobody", "the", "these", "this", "you"];
@@ -62,7 +62,7 @@ fn titles_of_problems_are_short_and_conventional() {
 }
 
 #[test]
-fn sentences_are_told_from_titles() {
+fn sentences_are_not_titles() {
     for title in ["this is no job", "whose job is it?", "the list is full", "Sign in", "a b c d e f g"] {
         assert!(fault(title).is_some(), "{title}");
     }

@@ -32,12 +32,12 @@ async fn a_wrong_option_is_explained() {
     ] {
         let mut producer = with_env(&[env]);
         assert_eq!(producer.wait_exit(DEADLINE).await, 2);
-        let said = producer.stderr().join("\n");
-        assert!(said.contains(explanation), "{env:?}: {said}");
+        let lines = producer.stderr().join("\n");
+        assert!(lines.contains(explanation), "{env:?}: {lines}");
     }
     let mut producer = with_env(&[("REDIS_URL", "mysql://nowhere")]);
     assert_eq!(producer.wait_exit(DEADLINE).await, 1);
-    let said = producer.stderr();
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].starts_with("producer: no usable Redis URL: "), "{said:?}");
+    let lines = producer.stderr();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("producer: no usable Redis URL: "), "{lines:?}");
 }

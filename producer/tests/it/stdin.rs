@@ -35,12 +35,12 @@ async fn bad_lines_are_named_and_the_others_pushed() {
     producer.write("plain\n{\"title\":\"json\",\"to\":{\"user\":\"7\"}}\n\n{broken\n{\"body\":7}\nlast");
     producer.close_stdin();
     assert_eq!(producer.wait_exit(DEADLINE).await, 1);
-    let said = producer.stderr();
+    let lines = producer.stderr();
     for (line, fault) in [("line=4", "not a notification"), ("line=5", "body: ")] {
-        assert!(said.iter().any(|said| said.contains(line) && said.contains(fault)), "{said:?}");
+        assert!(lines.iter().any(|lines| lines.contains(line) && lines.contains(fault)), "{lines:?}");
     }
-    let last = said.last().unwrap();
-    assert_eq!(last, "producer: 2 of 5 lines are no notifications and were not pushed");
+    let last = lines.last().unwrap();
+    assert_eq!(last, "producer: 2 of 5 lines are not notifications and were not pushed");
 
     let notifications = claim_all(&server).await;
     assert_eq!(bodies(&notifications), ["plain", "", "last"]);
@@ -109,10 +109,10 @@ async fn a_line_that_programs_read_differently_is_a_bad_line_and_never_goes_to_e
     producer.close_stdin();
     assert_eq!(producer.wait_exit(DEADLINE).await, 1);
     let bad = all.iter().filter(|one| !one.taken).count();
-    let said = producer.stderr();
+    let lines = producer.stderr();
     let counted =
-        format!("producer: {bad} of {} lines are no notifications and were not pushed", all.len() + 1);
-    assert_eq!(said.last(), Some(&counted), "{said:?}");
+        format!("producer: {bad} of {} lines are not notifications and were not pushed", all.len() + 1);
+    assert_eq!(lines.last(), Some(&counted), "{lines:?}");
     let claimed = claim_all(&server).await;
     assert_eq!(claimed.len(), all.len() - bad + 1, "what is pushed, the claim takes");
     assert!(claimed.iter().all(|one| one.to == Audience::User("ann".into())));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::NAME_MAX_BYTES;
 use crate::{Fields, parse_timestamp};
 
-/// What `GET /api/demo` answers where nobody can sign in.
+/// The response of `GET /api/demo` where sign-in is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DemoState {

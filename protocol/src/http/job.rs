@@ -77,7 +77,7 @@ pub struct JobRequest {
     pub notify: Option<ReportTo>,
 }
 
-/// Who is told how a job stands; absent: the session of the request, or else its user.
+/// The recipient of the progress of a job; absent: the session of the request, or else its user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

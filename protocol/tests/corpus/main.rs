@@ -1,4 +1,4 @@
-//! Reads again what a fuzzer has read: each file of `fuzz/corpus/`. See docs/fuzzing.md.
+//! Replays the inputs of a fuzzer: each file of `fuzz/corpus/`. See docs/fuzzing.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod parsers;

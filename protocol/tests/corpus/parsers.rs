@@ -1,5 +1,5 @@
-//! What a fuzzer, and the replay of its corpus, do with one input: they read it, and hold what was read
-//! to its rules. Each function panics where a rule is broken, and says whether the input was accepted.
+//! The check of a fuzzer, and of the replay of its corpus, with one input: it is parsed, and the result is checked against
+//! its rules. Each function panics where a rule is broken, and returns whether the input was accepted.
 
 use carillon_protocol::limits::ENTRY_MAX_BYTES;
 use carillon_protocol::{
@@ -7,12 +7,12 @@ use carillon_protocol::{
     format_timestamp, parse_timestamp, ready_to_push,
 };
 
-/// The position that entries are given.
+/// The position of entries.
 const AT: Position = Position { ms: 1_795_247_100_123, n: 2 };
 /// The year 10000, which RFC 3339 cannot write.
 const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
-/// What `POST /api/notifications` takes can be read from the list again, with the same id.
+/// A notification that `POST /api/notifications` accepts can be read from the list again, with the same id.
 pub(crate) fn notification(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Ok(checked) = Notification::check(text) else { return false };
@@ -27,7 +27,7 @@ pub(crate) fn notification(data: &[u8]) -> bool {
     true
 }
 
-/// What is read from the list is a JSON object with an id and a time, which reads the same again.
+/// An entry of the list gives a JSON object with an id and a time, which parses to the same again.
 pub(crate) fn entry(data: &[u8]) -> bool {
     let Ok(entry) = Entry::read(data, AT) else { return false };
     let read: Notification = serde_json::from_str(&entry.json).expect("an entry holds a notification");
@@ -41,7 +41,7 @@ pub(crate) fn entry(data: &[u8]) -> bool {
     true
 }
 
-/// A cursor has one text.
+/// A cursor has one representation.
 pub(crate) fn cursor(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Ok(cursor) = text.parse::<Cursor>() else { return false };
@@ -66,7 +66,7 @@ pub(crate) fn audience(data: &[u8]) -> bool {
     named.is_ok() || json.is_ok()
 }
 
-/// A frame is written as it was read, but for fields that nobody knows.
+/// A frame is written as it was read, except for unknown fields.
 pub(crate) fn server_message(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Ok(message) = ServerMessage::parse(text) else { return false };
@@ -79,7 +79,7 @@ pub(crate) fn server_message(data: &[u8]) -> bool {
     true
 }
 
-/// So is what a client says.
+/// So is a message of a client.
 pub(crate) fn client_message(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Ok(message) = ClientMessage::parse(text) else { return false };
@@ -92,19 +92,19 @@ pub(crate) fn client_message(data: &[u8]) -> bool {
     true
 }
 
-/// A timestamp names one moment.
+/// A timestamp has one meaning.
 pub(crate) fn timestamp(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let Some(ms) = parse_timestamp(text) else { return false };
-    // An offset may lead out of the year 9999.
+    // An offset may lead beyond the year 9999.
     if ms < YEAR_10000_MS {
         assert_eq!(parse_timestamp(&format_timestamp(ms)), Some(ms));
     }
     true
 }
 
-/// A client that hears these lines, a frame each, and loses the connection after each empty one, never
-/// waits in the past and comes to rest.
+/// A client that receives these lines, a frame each, and loses the connection after each empty one, never waits for a time
+/// in the past and comes to rest.
 pub(crate) fn client(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let mut client = Client::new(None);

@@ -1,4 +1,4 @@
-//! The answer to a connection that there is no place for: a silent one would look like a lost network.
+//! The response to a refused connection: a silent close would look like a lost network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,59 +9,59 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::places::NoPlace;
+use super::connections::Refused;
 
-/// Connections that are told why they are closed, at the same time. More are closed without a word.
-const TOLD_MAX: usize = 64;
-/// How long one of them may take to read it.
-const TOLD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Seconds after which a client is asked to come back.
+/// Maximum refused connections that get a response at the same time. Others are closed without one.
+const RESPONSES_MAX: usize = 64;
+/// How long a peer may take to read it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The `Retry-After` of the response, in seconds.
 const RETRY_SECONDS: u64 = 5;
 
-/// Those that are being told.
+/// The responses that are being sent.
 #[derive(Clone, Debug)]
-pub(super) struct Told(Arc<Semaphore>);
+pub(super) struct Responder(Arc<Semaphore>);
 
-impl Told {
+impl Responder {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(TOLD_MAX)))
+        Self(Arc::new(Semaphore::new(RESPONSES_MAX)))
     }
 
-    /// What tells the peer, where there is room for that, and closes the connection.
-    pub(super) fn tell(
+    /// Returns the task that sends the response and closes the connection, if there is room for one more.
+    pub(super) fn respond(
         &self,
         mut stream: TcpStream,
-        why: NoPlace,
+        why: Refused,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let place = Arc::clone(&self.0).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.0).try_acquire_owned().ok()?;
         Some(async move {
-            let telling = async {
+            let responding = async {
                 stream.write_all(answer(why).as_bytes()).await?;
                 stream.shutdown().await?;
-                // To close what has unread bytes is a reset, which may overtake the answer.
+                // Closing a connection with unread bytes sends a reset, which may overtake the response.
                 let mut unread = [0; 1_024];
                 while stream.read(&mut unread).await? > 0 {}
                 Ok::<_, std::io::Error>(())
             };
-            let _ = timeout(TOLD_TIMEOUT, telling).await;
-            drop(place);
+            let _ = timeout(RESPONSE_TIMEOUT, responding).await;
+            drop(permit);
         })
     }
 }
 
-fn answer(why: NoPlace) -> String {
+fn answer(why: Refused) -> String {
     let (status, reason, title, detail) = match why {
-        NoPlace::Full => (
+        Refused::Full => (
             503,
             "Service Unavailable",
             "replica full",
-            "it has no place for another connection: try again shortly, or another replica",
+            "it has no room for another connection: try again shortly, or another replica",
         ),
-        NoPlace::Address => (
+        Refused::Address => (
             429,
             "Too Many Requests",
             "too many connections from this address",
-            "close some first, or ask over those that are open",
+            "close some first, or reuse open ones",
         ),
     };
     let problem = Problem { status, title: title.to_owned(), detail: detail.to_owned(), errors: Vec::new() };

@@ -9,40 +9,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::places::{Phase, Place};
+use super::connections::{ConnectionPermit, Phase};
 
-/// A connection with its place among those that are open. It keeps the place for as long as it is open, also
-/// when it has become a WebSocket.
-pub(super) struct Placed {
+/// A connection with its permit, which it keeps as long as it is open, even as a WebSocket.
+pub(super) struct PermittedStream {
     stream: TcpStream,
-    place: Arc<Place>,
-    /// Whether the peer has not taken all of what is written.
+    permit: Arc<ConnectionPermit>,
+    /// Whether the peer has not read everything yet.
     waits: bool,
 }
 
-impl Placed {
-    pub(super) fn new(stream: TcpStream, place: Arc<Place>) -> Self {
-        Self { stream, place, waits: false }
+impl PermittedStream {
+    pub(super) fn new(stream: TcpStream, permit: Arc<ConnectionPermit>) -> Self {
+        Self { stream, permit, waits: false }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
     }
 
-    /// Notes what the peer took of what was written.
+    /// Records what the peer has read.
     fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => {
                 self.waits = true;
-                self.place.waits();
+                self.permit.waits();
             }
-            Poll::Ready(Ok(bytes)) if self.waits => self.place.took(*bytes),
+            Poll::Ready(Ok(bytes)) if self.waits => self.permit.took(*bytes),
             Poll::Ready(_) => {}
         }
     }
 }
 
-impl AsyncRead for Placed {
+impl AsyncRead for PermittedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,13 +50,13 @@ impl AsyncRead for Placed {
         let before = buf.filled().len();
         let read = self.as_mut().stream().poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.place.received();
+            self.permit.received();
         }
         read
     }
 }
 
-impl AsyncWrite for Placed {
+impl AsyncWrite for PermittedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.as_mut().stream().poll_write(cx, buf);
         self.wrote(&written);
@@ -78,10 +77,10 @@ impl AsyncWrite for Placed {
         self.stream.is_write_vectored()
     }
 
-    /// It is called when all that there was is written.
+    /// This is called when everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if std::mem::take(&mut self.waits) {
-            self.place.took_all();
+            self.permit.took_all();
         }
         self.stream().poll_flush(cx)
     }
@@ -91,25 +90,25 @@ impl AsyncWrite for Placed {
     }
 }
 
-/// The body of an answer. When it is given away, and taken, its connection has nothing to do until the next request.
-pub(super) struct Answer {
+/// The body of a response. When it is written and read, its connection is idle until the next request.
+pub(super) struct ResponseBody {
     body: Body,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
 }
 
-impl Answer {
-    pub(super) fn new(body: Body, place: Arc<Place>) -> Self {
-        Self { body, place }
+impl ResponseBody {
+    pub(super) fn new(body: Body, permit: Arc<ConnectionPermit>) -> Self {
+        Self { body, permit }
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.place.set(Phase::Idle(Instant::now()));
+        self.permit.set(Phase::Idle(Instant::now()));
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 

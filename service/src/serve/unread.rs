@@ -9,52 +9,52 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::places::Place;
+use super::connections::ConnectionPermit;
 
-/// Bytes of a body that are thrown away at most.
-const THROWN_AWAY_MAX_BYTES: usize = 1024 * 1024;
-/// What has not come by then is not waited for.
-const THROW_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum bytes of a body that are dropped.
+const DRAINED_MAX_BYTES: usize = 1024 * 1024;
+/// How long the rest of a body is waited for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The body of a request. What nobody has read of it when the request is answered is read and thrown away, within bounds: a
-/// connection that is closed while bytes arrive is reset, and the client loses the answer that tells why it was refused
-/// ([RFC 9112, section 9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
-pub(super) struct Asked {
+/// The body of a request. The unread rest is read and dropped when the request is answered, within bounds: a connection that
+/// is closed while bytes arrive is reset, and the client loses the response with the reason of its refusal ([RFC 9112,
+/// section 9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
+pub(super) struct RequestBody {
     body: Option<Incoming>,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
 }
 
-impl Asked {
-    pub(super) fn new(body: Incoming, place: Arc<Place>) -> Self {
-        Self { body: Some(body), place }
+impl RequestBody {
+    pub(super) fn new(body: Incoming, permit: Arc<ConnectionPermit>) -> Self {
+        Self { body: Some(body), permit }
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let unread = self.body.take().filter(|body| !body.is_end_stream());
         if let Some(body) = unread {
-            TaskTracker::new().spawn(throw_away(body, Arc::clone(&self.place)));
+            TaskTracker::new().spawn(drain(body, Arc::clone(&self.permit)));
         }
     }
 }
 
-async fn throw_away(mut body: Incoming, place: Arc<Place>) {
+async fn drain(mut body: Incoming, permit: Arc<ConnectionPermit>) {
     let reading = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
             bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > THROWN_AWAY_MAX_BYTES {
+            if bytes > DRAINED_MAX_BYTES {
                 return;
             }
         }
     };
-    // The connection of a body that does not end within the bounds is closed, as its body is dropped.
-    let _ = timeout(THROW_AWAY_TIMEOUT, reading).await;
-    place.rested();
+    // The connection of a body that does not end within the bounds is closed when its body is dropped.
+    let _ = timeout(DRAIN_TIMEOUT, reading).await;
+    permit.rested();
 }
 
-impl HttpBody for Asked {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -1,11 +1,11 @@
-//! Signals need a process of their own: each test runs this very binary again, for [`child`] alone.
+//! Signals need a separate process: each test runs this binary again, for [`child`] alone.
 
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use carillon_service::stop_on_signals;
 
-/// Which signals the child sends itself, in order; a parent sets it.
+/// The signals that the child sends itself, in order; the parent sets it.
 const SIGNALS: &str = "CARILLON_TEST_SIGNALS";
 /// The child gives up after this, with success, which no parent expects.
 const GIVE_UP: Duration = Duration::from_secs(30);
@@ -61,11 +61,11 @@ fn the_first_signal_cancels_and_the_second_ends_at_once() {
 }
 
 #[test]
-fn a_process_whose_runtime_is_stuck_ends_all_the_same_after_a_signal() {
+fn a_process_with_a_stuck_runtime_ends_after_a_signal() {
     check(&[("TERM stuck", 1)]);
 }
 
 #[test]
-fn and_after_a_loop_that_died() {
+fn a_process_with_a_stuck_runtime_ends_after_a_loop_died() {
     check(&[("none stuck", 1)]);
 }

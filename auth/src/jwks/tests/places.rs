@@ -1,9 +1,9 @@
-//! Who waits for a key, and for which: what some make up keeps nobody else from theirs.
+//! Places of tokens that wait for a key: invented names of some do not block others.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn names_that_one_address_makes_up_keep_nobody_else_from_a_fresh_key() {
+async fn invented_names_of_one_address_do_not_block_others() {
     let jwks = paused();
     let (evil, good) = ("192.0.2.1/32".parse().ok(), "192.0.2.2/32".parse().ok());
     let mut forged = JoinSet::new();
@@ -13,7 +13,7 @@ async fn names_that_one_address_makes_up_keep_nobody_else_from_a_fresh_key() {
             .spawn(async move { jwks.fetched_after_now(Some(&format!("forged-{n}")), evil).await.is_some() });
     }
     for _ in 0..WAITING_MAX - WAITING_PER_ADDRESS_MAX {
-        assert!(!forged.join_next().await.unwrap().unwrap(), "those that find no place are told so at once");
+        assert!(!forged.join_next().await.unwrap().unwrap(), "tokens without a place are refused at once");
     }
     let key = Key::jwk(&Signer::ed25519().named("fresh").jwk()).unwrap();
     let mut tasks = JoinSet::new();
@@ -22,14 +22,14 @@ async fn names_that_one_address_makes_up_keep_nobody_else_from_a_fresh_key() {
     while let Some(came) = forged.join_next().await {
         assert!(came.unwrap());
     }
-    assert!(jwks.waiting_from.lock().unwrap().is_empty());
-    // A name that was made up is not asked for again within the interval.
-    let (asked, begun) = (seconds(&times).len(), Instant::now());
+    assert!(jwks.waiting_from.lock().is_empty());
+    // An invented name is not fetched again within the interval.
+    let (requests, begun) = (seconds(&times).len(), Instant::now());
     assert!(jwks.fetched_after_now(Some("forged-0"), evil).await.is_some());
-    assert_eq!((begun.elapsed(), seconds(&times).len()), (Duration::ZERO, asked));
+    assert_eq!((begun.elapsed(), seconds(&times).len()), (Duration::ZERO, requests));
     tokio::time::sleep(FETCH_INTERVAL_MIN).await;
     assert!(jwks.fetched_after_now(Some("forged-0"), evil).await.is_some());
-    assert!(seconds(&times).len() > asked, "and then it is");
+    assert!(seconds(&times).len() > requests, "and then it is");
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,13 +41,13 @@ async fn a_name_that_is_too_long_is_neither_fetched_nor_remembered() {
     let begun = Instant::now();
     assert!(jwks.fetched_after_now(Some(&"k".repeat(KEY_NAME_MAX_BYTES + 1)), None).await.is_some());
     assert_eq!((begun.elapsed(), seconds(&times).len()), (Duration::ZERO, 1));
-    assert!(jwks.missed.lock().unwrap().is_empty());
+    assert!(jwks.missed.lock().is_empty());
     assert!(jwks.fetched_after_now(Some(&"k".repeat(KEY_NAME_MAX_BYTES)), None).await.is_some());
-    assert_eq!((seconds(&times).len(), jwks.missed.lock().unwrap().len()), (2, 1));
+    assert_eq!((seconds(&times).len(), jwks.missed.lock().len()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_whose_address_is_not_known_have_half_of_all_places() {
+async fn clients_without_an_address_share_half_of_all_places() {
     let jwks = paused();
     let unknown = "0.0.0.0/0".parse().ok();
     let mut forged = JoinSet::new();

@@ -29,14 +29,14 @@ fn post(headers: &[(&str, &str)]) -> Parts {
     parts("POST", PATH, headers)
 }
 
-/// The signed request with one header replaced, or without it.
+/// Returns the signed request with one header replaced, or without it.
 fn but(name: &str, value: Option<&str>) -> Parts {
     let kept = SIGNED.iter().filter(|(other, _)| *other != name).copied();
     post(&kept.chain(value.map(|value| (name, value))).collect::<Vec<_>>())
 }
 
 #[test]
-fn signs_as_the_seed_system_does() {
+fn signs_like_the_older_system() {
     let date = "Thu, 24 Sep 2020 16:01:14 GMT";
     let text = canonical(&Method::POST, "application/json", "HT7pfmQzVqiA/DMPqomcEA==", "/", date).unwrap();
     assert_eq!(STANDARD.encode(tag(Digest::Sha1, SECRET, &text)), "u7W5NIxeim9LMkycsJMZxVAk5S0=");
@@ -98,7 +98,7 @@ fn the_older_content_hash_and_a_request_without_body_verify() {
 }
 
 #[test]
-fn whatever_is_changed_after_signing_is_refused() {
+fn any_change_after_signing_is_refused() {
     assert!(ours().verify(&post(&SIGNED), BODY, NOW_MS).is_ok());
     for at in 0..BODY.len() {
         let mut body = BODY.to_vec();
@@ -140,7 +140,7 @@ fn a_signature_holds_for_fifteen_minutes_either_way() {
 }
 
 #[test]
-fn says_which_header_is_wrong() {
+fn names_the_wrong_header() {
     let long = "x".repeat(300);
     for (changed, expected) in [
         (but(AUTHORIZATION, None), SignatureError::Missing(AUTHORIZATION)),
@@ -149,7 +149,7 @@ fn says_which_header_is_wrong() {
         (but(AUTHORIZATION, Some("APIAuth app")), SignatureError::Malformed(AUTHORIZATION)),
         (but(AUTHORIZATION, Some("APIAuth :AAAA")), SignatureError::Malformed(AUTHORIZATION)),
         (but(AUTHORIZATION, Some("APIAuth app:?")), SignatureError::Malformed(AUTHORIZATION)),
-        // The same bytes as SIGNATURE, written otherwise: it would pass a cache of signatures.
+        // The same bytes as SIGNATURE, written differently: it would not be found in a cache of signatures.
         (
             but(AUTHORIZATION, Some("APIAuth app:H4CFtb8H6KGzO1JM5QT1GqRpOvN=")),
             SignatureError::Malformed(AUTHORIZATION),
@@ -197,7 +197,7 @@ fn secrets_are_counted_and_never_shown() {
 }
 
 #[test]
-fn a_request_says_whether_it_is_signed() {
+fn a_signed_request_is_recognized() {
     assert!(has_api_auth(&post(&SIGNED).headers));
     assert!(!has_api_auth(&but(AUTHORIZATION, Some("Bearer x")).headers));
 }

@@ -89,7 +89,7 @@ fn one_good_signature_among_others_is_enough() {
 }
 
 #[test]
-fn whatever_is_changed_after_signing_is_refused() {
+fn any_change_after_signing_is_refused() {
     let ours = keys(FIRST);
     let signed = headers(MSG, "1795247100", BY_FIRST);
     assert!(ours.verify(&signed, BODY, NOW_MS).is_ok());
@@ -135,7 +135,7 @@ fn an_id_cannot_end_in_the_body() {
 }
 
 #[test]
-fn says_which_header_is_wrong() {
+fn names_the_wrong_header() {
     let long = "x".repeat(129);
     let many = [BY_SECOND; 17].join(" ");
     let huge = "v".repeat(2_049);

@@ -2,7 +2,7 @@
 //! other, each until it has arrived or is given up.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Bytes;
@@ -16,6 +16,7 @@ use carillon_service::outbound::Outbound;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -123,7 +124,7 @@ impl Sender {
             Some(why) => Outcome::Over(why),
             None => match self.post(&outgoing).await {
                 Ok((status, _)) if status.is_success() => Outcome::Arrived,
-                // Only 410 says that the application is gone for good. A 401 or 404 may come from a failed deploy.
+                // Only 410 means that the application is gone for good. A 401 or 404 may come from a failed deploy.
                 Ok((StatusCode::GONE, _)) => Outcome::Refused("the application answered 410 Gone".to_owned()),
                 Ok((status, headers)) => Outcome::Failed {
                     fault: format!("the application answered {status}"),
@@ -240,7 +241,7 @@ struct Warned(Mutex<HashSet<Audience>>);
 
 impl Warned {
     fn is_first(&self, line: &Audience) -> bool {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         // A line that is forgotten is logged again.
         if lines.len() >= WARNED_MAX {
             lines.clear();
@@ -314,7 +315,7 @@ mod tests {
         for n in 0..2 * WARNED_MAX {
             warned.is_first(&line(n));
         }
-        assert!(warned.0.lock().unwrap().len() <= WARNED_MAX);
+        assert!(warned.0.lock().len() <= WARNED_MAX);
     }
 
     #[test]
@@ -328,7 +329,8 @@ mod tests {
             waited_ms: 0,
             message: message.as_bytes().to_vec(),
         };
-        let told = notice(&of(r#"{"id":"m-1","message":"x"}"#), "why");
+        let told =
+            notice(&of(r#"{"id":"m-1","connection":"c","message":"x","at":"2026-11-21T07:45:00Z"}"#), "why");
         let told = carillon_protocol::Notification::check(&told).unwrap();
         assert_eq!((told.id.as_str(), &told.to), ("undelivered:msg_1", &Audience::Session("s".into())));
         let data: serde_json::Value = serde_json::from_str(told.data.unwrap().get()).unwrap();

@@ -11,6 +11,7 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::refusal::Refusal;
 
@@ -81,11 +82,14 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D)
 }
 
 /// The encoding of a request and its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(ascii_case_insensitive, const_into_str)]
 pub enum Encoding {
-    /// `application/protobuf`
+    /// Protobuf.
+    #[strum(serialize = "application/protobuf")]
     Protobuf,
-    /// `application/json`
+    /// JSON.
+    #[strum(serialize = "application/json")]
     Json,
 }
 
@@ -93,15 +97,7 @@ impl Encoding {
     /// Returns the encoding that a request names; `None` for any other.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        let kind = value.split(';').next().unwrap_or_default().trim();
-        [Self::Protobuf, Self::Json].into_iter().find(|known| known.name().eq_ignore_ascii_case(kind))
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Protobuf => "application/protobuf",
-            Self::Json => "application/json",
-        }
+        value.split(';').next().unwrap_or_default().trim().parse().ok()
     }
 
     /// Decodes a message, and ignores unknown fields.
@@ -135,7 +131,7 @@ impl Encoding {
     }
 
     pub(super) fn respond<M: Message + Serialize>(self, message: &M) -> Response {
-        let kind = HeaderValue::from_static(self.name());
+        let kind = HeaderValue::from_static(self.into_str());
         ([(header::CONTENT_TYPE, kind)], self.write(message)).into_response()
     }
 }

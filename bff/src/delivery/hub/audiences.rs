@@ -10,17 +10,17 @@ use super::{Hub, ReaderId, State};
 impl Hub {
     /// The number of distinct topics that have a reader here.
     pub fn topics(&self) -> usize {
-        self.state().topics
+        self.state.lock().topics
     }
 
     /// Whether an audience has a reader here.
     pub fn has(&self, audience: &Audience) -> bool {
-        self.state().rings.contains_key(audience)
+        self.state.lock().rings.contains_key(audience)
     }
 
     /// Adds an audience to a reader, from its position on. Returns whether the reader did not have it.
     pub fn subscribe(&self, id: ReaderId, audience: &Audience) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(reader) = state.readers.get_mut(&id) else { return false };
         if reader.audiences.contains(audience) {
             return false;
@@ -34,7 +34,7 @@ impl Hub {
 
     /// Removes an audience from a reader. Returns whether the reader had it.
     pub fn unsubscribe(&self, id: ReaderId, audience: &Audience) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(reader) = state.readers.get_mut(&id) else { return false };
         if !reader.audiences.contains(audience) {
             return false;
@@ -46,7 +46,7 @@ impl Hub {
 
     /// The audiences of a reader.
     pub fn audiences(&self, id: ReaderId) -> Arc<[Audience]> {
-        self.state().readers.get(&id).map_or_else(|| [].into(), |reader| Arc::clone(&reader.audiences))
+        self.state.lock().readers.get(&id).map_or_else(|| [].into(), |reader| Arc::clone(&reader.audiences))
     }
 
     pub(super) fn add_reader(

@@ -161,7 +161,7 @@ impl Reader {
 impl Hub {
     /// Sends a frame to every reader of an audience here, and returns their number.
     pub fn send_direct(&self, audience: &Audience, direct: &Direct) -> usize {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let State { rings, readers, mail_bytes, .. } = &mut *state;
         let Some(ring) = rings.get(audience) else { return 0 };
         for id in ring.readers.keys() {
@@ -174,14 +174,14 @@ impl Hub {
 
     /// Sets the credential that a reader connected with.
     pub fn set_credential(&self, id: ReaderId, credential: Arc<Credential>) {
-        if let Some(reader) = self.state().readers.get_mut(&id) {
+        if let Some(reader) = self.state.lock().readers.get_mut(&id) {
             reader.credential = Some(credential);
         }
     }
 
     /// Closes the readers whose credential fulfils `condition`, and returns their number.
     pub fn close_readers(&self, condition: impl Fn(&Credential) -> bool) -> usize {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let meets = |reader: &&mut Reader| reader.credential.as_deref().is_some_and(&condition);
         state.readers.values_mut().filter(meets).map(|reader| reader.close_with(CloseCode::REFUSED)).count()
     }
@@ -202,7 +202,7 @@ impl Hub {
 
     /// Returns the users whose number of readers here has changed since the last call, with that number.
     pub fn users_changed(&self) -> Vec<(String, usize)> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let changed = std::mem::take(&mut state.users_changed);
         changed
             .into_iter()
@@ -215,7 +215,7 @@ impl Hub {
 
     /// Returns all users that have readers here, with their number.
     pub fn users(&self) -> Vec<(String, usize)> {
-        let state = self.state();
+        let state = self.state.lock();
         let readers = state.rings.iter().filter_map(|(audience, ring)| match audience {
             Audience::User(user) => Some((user.clone(), ring.readers.len())),
             _ => None,

@@ -32,7 +32,7 @@ impl Hub {
 
     /// Returns the next range to read.
     pub fn next_refill(&self) -> Option<Refill> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while let Some((audience, after)) = state.refills_due.pop_first() {
             let ring = state.rings.get(&audience).filter(|ring| ring.refill.is_some());
             if let Some(to) = ring.and_then(|ring| ring.floor) {
@@ -45,7 +45,7 @@ impl Hub {
     /// Puts frames that were read back into their ring. `None` stands for a range that could not be read completely: readers
     /// read history instead.
     pub fn refilled(&self, refill: &Refill, frames: Option<Vec<Arc<Frame>>>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.epoch != refill.epoch {
             return;
         }

@@ -168,7 +168,7 @@ fn all_rings_together_stay_within_their_bytes() {
             });
         }
     }
-    let state = hub.state();
+    let state = hub.state.lock();
     let held: usize = state.rings.values().flat_map(|ring| &ring.frames).map(|frame| frame.text.len()).sum();
     assert!(held == state.bytes && held <= RINGS_MAX_BYTES && held > RINGS_MAX_BYTES / 2, "{held}");
     let fronts: BTreeMap<_, _> =
@@ -360,9 +360,9 @@ fn the_last_reader_of_an_audience_ends_its_subscription() {
     hub.fanout(&fanout(&topic("a"), "e", &[(11, 10)]));
     hub.leave(two);
     hub.leave(two);
-    assert_eq!(hub.state().rings.keys().cloned().collect::<Vec<_>>(), [topic("a")]);
+    assert_eq!(hub.state.lock().rings.keys().cloned().collect::<Vec<_>>(), [topic("a")]);
     hub.leave(one);
-    let state = hub.state();
+    let state = hub.state.lock();
     assert!(
         state.rings.is_empty() && state.readers.is_empty() && state.fronts.is_empty() && state.bytes == 0
     );

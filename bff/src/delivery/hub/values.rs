@@ -62,7 +62,7 @@ impl Hub {
     /// Records that from now on every change of the values of these audiences is received. An earlier change may have been
     /// missed.
     pub fn values_received<'a>(&self, audiences: impl IntoIterator<Item = &'a Audience>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for audience in audiences {
             if let (Some(value), Some(ring)) = (Value::of(audience), state.rings.get_mut(audience)) {
                 ring.receives_values = true;
@@ -73,14 +73,14 @@ impl Hub {
 
     /// Records that changes of values are not received any more.
     pub fn values_lost(&self) {
-        for ring in self.state().rings.values_mut() {
+        for ring in self.state.lock().rings.values_mut() {
             ring.receives_values = false;
         }
     }
 
     /// Marks a value as due to be read, if it has a reader here.
     pub fn value_is_due(&self, value: Value, recipients: Recipients) {
-        self.due(&mut self.state(), value, recipients);
+        self.due(&mut self.state.lock(), value, recipients);
     }
 
     /// Notified when a value is due to be read.
@@ -90,13 +90,13 @@ impl Hub {
 
     /// Returns at most `max` values that are due to be read. They are not due any more.
     pub fn values_due(&self, max: usize) -> Vec<(Value, Recipients)> {
-        let due = &mut self.state().values_due;
+        let due = &mut self.state.lock().values_due;
         (0..max).map_while(|_| due.pop_first()).collect()
     }
 
     /// Sends a value to the readers that it was read for.
     pub fn send_value(&self, value: &Value, direct: &Direct, recipients: Recipients) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let State { rings, readers, mail_bytes, .. } = &mut *state;
         let Some(ring) = rings.get_mut(&value.audience()) else { return };
         let new = std::mem::take(&mut ring.without_value);

@@ -1,14 +1,13 @@
 //! Limits wrong keys by the address that they came from. Clients without a known address count as one, and so do the
 //! programs on this machine.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use axum::http::request::Parts;
 use tokio::time::Instant;
 
-use super::rate::Rate;
 use super::{Limits, whole_seconds};
+use crate::limits::rate::Rate;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 
@@ -18,14 +17,14 @@ const GUESSES: Rate = Rate::every(Duration::from_secs(60), 30);
 impl Limits {
     /// Refuses a request of an address with too many wrong keys.
     pub(crate) fn check_guesses(&self, parts: &Parts) -> Result<(), Refusal> {
-        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let guesses = self.guesses.lock();
         guesses.has_one(&self.network(parts), GUESSES, Instant::now()).map_err(refused)
     }
 
     /// Counts a wrong key.
     pub(crate) fn count_guess(&self, parts: &Parts) -> Result<(), Refusal> {
         let (address, now) = (self.network(parts), Instant::now());
-        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guesses = self.guesses.lock();
         guesses.take(&address, 1, GUESSES, now).map_err(refused)?;
         if guesses.has_one(&address, GUESSES, now).is_err() {
             let address = address.map(tracing::field::display);

@@ -2,13 +2,14 @@
 //! carries.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use carillon_service::counts::{count, release};
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
 use super::Limits;
 use super::address::Client;
@@ -32,7 +33,7 @@ struct Counted {
 impl Requests {
     fn begin(self: &Arc<Self>, network: Option<IpNet>, max: usize) -> Option<Counted> {
         if let Some(network) = network {
-            let mut networks = self.networks();
+            let mut networks = self.networks.lock();
             if count(&networks, &network) >= max {
                 return None;
             }
@@ -40,16 +41,12 @@ impl Requests {
         }
         Some(Counted { requests: Arc::clone(self), network })
     }
-
-    fn networks(&self) -> MutexGuard<'_, HashMap<IpNet, usize>> {
-        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(network) = self.network {
-            release(&mut self.requests.networks(), network, 1);
+            release(&mut self.requests.networks.lock(), network, 1);
         }
     }
 }
@@ -91,6 +88,6 @@ mod tests {
         let held = (begin(at("192.0.2.1")), begin(None), begin(None), begin(None));
         assert!(held.0.is_some() && held.3.is_some());
         drop((held, _two));
-        assert!(requests.networks().is_empty());
+        assert!(requests.networks.lock().is_empty());
     }
 }

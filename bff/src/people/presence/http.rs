@@ -24,8 +24,8 @@ pub(crate) async fn one(
     request: Request,
 ) -> Result<Json<UserPresence>, Refusal> {
     let (parts, _) = request.into_parts();
-    let told = presence(&gate, &broker, &parts, &[user]).await?.pop();
-    told.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "user not found", ""))
+    let presence = presence(&gate, &broker, &parts, &[user]).await?.pop();
+    presence.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "user not found", ""))
 }
 
 /// `GET /api/presence?user=&user=`: the same of several users, in their order.
@@ -56,7 +56,7 @@ async fn presence(
         return fault(format!("a user has 1 to {NAME_MAX_BYTES} bytes"), NAME_MAX_BYTES);
     }
     may_see(gate, parts, users).await?;
-    Ok(broker.presence(users).await?.iter().map(told).collect())
+    Ok(broker.presence(users).await?.iter().map(to_body).collect())
 }
 
 /// Checks the right to see users: applications with a key see all users; others see those whose topic `presence:<user>` they
@@ -85,7 +85,7 @@ async fn may_see(gate: &Gate, parts: &Parts, users: &[String]) -> Result<(), Ref
 }
 
 /// A user counts as online until the leave is announced, so that this response and the frames of readers agree.
-fn told(presence: &Presence) -> UserPresence {
+fn to_body(presence: &Presence) -> UserPresence {
     let Presence { user, connections, since_ms } = presence;
     let (online, since) = (since_ms.is_some(), since_ms.map(format_timestamp));
     UserPresence { user: user.clone(), online, connections: *connections, since }

@@ -10,7 +10,7 @@ const SENDERS_MAX_BYTES: usize = 1_024;
 /// Bytes of a sender beside its name.
 const SENDER_BYTES: usize = 32;
 
-/// Hashes ids with a random key of this process, so that nobody can choose an id that collides with another.
+/// Hashes ids with a random key of this process, so that no client can choose an id that collides with another.
 static IDS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The senders of the messages that were written to a connection lately, so that an acknowledgement may name them by their

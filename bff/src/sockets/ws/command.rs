@@ -2,6 +2,7 @@
 //! and the connection continues.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use carillon_broker::limits::ADVANCE_MAX_IDS;
@@ -18,50 +19,24 @@ use super::{Dialect, End, Socket, TOO_MANY};
 use crate::application::upstream::UpstreamMessage;
 use crate::gate::Gate;
 use crate::gate::caller::{TOPIC_REFUSED, cursor};
+use crate::limits::rate::Rate;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use crate::sockets::readers::Readers;
 
-/// Maximum messages that a reader may send in a row, pings and pongs included. A reader that only listens sends one pong in
-/// 25 s.
-const BURST_MAX_MESSAGES: u32 = 60;
-const MESSAGES_PER_SECOND: f64 = 20.0;
-
-/// A token bucket for a reader's messages.
-#[derive(Debug)]
-pub(super) struct Allowance {
-    left: f64,
-    counted: Instant,
-}
-
-impl Allowance {
-    pub(super) fn new() -> Self {
-        Self { left: f64::from(BURST_MAX_MESSAGES), counted: Instant::now() }
-    }
-
-    /// Takes one token, if there is one.
-    pub(super) fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let filled = self.left + (now - self.counted).as_secs_f64() * MESSAGES_PER_SECOND;
-        (self.left, self.counted) = (filled.min(f64::from(BURST_MAX_MESSAGES)), now);
-        let may = self.left >= 1.0;
-        if may {
-            self.left -= 1.0;
-        }
-        may
-    }
-}
+/// The messages that a reader may send, pings and pongs included: 20 a second, 60 in a row. A reader that only listens sends
+/// one pong in 25 s.
+pub(super) const MESSAGES: Rate = Rate::every(Duration::from_millis(50), 60);
 
 impl Socket {
     /// Counts one message, of any type.
     pub(super) async fn spend(&mut self) -> Result<(), End> {
-        if self.allowance.take() {
+        if self.messages.take(1, MESSAGES, Instant::now()).is_ok() {
             return Ok(());
         }
         metrics::limit_reached(Limit::Messages);
         if self.dialect == Dialect::Frames {
-            let detail =
-                format!("at most {MESSAGES_PER_SECOND} messages a second, {BURST_MAX_MESSAGES} in a row");
+            let detail = format!("messages: at most {MESSAGES}");
             self.send_message(&ServerMessage::error("rate_limited", detail, None)).await?;
         }
         Err(TOO_MANY)
@@ -262,27 +237,4 @@ const NOT_SIGNED_IN: &str = "connect with a token first";
 
 fn too_many_ids(count: usize) -> String {
     format!("{count} ids, at most {ADVANCE_MAX_IDS} in one message")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_may_send_a_burst_and_then_a_rate() {
-        let mut allowance = Allowance::new();
-        for _ in 0..BURST_MAX_MESSAGES {
-            assert!(allowance.take());
-        }
-        assert!(!allowance.take());
-        tokio::time::advance(Duration::from_millis(100)).await;
-        assert!(allowance.take() && allowance.take() && !allowance.take());
-        tokio::time::advance(Duration::from_secs(60)).await;
-        for _ in 0..BURST_MAX_MESSAGES {
-            assert!(allowance.take());
-        }
-        assert!(!allowance.take());
-    }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::MESSAGE_MAX_BYTES;
-use super::command::Allowance;
+use super::command::MESSAGES;
 use crate::limits::budget::{Budget, Permit};
+use crate::limits::rate::Bucket;
 
 /// A fragment with fewer bytes than this counts as a message.
 const FRAGMENT_MIN_BYTES: u64 = 512;
@@ -117,7 +118,7 @@ struct Frames {
     message_bytes: u64,
     /// Whether this frame is the last of its message.
     is_last: bool,
-    allowance: Allowance,
+    fragments: Bucket,
 }
 
 impl Default for Frames {
@@ -128,7 +129,7 @@ impl Default for Frames {
             left: 0,
             message_bytes: 0,
             is_last: false,
-            allowance: Allowance::new(),
+            fragments: Bucket::full(Instant::now()),
         }
     }
 }
@@ -184,7 +185,10 @@ impl Frames {
         if self.message_bytes > MESSAGE_MAX_BYTES as u64 {
             return Err(Fault::TooLong);
         }
-        if !is_final && length < FRAGMENT_MIN_BYTES && !self.allowance.take() {
+        if !is_final
+            && length < FRAGMENT_MIN_BYTES
+            && self.fragments.take(1, MESSAGES, Instant::now()).is_err()
+        {
             return Err(Fault::TooMany);
         }
         Ok(())

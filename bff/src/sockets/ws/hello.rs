@@ -8,15 +8,16 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use carillon_protocol::{ClientMessage, CloseCode, Hello, ServerMessage};
 use futures_util::{SinkExt, StreamExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::command::Allowance;
+use super::command::MESSAGES;
 use super::{
     CLOSE_TIMEOUT, DRAINING, Dialect, End, Socket, TOO_MANY, WebSocket, close, ended_by, upgrade_of,
 };
 use crate::gate::caller::{BEARER, Credentials, SESSION, cursor};
 use crate::limits::clients::ReaderPermit;
+use crate::limits::rate::Bucket;
 use crate::metrics::{self, Limit};
 use crate::refusal::Refusal;
 use crate::request::{secret, subprotocols};
@@ -56,11 +57,12 @@ pub(super) async fn upgrade(readers: Readers, mut parts: Parts) -> Result<Respon
 /// Receives the first message, which must be a `hello`.
 async fn hello(socket: &mut WebSocket) -> Result<Hello, End> {
     const EXPECTED: End = End::Close(CloseCode::BAD_MESSAGE, "the first message is a hello, within 10 s");
-    let mut allowance = Allowance::new();
+    let mut pings = Bucket::full(Instant::now());
     let first = async {
         loop {
             match socket.next().await {
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) if allowance.take() => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_)))
+                    if pings.take(1, MESSAGES, Instant::now()).is_ok() => {}
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
                     metrics::limit_reached(Limit::Messages);
                     return Err(TOO_MANY);

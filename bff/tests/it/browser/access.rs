@@ -10,7 +10,7 @@ const UNUSABLE: &str = r#"
     const used = [...document.querySelectorAll("button, a[href]")];
     return used.filter((element) => !name(element)).map((element) => element.outerHTML);
 "#;
-/// Writes down, frame by frame, what is animated that moves something or changes its size.
+/// Records, frame by frame, animations that move something or change its size.
 const WATCH_MOTION: &str = r#"
     const still = ["opacity", "visibility", "color", "background-color", "border-color", "content-visibility"];
     const words = ["offset", "easing", "composite", "computedOffset"];
@@ -27,7 +27,7 @@ const WATCH_MOTION: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_seen_is_also_said_and_everything_has_a_name() {
+async fn everything_visible_is_announced_and_has_a_name() {
     let stage = Stage::new().await;
     let notification = |id: &str, severity: &str, title: &str| {
         json!({ "id": id, "severity": severity, "title": title, "body": "Order 4711" }).to_string()
@@ -64,7 +64,7 @@ async fn what_is_seen_is_also_said_and_everything_has_a_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wants_less_motion_gets_fades_only() {
+async fn reduced_motion_has_fades_only() {
     let stage = Stage::new().await;
     for (wish, moves) in [("no-preference", true), ("reduce", false)] {
         stage.page.prefer(&[("prefers-reduced-motion", wish)]).await;
@@ -114,7 +114,7 @@ const SPACING: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_jumps_when_something_comes() {
+async fn the_page_does_not_jump_when_a_notification_arrives() {
     let stage = Stage::new().await;
     for (width, height) in [(1_280, 900), (900, 700), (390, 844)] {
         for (name, script) in [("own", r#"return "0em""#), ("another", SPACING)] {

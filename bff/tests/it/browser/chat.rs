@@ -1,5 +1,5 @@
-//! `examples/chat.html` as somebody opens it, from another web server, with nothing built; and
-//! `examples/application.py`, which answers it.
+//! `examples/chat.html` as a visitor opens it, from another web server, with nothing built; and `examples/application.py`,
+//! which answers it.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
@@ -175,7 +175,7 @@ async fn a_chat_goes_on_through_a_restart_and_a_reload_in_the_same_session() {
     assert_eq!(page["kept"]["lines"][2]["data"], json!({ "again": "<b>Hello</b>" }));
     assert!(chat.chrome.driver().browser_log().await.unwrap().is_empty());
 
-    // The replica goes away, with both ends in the middle of something.
+    // The replica ends, with both ends in the middle of something.
     chat.bff.process.kill();
     chat.until("it says so", |page| !status(page).starts_with("Live")).await;
     chat.say("Are you there?").await;
@@ -190,7 +190,7 @@ async fn a_chat_goes_on_through_a_restart_and_a_reload_in_the_same_session() {
     ];
     chat.until_said(&missed).await;
 
-    // The application goes away, and the page is loaded anew meanwhile.
+    // The application ends, and the page is reloaded in the meantime.
     chat.application.kill();
     chat.say("And you?").await;
     chat.until_said(&[("own", "And you?", "sent")]).await;
@@ -205,7 +205,7 @@ async fn a_chat_goes_on_through_a_restart_and_a_reload_in_the_same_session() {
     chat.until_said(&[("news", "t\nb", "")]).await;
     chat.until("each of them once", |page| lines(page).len() == 10).await;
 
-    // A session that is no good any more is followed by another.
+    // A session that is not valid any more is replaced by another.
     let spoil =
         "const [key] = Object.keys(localStorage); localStorage[key] = JSON.stringify({ session: 'x' });";
     chat.chrome.driver().execute(spoil, Vec::new()).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_chat_goes_on_through_a_restart_and_a_reload_in_the_same_session() {
 }
 
 #[tokio::test]
-async fn the_application_hears_only_what_was_signed_lately_with_its_secret() {
+async fn the_application_accepts_only_recent_signatures_with_its_secret() {
     let ports = Ports { page: 0, bff: free_port(), application: free_port() };
     let _application = ports.application().await;
     let post = async |secret: &str, at_ms: u64, signed: &str, body: &str| {
@@ -227,7 +227,7 @@ async fn the_application_hears_only_what_was_signed_lately_with_its_secret() {
         post.send().await.unwrap().status().as_u16()
     };
     let (now_ms, body) = (now_ms(), r#"{"id":"1","session":"s","message":"m"}"#);
-    // It would answer, and nobody takes the answer: that is not a refusal.
+    // It would answer, and no client reads the response: that is not a refusal.
     assert_eq!(post(WEBHOOK, now_ms, body, body).await, 502);
     let foreign = "whsec_Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
     assert_eq!(post(&format!("{foreign},{WEBHOOK}"), now_ms, body, body).await, 502);

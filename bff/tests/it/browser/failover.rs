@@ -5,7 +5,7 @@ use super::stage::Stage;
 use crate::world::{DEADLINE, entry};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_whose_replica_is_killed_says_so_and_comes_back_on_another_with_everything() {
+async fn a_page_whose_replica_is_killed_reconnects_to_another_without_loss() {
     let mut stage = Stage::new().await;
     stage.push((0..5).map(entry)).await;
     stage.page.until("the first ones", |state| state.rows.len() == 5).await;
@@ -33,7 +33,7 @@ async fn a_browser_stays_with_its_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_goes_through_a_rolling_restart_of_all_replicas_with_everything() {
+async fn a_page_survives_a_rolling_restart_without_loss() {
     let mut stage = Stage::new().await;
     let mut pushed = 0;
     let mut old = vec![0, 1, 2];
@@ -56,7 +56,7 @@ async fn a_page_goes_through_a_rolling_restart_of_all_replicas_with_everything()
     assert!(went_away(&state), "{state:?}");
 }
 
-/// Whether the pill has ever said that the page was not connected.
+/// Whether the pill has ever shown that the page was not connected.
 fn went_away(state: &State) -> bool {
     state.phases.iter().any(|phase| ["waiting", "connecting"].contains(&phase.as_str()))
 }

@@ -11,7 +11,7 @@ const LONG_JOB: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_is_one_toast_that_changes_and_is_found_again_when_the_page_is_loaded_anew() {
+async fn a_job_is_one_toast_that_changes_and_is_found_again_after_a_reload() {
     let stage = Stage::new().await;
     let page = &stage.page;
     page.click(r#"[data-testid="run-job"]"#).await;

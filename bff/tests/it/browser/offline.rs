@@ -2,7 +2,7 @@ use super::stage::Stage;
 use crate::world::entry;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_without_a_network_says_so_and_catches_up_when_it_has_one() {
+async fn a_page_without_a_network_shows_that_and_catches_up_later() {
     let stage = Stage::new().await;
     stage.push([entry(0)]).await;
     stage.page.until("the first one", |state| state.rows.len() == 1).await;

@@ -2,7 +2,7 @@ use super::stage::Stage;
 use crate::world::entry;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_of_redis_with_its_data_is_not_seen() {
+async fn a_restart_of_redis_with_its_data_is_invisible() {
     let stage = Stage::durable().await;
     stage.push((0..3).map(entry)).await;
     stage.page.until("the first ones", |state| state.rows.len() == 3).await;
@@ -19,7 +19,7 @@ async fn a_restart_of_redis_with_its_data_is_not_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_of_redis_without_its_data_is_a_gap_that_is_told() {
+async fn a_restart_of_redis_without_its_data_shows_a_gap() {
     let stage = Stage::new().await;
     stage.push((0..3).map(entry)).await;
     stage.page.until("the first ones", |state| state.rows.len() == 3).await;

@@ -7,13 +7,13 @@ use thirtyfour::{By, Key, TypingData, WebElement};
 
 use super::chrome::Chrome;
 
-/// A page that has not come to a state by then will not. Browsers are slow on busy machines.
+/// The deadline of a state of the page. Browsers are slow on busy machines.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// How long to wait before a page is looked at again.
+/// The wait before a page is checked again.
 const POLL: Duration = Duration::from_millis(30);
 /// Reads the page by its hooks, which `frontend/src/page.rs` lists.
 const READ: &str = include_str!("page.js");
-/// Writes down what the page has shown and said since it was loaded, however short it was there.
+/// Records what the page has shown and announced since it was loaded, however short it was there.
 const WATCH: &str = include_str!("watch.js");
 /// Whether something enters, leaves or changes; the hairlines of toasts do not count, nor what never ends.
 const MOVES: &str = r#"
@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) phases: Vec<String>,
     /// All toasts that ever came.
     pub(crate) shown: Vec<Toast>,
-    /// All that a screen reader has heard when there was a pause, and what it has heard at once.
+    /// The polite and the assertive announcements for a screen reader.
     pub(crate) polite: Vec<String>,
     pub(crate) assertive: Vec<String>,
     /// Ids, newest first.
@@ -49,28 +49,28 @@ pub(crate) struct State {
     pub(crate) held: bool,
     pub(crate) more: String,
     pub(crate) race: BTreeMap<String, usize>,
-    /// How many replicas have won nothing for long.
+    /// The number of quiet replicas.
     pub(crate) quiet: usize,
     pub(crate) notice: String,
     pub(crate) missed: usize,
     pub(crate) gap: bool,
     pub(crate) gap_rows: usize,
-    /// Who is signed in, and whether anybody may be.
+    /// The signed-in user, and whether there is a sign-in.
     pub(crate) who: Option<String>,
     pub(crate) sign_in: bool,
-    /// How many are unread: at the bell, and in the window's title.
+    /// The numbers of unread items at the bell and in the window's title.
     pub(crate) count: String,
     pub(crate) title: String,
     /// The messages that were sent here, newest first.
     pub(crate) sent: Vec<Sent>,
-    /// What the unread rows say, newest first.
+    /// The texts of the unread rows, newest first.
     pub(crate) unread: Vec<String>,
-    /// How the jobs in the list stand, newest first, and how many toasts tell of one.
+    /// The states of the jobs in the list, newest first, and the number of toasts of jobs.
     pub(crate) jobs: Vec<String>,
     pub(crate) job_toasts: usize,
     /// Milliseconds on the page's clock.
     pub(crate) clock_ms: f64,
-    /// What sticks out on the right.
+    /// The elements that overflow on the right.
     pub(crate) overflow_px: i64,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Toast {
 pub(crate) struct Sent {
     pub(crate) text: String,
     pub(crate) status: String,
-    /// What a screen reader says of it.
+    /// Its name for a screen reader.
     pub(crate) words: String,
 }
 
@@ -96,7 +96,7 @@ impl State {
         self.toasts.iter().filter(|toast| !toast.leaving).map(|toast| toast.id.as_str()).collect()
     }
 
-    /// How many were won in all.
+    /// The number of all claims.
     pub(crate) fn total(&self) -> usize {
         self.race.values().sum()
     }
@@ -122,7 +122,7 @@ impl Page {
         self.run(WATCH, json!([])).await;
     }
 
-    /// Loads the page as for somebody who was never there.
+    /// Loads the page like a first visit.
     pub(crate) async fn load_as_new(&self, url: &str) {
         const FORGET: &str = r#"
             for (const event of ["pagehide", "visibilitychange"]) {
@@ -137,7 +137,7 @@ impl Page {
         serde_json::from_value(self.run(READ, json!([])).await).unwrap()
     }
 
-    /// Waits until the page is as it should be, and tells how it is then.
+    /// Waits until the state of the page fulfils `condition`, and returns it.
     pub(crate) async fn until(&self, what: &str, condition: impl Fn(&State) -> bool) -> State {
         let end = Instant::now() + DEADLINE;
         loop {
@@ -156,7 +156,7 @@ impl Page {
         self.chrome.driver().execute(script, args).await.unwrap().json().clone()
     }
 
-    /// Waits until nothing moves that will come to an end.
+    /// Waits until all finite animations have ended.
     pub(crate) async fn until_still(&self) {
         let end = Instant::now() + DEADLINE;
         while self.run(MOVES, json!([])).await != json!(false) {
@@ -178,7 +178,7 @@ impl Page {
         self.find(css).await.send_keys(text).await.unwrap();
     }
 
-    /// Somebody looks at the window from now on, or elsewhere, also when it is loaded anew.
+    /// Makes the window visible, or hidden, even after a reload.
     pub(crate) async fn look(&self, looking: bool) {
         let script = format!("document.hasFocus = () => {looking};");
         self.chrome.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
@@ -220,7 +220,7 @@ impl Page {
         chain.move_to(x, y).perform().await.unwrap();
     }
 
-    /// What the console holds that someone should read, since it was last asked.
+    /// Returns the new warnings and errors of the console.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.chrome.driver().browser_log().await.unwrap();
         log.into_iter().map(|entry| format!("{} {}", entry.level, entry.message)).collect()

@@ -22,14 +22,14 @@ pub(super) async fn send(page: &Page, to: &str, text: &str) {
     page.click(r#"[data-testid="send"]"#).await;
 }
 
-/// Waits until the message that was sent last has come so far, and says so.
+/// Waits until the last sent message has this status, and shows it.
 pub(super) async fn until_ticked(page: &Page, status: &str, words: &str) {
     let ticked = |state: &State| state.sent.first().is_some_and(|sent| sent.status == status);
     let state = page.until(status, ticked).await;
     assert_eq!(state.sent[0].words, words);
 }
 
-/// Waits until so many are unread, wherever that is told.
+/// Waits until this many are unread, wherever that is shown.
 async fn until_unread(page: &Page, unread: usize) {
     let (count, title) = match unread {
         0 => (String::new(), "Carillon".to_owned()),
@@ -40,7 +40,7 @@ async fn until_unread(page: &Page, unread: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_asked_to_sign_in_where_the_service_signs_nobody_in() {
+async fn there_is_no_sign_in_where_the_service_does_not_offer_it() {
     let stage = Stage::new().await;
     let answered = r#"return performance.getEntriesByType("resource").some((one) => one.name.endsWith("/api/demo") && one.responseEnd > 0)"#;
     let is_answered = async || stage.page.run(answered, json!([])).await == json!(true);
@@ -102,7 +102,7 @@ async fn a_message_gets_its_ticks_and_counts_until_it_is_read_on_any_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signed_in_page_asks_for_no_token_while_nobody_lets_it_in_and_comes_back_when_somebody_does() {
+async fn a_signed_in_page_fetches_no_token_during_an_outage_and_reconnects_later() {
     let mut stage = Stage::of_people().await;
     sign_in(&stage.page, "anna").await;
     let held_by = stage.held_by().await;

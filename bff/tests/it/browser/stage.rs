@@ -22,7 +22,7 @@ impl Stage {
         Self::over(RedisServer::start, &[]).await
     }
 
-    /// [`Stage::new`] where anybody may sign in.
+    /// [`Stage::new`] with the demo's sign-in.
     pub(crate) async fn of_people() -> Self {
         Self::over(
             RedisServer::start,
@@ -67,14 +67,14 @@ impl Stage {
         self.page.until("a toast under the pointer", held).await;
     }
 
-    /// Which replica the page hangs on.
+    /// Returns the replica of the page.
     pub(crate) async fn held_by(&self) -> usize {
         let state = self.page.until("it is live", |state| state.phase == "live").await;
         let at = self.door.bffs.iter().position(|bff| Some(&bff.name) == state.replica.as_ref());
         at.unwrap_or_else(|| panic!("the page hangs on {:?}", state.replica))
     }
 
-    /// Fails when the page has complained of anything.
+    /// Fails when the console has a warning or error.
     pub(crate) async fn assert_quiet(&self) {
         assert_eq!(self.page.complaints().await, [""; 0]);
     }

@@ -33,7 +33,7 @@ async fn markup_is_shown_as_text_and_no_link_runs_a_script() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_sticks_out_of_a_narrow_window() {
+async fn nothing_overflows_a_narrow_window() {
     let stage = Stage::new().await;
     stage.page.resize(320, 800, 1.0).await;
     stage.hold(160, 100).await;

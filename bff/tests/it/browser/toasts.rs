@@ -71,7 +71,7 @@ async fn toasts_wait_under_a_pointer_or_a_focus_and_can_be_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_burst_five_are_on_the_screen_and_the_rest_is_counted_and_in_the_list() {
+async fn a_burst_shows_five_toasts_and_counts_the_rest() {
     let stage = Stage::new().await;
     let page = &stage.page;
     page.resize(1_280, 900, 1.0).await;

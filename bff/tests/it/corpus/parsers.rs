@@ -1,5 +1,5 @@
-//! What a fuzzer, and the replay of its corpus, do with one input: they read it, and hold what was read
-//! to its rules. Each function panics where a rule is broken, and says whether the input was accepted.
+//! The check of a fuzzer, and of the replay of its corpus, with one input: it is parsed, and the result is checked against
+//! its rules. Each function panics where a rule is broken, and returns whether the input was accepted.
 
 use carillon_bff::twirp::{AuthRequest, Encoding, PublishRequest, StateRequest};
 

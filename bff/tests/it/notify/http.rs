@@ -63,7 +63,7 @@ async fn a_state_is_set_with_a_key_and_read_with_a_key_or_by_its_user() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn anything_is_said_to_a_user_with_a_key_within_a_bound() {
+async fn a_key_publishes_any_payload_to_a_user_within_a_bound() {
     let world = World::new();
     let bffs = people(&world, 2).await;
     let mut ann = open(&format!("{}?token={}", bffs[0].ws(), token("ann"))).await;
@@ -86,7 +86,7 @@ async fn anything_is_said_to_a_user_with_a_key_within_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_no_key_is_needed_a_foreign_page_can_still_say_nothing() {
+async fn without_keys_a_foreign_page_still_cannot_publish() {
     let world = World::new();
     let bff = world.bff("bff-1").await;
     let say = |origin: &str| {

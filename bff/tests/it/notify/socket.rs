@@ -9,10 +9,7 @@ use super::{Place, json_text, open, state};
 use crate::people::{KEY, PEOPLE, SECRET, people, token, token_with};
 use crate::world::{Bff, DEADLINE, World};
 
-on_both_engines!(
-    the_first_frame_says_who_it_is_then_comes_the_state_and_what_is_said_as_it_was_said,
-    no_change_is_lost_here_either,
-);
+on_both_engines!(frames_are_connect_then_state_then_raw_payloads, no_change_is_lost_here_either,);
 
 fn url(bff: &Bff, query: &str) -> String {
     bff.ws().replace("/ws", &format!("/notify/ws{query}"))
@@ -35,14 +32,14 @@ impl Place {
     }
 }
 
-async fn the_first_frame_says_who_it_is_then_comes_the_state_and_what_is_said_as_it_was_said(place: Place) {
+async fn frames_are_connect_then_state_then_raw_payloads(place: Place) {
     place.broker.set_state("ann", &state(&[("unread_messages", "1")])).await.unwrap();
     let mut ben = place.notified(1, "ben").await;
     assert_eq!(json_text(&mut ben).await, state_frame(&json!({})));
     let mut ann = [place.notified(0, "ann").await, place.notified(1, "ann").await];
     for socket in &mut ann {
         assert_eq!(json_text(socket).await, state_frame(&json!({"unread_messages": "1"})));
-        // Whatever a client says is read and dropped.
+        // Messages of a client are read and dropped.
         socket.send("hello").await;
         socket.send_binary(b"\0").await;
     }
@@ -83,7 +80,7 @@ async fn no_change_is_lost_here_either(place: Place) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_may_be_where_notify_s_clients_have_it_and_without_one_nothing_is_opened() {
+async fn a_token_is_required_and_read_where_notify_s_clients_put_it() {
     let world = World::new();
     let args = [&PEOPLE[..], &["--session-cookie", "jwt"]].concat();
     let bff = &Bff::spawn("bff-1", &world.redis.url(), &args);
@@ -131,7 +128,7 @@ async fn a_token_may_be_where_notify_s_clients_have_it_and_without_one_nothing_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_closed_with_a_code_and_without_another_word() {
+async fn it_is_closed_with_a_code_and_no_other_frame() {
     let world = World::new();
     let bff = people(&world, 1).await.remove(0);
     let open = async |token: &str| {
@@ -140,7 +137,7 @@ async fn it_is_closed_with_a_code_and_without_another_word() {
         assert_eq!(json_text(&mut socket).await["kind"], "state");
         socket
     };
-    // Tokens are good for some seconds after their exp, since clocks differ.
+    // Tokens are valid for some seconds after their exp, since clocks differ.
     let soon = token_with(SECRET, json!({"user_id": "ann", "exp": carillon_bff::now_ms() / 1_000 - 27}));
     let (mut expires, mut revoked, mut drained) =
         (open(&soon).await, open(&token("ben")).await, open(&token("cid")).await);
@@ -153,7 +150,7 @@ async fn it_is_closed_with_a_code_and_without_another_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_asked_for_a_sign_of_life_and_hears_nothing_else() {
+async fn it_gets_pings_and_no_other_frame() {
     let place = Place::in_memory().await;
     let mut socket = place.notified(0, "ann").await;
     assert_eq!(json_text(&mut socket).await, state_frame(&json!({})));

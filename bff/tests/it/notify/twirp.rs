@@ -87,7 +87,7 @@ async fn the_methods_answer_in_protobuf_and_in_json() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_is_an_error_of_twirp() {
+async fn refusals_are_errors_of_twirp() {
     let world = World::alone();
     let bff = &people(&world, 1).await[0];
     let (ann, large) = (token("ann"), "x".repeat(RAW_MAX_BYTES + 1));
@@ -142,7 +142,7 @@ async fn what_is_refused_is_an_error_of_twirp() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_for_nobody_is_who_the_cookie_says_unless_a_foreign_page_asks() {
+async fn an_empty_authorization_uses_the_cookie_unless_a_foreign_page_sends_it() {
     let world = World::new();
     let args = [&PEOPLE[..], &["--session-cookie", "jwt"]].concat();
     let bff = Bff::spawn("bff-1", &world.redis.url(), &args);

@@ -38,7 +38,7 @@ pub(crate) enum Answer {
     Never,
 }
 
-/// What came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
     pub(crate) webhook_id: String,

@@ -1,22 +1,22 @@
-//! What is tried again and for how long, who is told when it is given up, and who may say something at all.
+//! Retries and their limits, notifications of the sender, and the right to send.
 
 use carillon_broker::DeadList;
 use carillon_harness::{Reader, ReaderOptions, Record, eventually};
 use serde_json::Value;
 
 use super::application::{Answer, Application, WEBHOOK};
-use super::{in_session, refusal, replica, said, session, settled};
+use super::{in_session, message, refusal, replica, session, settled};
 use crate::people::{PEOPLE, token};
 use crate::world::{Bff, DEADLINE, World};
 
-/// What a reader was told of messages that were given up, in words.
+/// The texts of notifications about messages that were given up.
 fn undelivered(record: &Record) -> Vec<&str> {
     let told = record.received.iter().filter(|one| one.id.starts_with("undelivered:"));
     told.map(|one| one.body.as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gone_alone_is_final_and_its_sender_is_told_while_all_else_is_tried_again() {
+async fn only_410_is_final_and_notifies_the_sender() {
     let world = World::new();
     let application = Application::start(|message, attempt| match (message, attempt) {
         ("gone", _) => Answer::Status(410),
@@ -32,7 +32,7 @@ async fn gone_alone_is_final_and_its_sender_is_told_while_all_else_is_tried_agai
     let reader = in_session(&bff, &session).await;
     let all = ["gone", "unauthorized", "forbidden", "missing", "unwanted", "last"];
     for id in all {
-        reader.send(&said(id)).await;
+        reader.send(&message(id)).await;
     }
     application.until("the last", |posts| posts.iter().any(|post| post.message() == "last")).await;
     settled(&world).await;
@@ -46,7 +46,7 @@ async fn gone_alone_is_final_and_its_sender_is_told_while_all_else_is_tried_agai
     assert_eq!((dead.reason.as_str(), dead.claimed_by.as_str()), ("undeliverable", "bff-1"));
     assert_eq!(dead.raw, posts[0].raw.as_bytes(), "it is whole");
     reader.until("what became of it", |record| !undelivered(record).is_empty()).await;
-    // Whoever comes back elsewhere is told too.
+    // A sender that reconnects elsewhere is notified too.
     let elsewhere = replica(&world, "bff-2", &application.url()).await;
     let start = reader.record().welcomes[0].cursor.clone();
     let url = format!("{}?session={session}", elsewhere.ws());
@@ -63,7 +63,7 @@ async fn gone_alone_is_final_and_its_sender_is_told_while_all_else_is_tried_agai
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_did_not_arrive_for_a_day_is_given_up_with_its_line_and_one_line_in_the_log() {
+async fn a_message_is_given_up_after_a_day_with_one_log_line() {
     let world = World::new();
     let application = Application::start(|_, _| Answer::Status(503)).await;
     let bff = replica(&world, "bff-1", &application.url()).await;
@@ -71,7 +71,7 @@ async fn what_did_not_arrive_for_a_day_is_given_up_with_its_line_and_one_line_in
     let reader = in_session(&bff, &token).await;
     let all = ["a", "b", "c"];
     for id in all {
-        reader.send(&said(id)).await;
+        reader.send(&message(id)).await;
     }
     let failed = async || bff.metric("carillon_upstream_attempts_total", "failed").await > 0.5;
     eventually("an attempt that failed", DEADLINE, failed).await;
@@ -98,7 +98,7 @@ async fn what_did_not_arrive_for_a_day_is_given_up_with_its_line_and_one_line_in
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_application_that_asks_to_be_left_alone_is_for_so_long() {
+async fn a_retry_after_of_the_application_is_obeyed() {
     let world = World::new();
     let application = Application::start(|_, attempt| match attempt {
         1 => Answer::Later("4"),
@@ -107,7 +107,7 @@ async fn an_application_that_asks_to_be_left_alone_is_for_so_long() {
     .await;
     let bff = replica(&world, "bff-1", &application.url()).await;
     let reader = in_session(&bff, &session(&bff).await.0).await;
-    reader.send(&said("m")).await;
+    reader.send(&message("m")).await;
     application.wait_for(2).await;
     let posts = application.posts();
     let passed = posts[1].timestamp - posts[0].timestamp;
@@ -115,22 +115,22 @@ async fn an_application_that_asks_to_be_left_alone_is_for_so_long() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn people_who_are_not_signed_in_say_nothing_unless_that_is_opened() {
+async fn anonymous_messages_are_refused_unless_allowed() {
     let world = World::new();
     let application = Application::start(|_, _| Answer::Status(204)).await;
     let own = ["--webhook-secret", WEBHOOK, "--upstream-url", &application.url()];
     let bff = Bff::spawn("bff-1", &world.redis.url(), &[&PEOPLE[..], &own].concat());
     bff.until_ready().await;
-    // A session is nobody's name.
+    // A session does not count as a user.
     let nobody = [Reader::connect(&bff.ws()).await, in_session(&bff, &session(&bff).await.0).await];
     for reader in &nobody {
-        reader.send(&said("anonymous")).await;
+        reader.send(&message("anonymous")).await;
         refusal(reader, "not_signed_in").await;
         let words = reader.record().errors[0].1.clone();
         assert!(words.contains("--allow-anonymous-messages"), "{words}");
     }
     let ann = Reader::connect(&format!("{}?token={}", bff.ws(), token("ann"))).await;
-    ann.send(&said("ann's")).await;
+    ann.send(&message("ann's")).await;
     application.wait_for(1).await;
     assert_eq!(application.messages(), ["ann's"]);
 }

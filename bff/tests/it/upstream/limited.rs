@@ -1,9 +1,9 @@
-//! How much one may say to the application.
+//! Limits of messages to the application.
 
 use carillon_harness::{DialOptions, Socket};
 
 use super::application::{Answer, Application, WEBHOOK};
-use super::said;
+use super::message;
 use crate::people::{PEOPLE, token};
 use crate::world::{Bff, World};
 
@@ -17,7 +17,7 @@ async fn from(bff: &Bff, url: &str, address: &str) -> Socket {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_and_an_address_say_so_much_to_the_application() {
+async fn a_user_and_an_address_have_limits_of_messages_to_the_application() {
     let world = World::new();
     let application = Application::start(|_, _| Answer::Status(204)).await;
     let limits =
@@ -30,7 +30,7 @@ async fn a_user_and_an_address_say_so_much_to_the_application() {
     for (url, other) in [(bff.ws(), "192.0.2.2"), (of_ann, "192.0.2.3")] {
         let mut socket = from(&bff, &url, "192.0.2.1").await;
         for n in 0..30 {
-            socket.send(&said(&format!("m-{n}"))).await;
+            socket.send(&message(&format!("m-{n}"))).await;
         }
         socket.send(r#"{"type":"ping"}"#).await;
         let first = answer(&mut socket).await;
@@ -38,15 +38,15 @@ async fn a_user_and_an_address_say_so_much_to_the_application() {
             first.contains("rate_limited") && first.contains("at most 1 a second, 3 in a row"),
             "{first}"
         );
-        // Whoever comes back is the same one, and others are not disturbed.
+        // A client that reconnects is the same one, and others are unaffected.
         let mut again = from(&bff, &url, "192.0.2.1").await;
         for n in 0..30 {
-            again.send(&said(&format!("again-{n}"))).await;
+            again.send(&message(&format!("again-{n}"))).await;
         }
         again.send(r#"{"type":"ping"}"#).await;
         assert!(answer(&mut again).await.contains("rate_limited"));
         let mut other = from(&bff, &bff.ws(), other).await;
-        other.send(&said("other")).await;
+        other.send(&message("other")).await;
         other.send(r#"{"type":"ping"}"#).await;
         assert!(answer(&mut other).await.contains("heartbeat"));
     }

@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::RedisResult;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -54,15 +55,20 @@ impl Link {
         self.server.clone()
     }
 
+    /// Whether both are the network of the same broker.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.wire.id == other.wire.id
+    }
+
     /// Ends all connections; what is under way is lost, and new ones can be made.
     pub fn cut(&self) {
-        self.wire.lock().cuts += 1;
+        self.wire.state.lock().cuts += 1;
         self.server.data().subscribers.cut_wire(self.wire.id);
     }
 
     /// Ends all connections and refuses new ones, until it is set to `false`.
     pub fn refuse(&self, refuses: bool) {
-        self.wire.lock().refuses = refuses;
+        self.wire.state.lock().refuses = refuses;
         if refuses {
             self.cut();
         }
@@ -71,7 +77,7 @@ impl Link {
     /// Lets every command, and what is published, disappear on the way without an error, until it is set to `false`; then the
     /// connections end.
     pub fn hang(&self, hangs: bool) {
-        self.wire.lock().hangs = hangs;
+        self.wire.state.lock().hangs = hangs;
         if !hangs {
             self.cut();
         }
@@ -79,7 +85,7 @@ impl Link {
 
     /// The next command is carried out, its reply is lost and the connection ends.
     pub fn lose_next_reply(&self) {
-        self.wire.lock().lose_reply = true;
+        self.wire.state.lock().lose_reply = true;
     }
 }
 
@@ -90,7 +96,7 @@ impl Wire {
         self.arrive(|state| &mut state.commands).await;
         self.still(cuts).await?;
         let reply = execute();
-        let is_lost = std::mem::take(&mut self.lock().lose_reply);
+        let is_lost = std::mem::take(&mut self.state.lock().lose_reply);
         self.arrive(|state| &mut state.replies).await;
         self.still(cuts).await?;
         if is_lost { Err(away("the command was carried out, and its reply was lost")) } else { reply }
@@ -98,7 +104,7 @@ impl Wire {
 
     /// When a message that is published now arrives; `None` for never.
     pub(super) fn publish(&self) -> Option<Instant> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.hangs {
             return None;
         }
@@ -107,13 +113,13 @@ impl Wire {
     }
 
     fn usable(&self) -> RedisResult<u64> {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.refuses { Err(away("the network refuses")) } else { Ok(state.cuts) }
     }
 
     /// An error when the connections were cut since. Where the network swallows messages, that is found out by waiting.
     async fn still(&self, cuts: u64) -> RedisResult<()> {
-        if self.lock().hangs {
+        if self.state.lock().hangs {
             sleep(RESPONSE_TIMEOUT).await;
             return Err(away("no answer"));
         }
@@ -122,12 +128,8 @@ impl Wire {
 
     async fn arrive(&self, last: impl FnOnce(&mut State) -> &mut Option<Instant>) {
         let delay = (self.delay)();
-        let at = next(last(&mut self.lock()), delay);
+        let at = next(last(&mut self.state.lock()), delay);
         sleep_until(at).await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

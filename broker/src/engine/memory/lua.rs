@@ -1,12 +1,13 @@
 //! Runs the scripts with Lua 5.1, the version of Redis, and with the parts of its environment that they use.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use mlua::{Function, Lua, LuaString, Table, Value as Lv, Variadic};
+use parking_lot::Mutex;
 use redis::{Script, Value};
 
-use super::{Bytes, Data, Reply, lock};
+use super::{Bytes, Data, Reply};
 
 /// `redis.call` raises the table with `err` that `redis.pcall` returns; the JSON functions raise a text. A script runs under
 /// `pcall`, since an error may be a table, of which Rust would receive only a part.
@@ -96,7 +97,7 @@ fn environment(lua: &Lua, data: Arc<Mutex<Data>>) -> mlua::Result<Function> {
     lua.globals().set("NULL", Lv::NULL)?;
     let call = lua.create_function(move |lua, arguments: Variadic<Lv>| {
         let arguments = arguments.iter().map(argument).collect::<mlua::Result<Vec<_>>>()?;
-        let reply = lock(&data).call(&arguments);
+        let reply = data.lock().call(&arguments);
         to_lua(lua, reply)
     })?;
     let decode = lua.create_function(|lua, text: LuaString| {

@@ -10,7 +10,7 @@ use super::{Bench, DEADLINE, text};
 /// A listener.
 pub(crate) struct Ear {
     pub(crate) subscriptions: Subscriptions,
-    pub(super) heard: Arc<Mutex<Vec<BrokerEvent>>>,
+    pub(super) received: Arc<Mutex<Vec<BrokerEvent>>>,
     pub(super) _stop: DropGuard,
 }
 
@@ -23,11 +23,11 @@ impl Ear {
     }
 
     pub(crate) fn all_events(&self) -> Vec<BrokerEvent> {
-        self.heard.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
     pub(crate) fn forget(&self) {
-        self.heard.lock().unwrap().clear();
+        self.received.lock().unwrap().clear();
     }
 
     pub(crate) async fn until(&self, what: &str, condition: impl Fn(&[BrokerEvent]) -> bool) {
@@ -61,7 +61,7 @@ impl Ear {
         self.until("a confirmed subscription", |events| events.iter().any(is_it)).await;
     }
 
-    /// The entries that were published, in the order in which they were heard.
+    /// The entries that were published, in the order in which they were received.
     pub(crate) fn published(&self) -> Vec<String> {
         let fanouts = self.events().into_iter().filter_map(|event| match event {
             BrokerEvent::Fanout(fanout) => Some(fanout),

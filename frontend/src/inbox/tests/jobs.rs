@@ -11,10 +11,10 @@ fn state(id: &str, status: JobStatus, progress: u8) -> JobState {
 
 /// A worker's report.
 fn report(page: &mut Page, id: &str, status: JobStatus, progress: u8) {
-    page.came_with(&format!("job:{id}:{progress}"), |one| says(one, id, status, progress));
+    page.came_with(&format!("job:{id}:{progress}"), |one| set_report(one, id, status, progress));
 }
 
-fn says(one: &mut Notification, id: &str, status: JobStatus, progress: u8) {
+fn set_report(one: &mut Notification, id: &str, status: JobStatus, progress: u8) {
     let job = format!(
         r#"{{"job":{{"id":"{id}","status":"{}","progress":{progress},"result":null}}}}"#,
         status.as_str()
@@ -79,16 +79,16 @@ fn a_closed_job_comes_back_when_it_is_finished() {
 }
 
 #[test]
-fn an_end_that_is_told_twice_is_shown_once() {
-    // The server was asked and the report came late, or the other way round: on a busy machine later than a toast lives.
+fn an_end_that_is_reported_twice_is_shown_once() {
+    // The response to a query and the report arrive in either order: on a busy machine, later than a toast lives.
     for asked_first in [true, false] {
         let mut page = Page::default();
-        let asked = |page: &mut Page| {
+        let answer_query = |page: &mut Page| {
             page.apply(Event::Jobs(vec![state("j", JobStatus::Done, 100)]));
         };
         report(&mut page, "j", JobStatus::Running, 90);
         if asked_first {
-            asked(&mut page);
+            answer_query(&mut page);
         } else {
             report(&mut page, "j", JobStatus::Done, 100);
         }
@@ -98,16 +98,17 @@ fn an_end_that_is_told_twice_is_shown_once() {
         if asked_first {
             report(&mut page, "j", JobStatus::Done, 100);
         } else {
-            asked(&mut page);
+            answer_query(&mut page);
         }
         assert_eq!((page.toasts(), jobs(&page)), (vec![], vec![(JobStatus::Done, 100)]), "{asked_first}");
     }
 }
 
 #[test]
-fn a_job_that_runs_has_its_toast_again_when_the_page_is_loaded_anew() {
+fn a_running_job_has_its_toast_again_after_a_reload() {
     let mut page = Page::default();
-    let reports = ["runs", "ends"].map(|id| page.delivery(id, |one| says(one, id, JobStatus::Running, 40)));
+    let reports =
+        ["runs", "ends"].map(|id| page.delivery(id, |one| set_report(one, id, JobStatus::Running, 40)));
     page.fill(reports.into(), None);
     assert_eq!((page.toasts(), page.rows().len()), (vec![], 2));
     page.apply(Event::Jobs(vec![state("ends", JobStatus::Done, 100), state("runs", JobStatus::Running, 50)]));
@@ -116,7 +117,7 @@ fn a_job_that_runs_has_its_toast_again_when_the_page_is_loaded_anew() {
 }
 
 #[test]
-fn a_job_of_which_nothing_is_heard_lets_go() {
+fn the_toast_of_a_silent_job_is_removed() {
     let mut page = Page::default();
     report(&mut page, "j", JobStatus::Running, 10);
     page.apply(Event::Held(Hold::Pointer, true))
@@ -140,7 +141,7 @@ fn jobs_do_not_keep_everything_else_waiting() {
 }
 
 #[test]
-fn a_job_that_cannot_be_started_says_why() {
+fn a_job_that_cannot_be_started_shows_why() {
     let mut page = Page::default();
     let queued = state("j", JobStatus::Queued, 0);
     page.apply(Event::Jobs(vec![queued.clone()]));
@@ -151,15 +152,15 @@ fn a_job_that_cannot_be_started_says_why() {
 }
 
 #[test]
-fn only_a_worker_tells_of_a_job() {
+fn only_a_worker_reports_a_job() {
     let mut page = Page::default();
     page.apply(Event::Began(Some("anna".into()))).fill(vec![], None).welcome(Resume::Complete, None);
     page.came_with("forged", |one| {
-        says(one, "j", JobStatus::Running, 10);
+        set_report(one, "j", JobStatus::Running, 10);
         one.from = Some("mallory".to_owned());
     });
     page.came_with("of another", |one| {
-        says(one, "j", JobStatus::Running, 10);
+        set_report(one, "j", JobStatus::Running, 10);
         one.collapse_key = Some("job:k".to_owned());
     });
     assert_eq!((page.rows().len(), jobs(&page)), (2, vec![]));

@@ -5,7 +5,7 @@ use carillon_protocol::{Audience, ClientMessage, Notification, Resume, Status};
 use super::super::{Event, LEAVE_MS, LIST_MAX_ROWS, Message, Past, READ_AFTER_MS, Row, SENT_MAX_MESSAGES};
 use super::Page;
 
-/// A page on which somebody has signed in.
+/// A page with a signed-in user.
 fn signed_in() -> Page {
     let mut page = Page::default();
     page.apply(Event::Began(Some("anna".to_owned()))).fill(vec![], None).welcome(Resume::Complete, None);
@@ -50,16 +50,16 @@ fn a_message_is_in_the_list_at_once_and_its_ticks_only_rise() {
         (Status::Read, Status::Read),
         (Status::Delivered, Status::Read),
     ];
-    for (heard, shown) in ticks {
-        status(&mut page, "a", heard);
-        assert_eq!(message(&page, "a").status, Some(shown), "after {heard:?}");
+    for (status_received, shown) in ticks {
+        status(&mut page, "a", status_received);
+        assert_eq!(message(&page, "a").status, Some(shown), "after {status_received:?}");
     }
     status(&mut page, "of another device", Status::Read);
     assert_eq!((page.rows().len(), page.inbox.unread()), (1, 0), "what one writes is not unread");
 }
 
 #[test]
-fn what_the_server_has_not_confirmed_is_sent_again_with_the_same_id() {
+fn an_unconfirmed_message_is_sent_again_with_the_same_id() {
     let mut page = signed_in();
     send(&mut page, "a");
     send(&mut page, "b");
@@ -77,7 +77,7 @@ fn what_the_server_has_not_confirmed_is_sent_again_with_the_same_id() {
 }
 
 #[test]
-fn a_refused_message_says_why_and_can_be_sent_again() {
+fn a_refused_message_shows_why_and_can_be_sent_again() {
     let refuse = |page: &mut Page, id: &str| {
         page.apply(Event::Refused { id: id.to_owned(), why: "too many".to_owned() });
     };
@@ -110,7 +110,7 @@ fn only_so_many_messages_are_followed() {
 }
 
 #[test]
-fn what_is_shown_is_acknowledged_together_and_again_after_a_break() {
+fn messages_are_acknowledged_together_and_again_after_a_break() {
     let mut page = signed_in();
     page.came("news").came_with("1", from("bob")).came_with("2", from("carl"));
     assert_eq!(page.frames(), [""; 0]);
@@ -120,7 +120,7 @@ fn what_is_shown_is_acknowledged_together_and_again_after_a_break() {
     page.apply(Event::Lost).welcome(Resume::Complete, None).after(ACK_AFTER_MS);
     assert_eq!(page.frames(), [ack]);
     page.apply(Event::Lost).came_with("3", from("bob")).after(60_000).after(LEAVE_MS);
-    assert_eq!((page.frames(), page.inbox.wake_at_ms()), (vec![], None), "nobody to tell");
+    assert_eq!((page.frames(), page.inbox.wake_at_ms()), (vec![], None), "there is no connection");
     page.welcome(Resume::Complete, None);
     assert_eq!(page.frames(), [r#"{"type":"ack","ids":[{"from":"bob","id":"3"}]}"#]);
 }
@@ -147,11 +147,11 @@ fn unread_is_what_the_list_holds_after_the_read_position() {
 }
 
 #[test]
-fn what_somebody_looks_at_is_read() {
+fn visible_items_are_read() {
     let mut page = signed_in();
-    page.came_with("1", from("bob")).apply(Event::Looking(true)).apply(Event::Away(true)).after(60_000);
+    page.came_with("1", from("bob")).apply(Event::Visible(true)).apply(Event::Away(true)).after(60_000);
     page.frames();
-    assert_eq!(page.inbox.unread(), 1, "looks at what is further down");
+    assert_eq!(page.inbox.unread(), 1, "the user has scrolled down");
     page.apply(Event::Away(false)).after(READ_AFTER_MS - 1);
     assert_eq!((page.inbox.unread(), page.frames()), (1, vec![]));
     page.after(1);
@@ -160,22 +160,22 @@ fn what_somebody_looks_at_is_read() {
         (0, vec![r#"{"type":"read","cursor":"e.1-0","ids":[{"from":"bob","id":"1"}]}"#.into()])
     );
     page.apply(Event::Lost).welcome(Resume::Complete, None);
-    assert_eq!(page.frames().len(), 1, "the server has not said that it knows");
+    assert_eq!(page.frames().len(), 1, "the server has not confirmed it");
     page.apply(Event::Lost).welcome(Resume::Complete, Some("e.1-0"));
     assert_eq!(page.frames(), [""; 0]);
 }
 
 #[test]
-fn an_unknown_reader_has_a_read_position_that_nobody_is_told() {
+fn an_anonymous_reader_has_a_read_position_in_the_page_only() {
     let mut page = Page { position: 7, ..Page::default() };
     page.welcome(Resume::None, None).came("1").came("2");
     assert_eq!((page.inbox.unread(), page.inbox.since().as_deref()), (2, Some("e.7-0")));
-    page.apply(Event::Looking(true)).after(READ_AFTER_MS);
+    page.apply(Event::Visible(true)).after(READ_AFTER_MS);
     assert_eq!((page.inbox.unread(), page.frames()), (0, vec![]));
 }
 
 #[test]
-fn what_came_while_away_is_there_once_in_order_without_toasts() {
+fn missed_notifications_are_listed_once_in_order_without_toasts() {
     let mut page = Page { ms: 10_000, ..Page::default() };
     page.came("of nobody").apply(Event::Began(Some("anna".to_owned())));
     assert!(page.rows().is_empty() && page.toasts().is_empty(), "another reader's");
@@ -188,14 +188,14 @@ fn what_came_while_away_is_there_once_in_order_without_toasts() {
     assert_eq!(
         page.frames(),
         [r#"{"type":"ack","ids":[{"from":"bob","id":"3"}]}"#],
-        "what was read was acknowledged long ago"
+        "a read message was acknowledged earlier"
     );
     page.came("4");
     assert_eq!((page.rows()[0].as_str(), page.toasts()), ("4", vec!["4".into()]));
 }
 
 #[test]
-fn a_page_that_is_loaded_anew_shows_the_same() {
+fn a_reloaded_page_shows_the_same() {
     let mut page = signed_in();
     page.after(1_000).came("1").after(1_000);
     send(&mut page, "a");
@@ -219,7 +219,7 @@ fn a_page_that_is_loaded_anew_shows_the_same() {
 }
 
 #[test]
-fn what_is_sent_is_a_notification_whatever_it_says() {
+fn a_message_is_a_valid_notification_for_any_text() {
     let mut page = signed_in();
     let text = "\u{1}\"\\ \n\u{2028}é 🎉 </script>";
     page.apply(Event::Send { id: "a".into(), to: "\"bob\"".into(), text: text.into() });
@@ -230,7 +230,7 @@ fn what_is_sent_is_a_notification_whatever_it_says() {
 }
 
 #[test]
-fn whoever_writes_to_himself_sees_it_once() {
+fn a_message_to_oneself_is_shown_once() {
     let mut page = signed_in();
     page.apply(Event::Send { id: "a".into(), to: "anna".into(), text: "note".into() });
     page.came_with("a", from("anna"));

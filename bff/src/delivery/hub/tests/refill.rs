@@ -51,7 +51,7 @@ fn missed_entries_are_read_once_for_all_readers() {
     for id in [one, two] {
         assert_eq!(take(&hub, id), Ok(vec![12, 15, 16]));
     }
-    let state = hub.state();
+    let state = hub.state.lock();
     let held: usize = state.rings.values().flat_map(|ring| &ring.frames).map(|frame| frame.text.len()).sum();
     assert_eq!(state.bytes, held);
     assert_eq!(state.fronts.keys().collect::<Vec<_>>(), [&at(12)]);
@@ -96,7 +96,7 @@ fn a_ring_that_evicts_frames_while_the_connection_is_lost_receives_nothing() {
     caught_up(&hub, id, "e", 10);
     hub.fanout(&fanout(&both[0], "e", &[(11, 10), (12, 11)]));
     hub.connection_lost();
-    hub.state().evict(&both[0]);
+    hub.state.lock().evict(&both[0]);
     assert_eq!(take(&hub, id), Ok(vec![]), "it waits for the connection");
     hub.subscribed(&[(both[0].clone(), Some(at(12)))], &Cursor { epoch: "e".into(), position: at(20) });
     assert_eq!(take(&hub, id), Err(10), "11 is gone from the ring");

@@ -1,50 +1,50 @@
-//! The connections of a port: who may open one more, and whose is closed for it.
+//! The open connections of a port: their bounds, and which one is closed for a new one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::pace::{ANSWER_PACE, Pace, READER_PACE, Taking};
+use super::pace::{ANSWER_PACE, Pace, Progress, READER_PACE};
 use crate::counts::release;
 use crate::{Latch, network};
 
-/// Most connections of one address that are not readers, where nothing else is given.
+/// Default of the connections of one address that are not readers.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 200;
-/// Connections that are open beside those of readers: requests, and what waits for the next one.
+/// Maximum connections that are not readers: requests, and idle ones.
 const PLAIN_CONNECTIONS_MAX: usize = 1_024;
-/// A connection that has asked before may wait this long until it has asked again. Proxies keep theirs for up to
-/// two minutes; if this side closed first, it could be just when one sends what it cannot send twice.
+/// How long a connection may be idle between two requests. Proxies keep theirs for up to two minutes; if this side closed
+/// first, a request that cannot be repeated might be in flight.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
-/// The same while more than half of the places are taken.
+/// The same while more than half of the connections are used.
 const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Whoever has not asked yet keeps the place this long, also when all are taken.
+/// How long a new connection without a request is kept, even if all are used.
 const ASKING_UNDISTURBED: Duration = Duration::from_secs(1);
 
-/// How many connections a port holds.
+/// The bounds of connections on a port.
 #[derive(Clone, Debug)]
-pub struct PlaceOptions {
-    /// Of readers and others.
+pub struct ConnectionOptions {
+    /// Maximum of all connections.
     pub all_max: usize,
-    /// Of others than readers.
+    /// Maximum of connections that are not readers.
     pub plain_max: usize,
-    /// Of others than readers, from one address.
+    /// Maximum of connections that are not readers, from one address.
     pub plain_per_address_max: usize,
-    /// Networks whose connections are not counted by address: many clients are behind each.
+    /// Networks whose connections are not counted by address, since each stands for many clients.
     pub shared: Vec<IpNet>,
-    /// Set while there is room.
+    /// Set while there is room for a connection.
     pub room: Option<Latch>,
     /// Called for each connection that reaches a limit.
     pub limit_reached: fn(PortLimit),
 }
 
-impl PlaceOptions {
-    /// Room for so many readers, and for as many others as is usual.
-    #[must_use]
+impl ConnectionOptions {
+    /// Returns the bounds for this many readers, and the default number of other connections.
     pub fn for_readers(readers_max: usize, limit_reached: fn(PortLimit)) -> Self {
         let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         Self {
@@ -62,21 +62,20 @@ impl PlaceOptions {
 /// A limit of the connections of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortLimit {
-    /// No place, or only that of another connection.
+    /// All connections are used, or an idle one was closed for a new one.
     Connections,
-    /// No place for this address.
+    /// All connections of this address are used.
     ConnectionsPerAddress,
     /// The head of a request took too long.
     RequestTime,
-    /// The peer took too little of what was written.
+    /// The peer read too slowly.
     Slow,
-    /// The peer took nothing of what was written.
+    /// The peer read nothing.
     Unread,
 }
 
 impl PortLimit {
-    /// Its name, as metrics have it.
-    #[must_use]
+    /// Returns the name of the limit in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -88,38 +87,38 @@ impl PortLimit {
     }
 }
 
-/// What a connection does.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It has not sent a whole request head yet, since then.
-    Asking(Instant),
-    /// A request is answered.
+    /// It has not sent a complete request head yet, since then.
+    ReadingHead(Instant),
+    /// Its request is being answered.
     Busy,
-    /// The answer is made, and the peer still takes it.
-    Taking,
+    /// The response is complete, and the peer still reads it.
+    Draining,
     /// It waits for the next request, since then.
     Idle(Instant),
-    /// It is a reader's.
+    /// It belongs to a reader.
     Reader,
 }
 
 impl Phase {
-    /// How fast the peer has to take what is written to it.
+    /// Returns the rate at which the peer has to read.
     fn pace(self) -> Pace {
         if self == Self::Reader { READER_PACE } else { ANSWER_PACE }
     }
 }
 
-/// Why there is no place.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(super) enum Refused {
     Full,
     Address,
 }
 
 #[derive(Debug)]
-pub(super) struct Places {
-    options: PlaceOptions,
+pub(super) struct Connections {
+    options: ConnectionOptions,
     table: Mutex<Table>,
 }
 
@@ -129,8 +128,8 @@ struct Table {
     open: HashMap<u64, Open>,
     plain: usize,
     networks: HashMap<IpNet, usize>,
-    /// Those that may be closed for others, oldest first.
-    asking: BTreeSet<(Instant, u64)>,
+    /// The connections that may be closed for others, oldest first.
+    reading_head: BTreeSet<(Instant, u64)>,
     idle: BTreeSet<(Instant, u64)>,
 }
 
@@ -141,65 +140,61 @@ struct Open {
     changed: Arc<Notify>,
 }
 
-/// The place of one connection. Dropping it gives it back.
+/// The permit of one connection. Dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct ConnectionPermit {
+    connections: Arc<Connections>,
     id: u64,
     changed: Arc<Notify>,
-    taking: Mutex<Option<Taking>>,
+    progress: Mutex<Option<Progress>>,
 }
 
-impl Places {
-    pub(super) fn new(options: PlaceOptions) -> Arc<Self> {
+impl Connections {
+    pub(super) fn new(options: ConnectionOptions) -> Arc<Self> {
         Arc::new(Self { options, table: Mutex::default() })
     }
 
-    /// Takes a place for a new connection, if need be that of one that has nothing to do.
-    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Place, NoPlace> {
-        let PlaceOptions { plain_per_address_max, shared, .. } = &self.options;
+    /// Takes a permit for a new connection, if needed by closing an idle one.
+    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Refused> {
+        let ConnectionOptions { plain_per_address_max, shared, .. } = &self.options;
         let peer = peer.to_canonical();
         let network = (!shared.iter().any(|network| network.contains(&peer))).then(|| network(peer));
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let of_network = network.and_then(|network| table.networks.get(&network)).copied();
         if of_network.unwrap_or_default() >= *plain_per_address_max {
             (self.options.limit_reached)(PortLimit::ConnectionsPerAddress);
-            return Err(NoPlace::Address);
+            return Err(Refused::Address);
         }
         if self.is_full(&table) {
             (self.options.limit_reached)(PortLimit::Connections);
-            let oldest = table.closable().ok_or(NoPlace::Full)?;
+            let oldest = table.closable().ok_or(Refused::Full)?;
             table.remove(oldest);
         }
         table.last_id += 1;
         let (id, changed) = (table.last_id, Arc::<Notify>::default());
-        let phase = Phase::Asking(Instant::now());
+        let phase = Phase::ReadingHead(Instant::now());
         table.open.insert(id, Open { network, phase, changed: Arc::clone(&changed) });
         table.add(id);
-        Ok(Place { places: Arc::clone(self), id, changed, taking: Mutex::default() })
+        Ok(ConnectionPermit { connections: Arc::clone(self), id, changed, progress: Mutex::default() })
     }
 
-    /// Whether one more would get a place.
+    /// Whether another connection would be accepted.
     pub(super) fn has_room(&self) -> bool {
-        let table = self.table();
+        let table = self.table.lock();
         !self.is_full(&table) || table.closable().is_some()
     }
 
     fn is_full(&self, table: &Table) -> bool {
         table.plain >= self.options.plain_max || table.open.len() >= self.options.all_max
     }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Table {
-    /// The connection that is closed first for a new one.
+    /// Returns the connection that is closed first for a new one.
     fn closable(&self) -> Option<u64> {
         let undisturbed = |since: &Instant| since.elapsed() < ASKING_UNDISTURBED;
-        let asking = || self.asking.first().filter(|(since, _)| !undisturbed(since));
-        self.idle.first().or_else(asking).map(|(_, id)| *id)
+        let reading_head = || self.reading_head.first().filter(|(since, _)| !undisturbed(since));
+        self.idle.first().or_else(reading_head).map(|(_, id)| *id)
     }
 
     fn remove(&mut self, id: u64) {
@@ -209,13 +204,13 @@ impl Table {
         }
     }
 
-    /// Counts a connection as what it is now.
+    /// Adds a connection to the counts of its phase.
     fn add(&mut self, id: u64) {
         let Some(open) = self.open.get(&id) else { return };
         match open.phase {
-            Phase::Asking(since) => self.asking.insert((since, id)),
+            Phase::ReadingHead(since) => self.reading_head.insert((since, id)),
             Phase::Idle(since) => self.idle.insert((since, id)),
-            Phase::Busy | Phase::Taking => true,
+            Phase::Busy | Phase::Draining => true,
             Phase::Reader => return,
         };
         self.plain += 1;
@@ -224,13 +219,13 @@ impl Table {
         }
     }
 
-    /// Counts it no more.
+    /// Removes a connection from the counts of its phase.
     fn take_off(&mut self, id: u64) {
         let Some(open) = self.open.get(&id) else { return };
         match open.phase {
-            Phase::Asking(since) => self.asking.remove(&(since, id)),
+            Phase::ReadingHead(since) => self.reading_head.remove(&(since, id)),
             Phase::Idle(since) => self.idle.remove(&(since, id)),
-            Phase::Busy | Phase::Taking => true,
+            Phase::Busy | Phase::Draining => true,
             Phase::Reader => return,
         };
         self.plain -= 1;
@@ -240,73 +235,69 @@ impl Table {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Reports that the connection reached a limit.
     pub(super) fn limit_reached(&self, limit: PortLimit) {
-        (self.places.options.limit_reached)(limit);
+        (self.connections.options.limit_reached)(limit);
     }
 
-    /// Notes what the connection does from now on.
+    /// Sets the phase of the connection.
     pub(super) fn set(&self, phase: Phase) {
         self.update(|_| phase);
     }
 
-    /// Notes that bytes came: of a request's head, where none is answered.
+    /// Records received bytes, which belong to a request's head unless a request is being answered.
     pub(super) fn received(&self) {
         self.update(|phase| match phase {
-            Phase::Idle(_) => Phase::Asking(Instant::now()),
+            Phase::Idle(_) => Phase::ReadingHead(Instant::now()),
             other => other,
         });
     }
 
-    /// Notes that the bytes which came were none of a head.
+    /// Records that the received bytes did not belong to a head.
     pub(super) fn rested(&self) {
         self.update(|phase| match phase {
-            Phase::Asking(_) => Phase::Idle(Instant::now()),
+            Phase::ReadingHead(_) => Phase::Idle(Instant::now()),
             other => other,
         });
     }
 
-    /// Notes that the peer takes no more of what is written for now.
+    /// Records that the peer does not read at the moment.
     pub(super) fn waits(&self) {
         self.update(|phase| match phase {
-            Phase::Idle(_) => Phase::Taking,
+            Phase::Idle(_) => Phase::Draining,
             other => other,
         });
-        let mut taking = self.taking();
-        if taking.is_none() {
-            *taking = Some(Taking::new());
+        let mut progress = self.progress.lock();
+        if progress.is_none() {
+            *progress = Some(Progress::new());
             self.changed.notify_one();
         }
     }
 
-    /// Notes that the peer took so many bytes, and more is to be written.
+    /// Records that the peer has read bytes, and more is to be written.
     pub(super) fn took(&self, bytes: usize) {
         let Some(pace) = self.pace() else { return };
-        if let Some(taking) = self.taking().as_mut() {
-            taking.took(bytes, &pace);
+        if let Some(progress) = self.progress.lock().as_mut() {
+            progress.took(bytes, &pace);
         }
     }
 
-    /// Notes that the peer took all that was written.
+    /// Records that the peer has read everything.
     pub(super) fn took_all(&self) {
-        *self.taking() = None;
+        *self.progress.lock() = None;
         self.update(|phase| match phase {
-            Phase::Taking => Phase::Idle(Instant::now()),
+            Phase::Draining => Phase::Idle(Instant::now()),
             other => other,
         });
     }
 
-    fn taking(&self) -> MutexGuard<'_, Option<Taking>> {
-        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn pace(&self) -> Option<Pace> {
-        self.places.table().open.get(&self.id).map(|open| open.phase.pace())
+        self.connections.table.lock().open.get(&self.id).map(|open| open.phase.pace())
     }
 
     fn update(&self, next: impl FnOnce(Phase) -> Phase) {
-        let mut table = self.places.table();
+        let mut table = self.connections.table.lock();
         let Some(open) = table.open.get(&self.id) else { return };
         let (was, phase) = (open.phase, next(open.phase));
         if was != phase {
@@ -320,47 +311,48 @@ impl Place {
         }
     }
 
-    /// Waits until the phase changes or the place was given to another.
+    /// Waits until the phase changes or the connection has to close for another.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Until when the connection is waited for; an error when its time is over or its place is another's.
-    pub(super) fn deadline(&self, request_timeout: Duration) -> Result<Option<Instant>, Over> {
-        let table = self.places.table();
-        let Some(open) = table.open.get(&self.id) else { return Err(Over::Closed) };
-        let (now, crowded_at) = (Instant::now(), self.places.options.plain_max / 2);
+    /// Returns the deadline of the connection; an error when it has passed or the connection has to close for another.
+    pub(super) fn deadline(&self, request_timeout: Duration) -> Result<Option<Instant>, Expired> {
+        let table = self.connections.table.lock();
+        let Some(open) = table.open.get(&self.id) else { return Err(Expired::Closed) };
+        let (now, crowded_at) = (Instant::now(), self.connections.options.plain_max / 2);
         match open.phase {
-            Phase::Busy | Phase::Taking | Phase::Reader => {
-                let until = self.taking().as_ref().map(|taking| taking.since + open.phase.pace().within);
-                if until.is_some_and(|until| until <= now) { Err(Over::NotTaken) } else { Ok(until) }
+            Phase::Busy | Phase::Draining | Phase::Reader => {
+                let until =
+                    self.progress.lock().as_ref().map(|progress| progress.since + open.phase.pace().within);
+                if until.is_some_and(|until| until <= now) { Err(Expired::Unread) } else { Ok(until) }
             }
-            Phase::Asking(since) if since + request_timeout <= now => Err(Over::Slow),
-            Phase::Asking(since) => Ok(Some(since + request_timeout)),
+            Phase::ReadingHead(since) if since + request_timeout <= now => Err(Expired::Slow),
+            Phase::ReadingHead(since) => Ok(Some(since + request_timeout)),
             Phase::Idle(since) => {
-                let patience = if table.plain > crowded_at { CROWDED_IDLE_TIMEOUT } else { IDLE_TIMEOUT };
-                // It may become crowded meanwhile.
-                let next = (since + patience).min(now + CROWDED_IDLE_TIMEOUT);
-                if since + patience <= now { Err(Over::Closed) } else { Ok(Some(next)) }
+                let idle_timeout = if table.plain > crowded_at { CROWDED_IDLE_TIMEOUT } else { IDLE_TIMEOUT };
+                // The port may become crowded in the meantime.
+                let next = (since + idle_timeout).min(now + CROWDED_IDLE_TIMEOUT);
+                if since + idle_timeout <= now { Err(Expired::Closed) } else { Ok(Some(next)) }
             }
         }
     }
 }
 
-/// Why a connection is not waited for any longer.
+/// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
+pub(super) enum Expired {
     /// Its request takes too long.
     Slow,
-    /// Its peer takes what is written too slowly.
-    NotTaken,
-    /// It has nothing to do, and its place is wanted.
+    /// Its peer reads too slowly.
+    Unread,
+    /// It is idle, and another connection needs the room.
     Closed,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.places.table().remove(self.id);
+        self.connections.table.lock().remove(self.id);
     }
 }
 

@@ -13,13 +13,13 @@ const CROWDED_WAIT: Duration = Duration::from_secs(1);
 
 /// One per interval in the long run, and a burst.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     every: Duration,
     burst: u32,
 }
 
 impl Rate {
-    pub(super) const fn every(every: Duration, burst: u32) -> Self {
+    pub(crate) const fn every(every: Duration, burst: u32) -> Self {
         Self { every, burst }
     }
 
@@ -38,45 +38,62 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A bucket for each client that has taken something lately. A bucket is stored as the time when it will be full again (the
-/// generic cell rate algorithm).
-#[derive(Debug)]
-pub(super) struct Buckets<K> {
-    full_at: HashMap<K, Instant>,
+/// The bucket of one client, stored as the time when it will be full again (the generic cell rate algorithm).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    full_at: Instant,
 }
+
+impl Bucket {
+    pub(crate) fn full(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    /// Takes `cost` tokens, or returns the time to wait. A cost above the burst is capped at the burst, so that a large
+    /// request can succeed too.
+    pub(crate) fn take(&mut self, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let full_at = self.full_at.max(now) + rate.every * cost.min(rate.burst);
+        let wait = (full_at - now).saturating_sub(rate.every * rate.burst);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+}
+
+/// A bucket for each client that has taken something lately.
+#[derive(Debug)]
+pub(super) struct Buckets<K>(HashMap<K, Bucket>);
 
 impl<K> Default for Buckets<K> {
     fn default() -> Self {
-        Self { full_at: HashMap::new() }
+        Self(HashMap::new())
     }
 }
 
 impl<K: Clone + Hash + Eq> Buckets<K> {
-    /// Takes `cost` tokens for a client, or returns the time to wait. A cost above the burst is capped at the burst, so that
-    /// a large request can succeed too.
+    /// Takes `cost` tokens for a client, or returns the time to wait.
     pub(super) fn take(&mut self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let full_at = self.full_after(client, cost, rate, now)?;
-        if self.full_at.len() >= CLIENTS_MAX && !self.full_at.contains_key(client) {
-            self.full_at.retain(|_, full_at| *full_at > now);
-            if self.full_at.len() >= CLIENTS_MAX {
+        let mut bucket = self.of(client, now);
+        bucket.take(cost, rate, now)?;
+        if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(client) {
+            self.0.retain(|_, bucket| bucket.full_at > now);
+            if self.0.len() >= CLIENTS_MAX {
                 return Err(CROWDED_WAIT);
             }
         }
-        self.full_at.insert(client.clone(), full_at);
+        self.0.insert(client.clone(), bucket);
         Ok(())
     }
 
     /// Checks whether a client may take one token, without taking it, or returns the time to wait.
     pub(super) fn has_one(&self, client: &K, rate: Rate, now: Instant) -> Result<(), Duration> {
-        self.full_after(client, 1, rate, now).map(|_| ())
+        self.of(client, now).take(1, rate, now)
     }
 
-    /// Returns when the bucket will be full again after `cost` tokens are taken.
-    fn full_after(&self, client: &K, cost: u32, rate: Rate, now: Instant) -> Result<Instant, Duration> {
-        let taken = rate.every * cost.min(rate.burst);
-        let full_at = self.full_at.get(client).copied().unwrap_or(now).max(now) + taken;
-        let wait = (full_at - now).saturating_sub(rate.every * rate.burst);
-        if wait.is_zero() { Ok(full_at) } else { Err(wait) }
+    fn of(&self, client: &K, now: Instant) -> Bucket {
+        self.0.get(client).copied().unwrap_or_else(|| Bucket::full(now))
     }
 }
 
@@ -148,6 +165,6 @@ mod tests {
         assert_eq!(buckets.take(&CLIENTS_MAX, 1, rate(1, 1), now), Err(CROWDED_WAIT));
         let later = now + Duration::from_secs(1);
         assert_eq!(buckets.take(&CLIENTS_MAX, 1, rate(1, 1), later), Ok(()));
-        assert_eq!(buckets.full_at.len(), 1);
+        assert_eq!(buckets.0.len(), 1);
     }
 }

@@ -242,7 +242,8 @@ impl Jwks {
         request
             .headers_mut()
             .insert(ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
-        let answer = self.client.ask(request, self.pace.timeout, JWKS_MAX_BYTES).await?;
+        let answer = self.client.fetch(request, self.pace.timeout, JWKS_MAX_BYTES).await;
+        let answer = answer.map_err(|error| error.to_string())?;
         if answer.status != StatusCode::OK {
             return Err(format!("it answered {}", answer.status));
         }

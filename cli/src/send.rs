@@ -4,11 +4,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use carillon_protocol::http::Published;
 use carillon_protocol::{Audience, Backoff, FieldError, Notification, Problem, Severity};
+use carillon_service::outbound::{Answer, Unanswered};
 use carillon_service::{init_logs_at, report};
 use clap::Args;
 
 use crate::address::Address;
-use crate::http::{Answer, Http, Unanswered};
+use crate::http::{Http, retry_after_ms};
 use crate::plain::plain;
 use crate::tls;
 
@@ -121,7 +122,7 @@ async fn try_post(http: &Http, url: &Address, json: &str) -> Result<String, Faul
     let error = refused(url, &answer);
     // A front door answers 502 and 504 for a replica that has just ended.
     let passes = matches!(answer.status.as_u16(), 429 | 502..=504);
-    Err(if passes { Fault::Passing(error, answer.retry_after_ms) } else { Fault::Final(error) })
+    Err(if passes { Fault::Passing(error, retry_after_ms(&answer.headers)) } else { Fault::Final(error) })
 }
 
 fn accepted(answer: &Answer) -> Option<String> {

@@ -2,13 +2,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use axum::http::{Request, StatusCode};
+use http_body_util::Full;
+
+use crate::outbound::Outbound;
 
 /// The timeout of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum bytes of a response that are read.
-const ANSWER_MAX_BYTES: u64 = 4 * 1024;
+/// Maximum bytes of a response.
+const ANSWER_MAX_BYTES: usize = 4 * 1024;
 
 /// Queries the admin port at `admin` whether the process is ready, for the health check of a container without curl. An
 /// unspecified address, like 0.0.0.0, is queried on loopback.
@@ -17,25 +19,16 @@ const ANSWER_MAX_BYTES: u64 = 4 * 1024;
 /// When there is no response within 2 seconds, or the process is not ready; the error names the missing conditions.
 pub async fn check(admin: SocketAddr) -> anyhow::Result<()> {
     let admin = reachable(admin);
-    let answer = tokio::time::timeout(CHECK_TIMEOUT, query(admin))
+    let request = Request::get(format!("http://{admin}/ready")).body(Full::default())?;
+    let answer = Outbound::without_roots()
+        .fetch(request, CHECK_TIMEOUT, ANSWER_MAX_BYTES)
         .await
-        .with_context(|| format!("{admin} did not answer within {CHECK_TIMEOUT:?}"))?
         .with_context(|| format!("cannot query {admin} whether it is ready"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    match head.split_ascii_whitespace().nth(1) {
-        Some("200") => Ok(()),
-        Some("503") => bail!("{}", body.trim()),
-        _ => bail!("{admin} is not an admin port: it answered '{}'", head.lines().next().unwrap_or_default()),
+    match answer.status {
+        StatusCode::OK => Ok(()),
+        StatusCode::SERVICE_UNAVAILABLE => bail!("{}", String::from_utf8_lossy(&answer.body).trim()),
+        status => bail!("{admin} is not an admin port: it answered {status}"),
     }
-}
-
-async fn query(admin: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(admin).await?;
-    let request = format!("GET /ready HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn reachable(mut addr: SocketAddr) -> SocketAddr {
@@ -50,6 +43,9 @@ fn reachable(mut addr: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::{Readiness, Tasks, admin, bind};
 
@@ -93,7 +89,7 @@ mod tests {
     async fn a_closed_port_or_another_server_is_named() {
         let (addr, _tasks) = serve(axum::Router::new()).await;
         let error = check(addr).await.unwrap_err().to_string();
-        assert!(error.ends_with("is not an admin port: it answered 'HTTP/1.1 404 Not Found'"), "{error}");
+        assert!(error.ends_with("is not an admin port: it answered 404 Not Found"), "{error}");
 
         let shut = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = format!("{:#}", check(shut).await.unwrap_err());
@@ -106,7 +102,10 @@ mod tests {
         let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = mute.local_addr().unwrap();
         tokio::time::pause();
-        let error = check(addr).await.unwrap_err().to_string();
-        assert_eq!(error, format!("{addr} did not answer within 2s"));
+        let error = format!("{:#}", check(addr).await.unwrap_err());
+        assert_eq!(
+            error,
+            format!("cannot query {addr} whether it is ready: no complete response within 2000 ms")
+        );
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
 use tokio::time::timeout;
 
 /// How long an unused connection is kept.
@@ -27,31 +29,59 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Outbound(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
-/// A response.
+/// A whole response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// Why there is no response. The text is for the log: it may name hosts.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Unanswered {
+    /// There was no connection, so nothing was sent.
+    #[error("{0}")]
+    Unconnected(String),
+    /// The request may have been received.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// The authorities that this machine trusts, or those of the file in `SSL_CERT_FILE`. A small container has none.
+pub fn roots_of_this_machine() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// TLS that accepts the servers for which these authorities vouch.
+pub fn tls(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has the default versions of TLS")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 impl Outbound {
     /// Trusts the authorities of this machine, or of the file in `SSL_CERT_FILE`; without any, as in a small container,
     /// those that browsers trust.
     pub fn with_default_roots() -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let mut roots = roots_of_this_machine();
         if roots.is_empty() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        Self::trusting(roots)
+        Self::with_tls(tls(roots))
     }
 
-    fn trusting(roots: RootCertStore) -> Self {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks what is safe")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    /// Trusts nobody, which is enough for `http://`.
+    pub fn without_roots() -> Self {
+        Self::with_tls(tls(RootCertStore::empty()))
+    }
+
+    /// Checks servers as this says.
+    pub fn with_tls(tls: ClientConfig) -> Self {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
@@ -62,46 +92,51 @@ impl Outbound {
         Self(client)
     }
 
-    /// Sends a request and reads the whole response, which must arrive within `deadline` and have at most `max_bytes`.
+    /// Sends a request and reads the whole response, which must come within `deadline` and have at most `max_bytes`.
     ///
     /// # Errors
-    /// The message is for the log: it may name hosts.
-    pub async fn ask(
+    /// When it does not, or there is no connection.
+    pub async fn fetch(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
         max_bytes: usize,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, Unanswered> {
         let exchange = async {
-            let response = self.0.request(request).await.map_err(|error| innermost(&error))?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, max_bytes).collect().await.map_err(|error| error.to_string())?;
-            Ok(Answer { status: parts.status, body: body.to_bytes() })
+            let (parts, body) = self.response(request).await?.into_parts();
+            let body = Limited::new(body, max_bytes).collect().await;
+            let body = body.map_err(|error| Unanswered::Lost(error.to_string()))?.to_bytes();
+            Ok(Answer { status: parts.status, headers: parts.headers, body })
         };
-        match timeout(deadline, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no complete response within {} ms", deadline.as_millis())),
-        }
+        timeout(deadline, exchange).await.unwrap_or_else(|_| {
+            Err(Unanswered::Lost(format!("no complete response within {} ms", deadline.as_millis())))
+        })
     }
 
-    /// Sends a request and returns the status and headers of the response, which must arrive within `deadline`. The body is
-    /// ignored; if it is short, the connection is used again.
+    /// Sends a request and returns the status and headers of the response, which must come within `deadline`. The body is
+    /// dropped; if it is short, the connection is used again.
     ///
     /// # Errors
-    /// The message is for the log: it may name hosts.
+    /// When there is no response in time, or no connection.
     pub async fn send(
         &self,
         request: Request<Full<Bytes>>,
         deadline: Duration,
-    ) -> Result<(StatusCode, HeaderMap), String> {
-        let response = match timeout(deadline, self.0.request(request)).await {
-            Ok(response) => response.map_err(|error| innermost(&error))?,
-            Err(_) => return Err(format!("no response within {} ms", deadline.as_millis())),
-        };
+    ) -> Result<(StatusCode, HeaderMap), Unanswered> {
+        let response = timeout(deadline, self.response(request)).await.unwrap_or_else(|_| {
+            Err(Unanswered::Lost(format!("no response within {} ms", deadline.as_millis())))
+        })?;
         let (parts, body) = response.into_parts();
         let rest = Limited::new(body, REST_MAX_BYTES).collect();
         let _ = timeout(REST_TIMEOUT, rest).await;
         Ok((parts.status, parts.headers))
+    }
+
+    async fn response(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Unanswered> {
+        self.0.request(request).await.map_err(|error| {
+            let cause = innermost(&error);
+            if error.is_connect() { Unanswered::Unconnected(cause) } else { Unanswered::Lost(cause) }
+        })
     }
 }
 
@@ -166,17 +201,17 @@ mod tests {
         let _server = Process::spawn("openssl", &args, &[]);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(file("ca.crt")).unwrap()).unwrap();
-        let trusting = Outbound::trusting(roots);
+        let trusting = Outbound::with_tls(tls(roots));
         let get = async |client: &Outbound, host: &str| {
             let request = Request::get(format!("https://{host}:{port}/")).body(Full::default()).unwrap();
-            client.ask(request, DEADLINE, 64 * 1024).await
+            client.fetch(request, DEADLINE, 64 * 1024).await
         };
         let answers =
             async || get(&trusting, "localhost").await.is_ok_and(|answer| answer.status == StatusCode::OK);
         eventually("an answer of one who is vouched for", DEADLINE, answers).await;
         for (client, host) in [(&Outbound::with_default_roots(), "localhost"), (&trusting, "127.0.0.1")] {
             let error = get(client, host).await.unwrap_err();
-            assert!(error.contains("certificate"), "{error}");
+            assert!(error.to_string().contains("certificate"), "{error}");
         }
     }
 

@@ -131,7 +131,10 @@ async fn an_invalid_token_is_refused_before_the_upgrade_with_a_reason() {
     // Without a key to verify it, a token is refused and not ignored: its sender meant to sign in.
     let plain = world.bff("bff-2").await;
     let (status, problem) = refused(&signed_in(&plain, "ann")).await;
-    assert_eq!((status, problem["detail"].as_str().unwrap().contains("no key to verify tokens")), (401, true));
+    assert_eq!(
+        (status, problem["detail"].as_str().unwrap().contains("no key to verify tokens")),
+        (401, true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -161,7 +161,7 @@ impl Sender {
             .fold(Request::post(url), |request, (name, value)| request.header(name, value))
             .body(Full::new(Bytes::copy_from_slice(&outgoing.message)))
             .map_err(|error| error.to_string())?;
-        self.client.send(request, ANSWER_TIMEOUT).await
+        self.client.send(request, ANSWER_TIMEOUT).await.map_err(|error| error.to_string())
     }
 
     /// Records the result of an attempt, and retries while Redis does not answer. Without a record, the message is due again

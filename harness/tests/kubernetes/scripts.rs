@@ -34,7 +34,7 @@ fn wrong_arguments_are_told_how_it_is_used_and_nothing_is_done() {
             let Outcome { code, printed, calls } = bench.run(script, args, &[]);
             assert_eq!(code, 2, "{script} {args:?}: {printed}");
             assert!(
-                printed.contains("usage: ") || printed.contains("'no tag' is no tag"),
+                printed.contains("usage: ") || printed.contains("'no tag' is not a valid image tag"),
                 "{script} {args:?}: {printed}"
             );
             assert_eq!(calls, [""; 0], "{script} {args:?}");

@@ -1,3 +1,5 @@
+#![allow(rustdoc::bare_urls, reason = "help texts of options, which show no markup")]
+
 use clap::Args;
 use secrecy::SecretString;
 

@@ -59,7 +59,7 @@ const ROOM_LASTS: Duration = Duration::from_secs(5);
 /// The settings of one replica.
 #[derive(Clone)]
 pub struct Settings {
-    /// The name of the replica: see [`Config::replica_name`].
+    /// The name of the replica, unlike any other in the deployment.
     pub replica: String,
     /// The readers of an entry that it claims.
     pub fan_out: FanOut,

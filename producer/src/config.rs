@@ -10,7 +10,7 @@ use clap::{Args, Parser};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "producer", version, about = "Writes notifications to the list in Redis")]
 pub struct Options {
-    /// URL of the Redis server: redis://[user:password@]host[:port][/db], or rediss:// for TLS
+    /// URL of the Redis server: redis://host:port, redis://user:password@host:port/db, or rediss:// for TLS
     #[arg(long, env, default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: String,
     /// Prefix of all names in Redis, the same as that of the replicas

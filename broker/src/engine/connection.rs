@@ -17,7 +17,9 @@ use crate::limits::CONNECT_TIMEOUT;
 pub(super) struct SharedConnection {
     endpoint: Endpoint,
     response_timeout: Duration,
-    state: Mutex<State>,
+    /// Any of the commands that wait for it drives it. A command that is not polled for a while, since another arm of its
+    /// `select!` runs, holds up none of the others; in the queue of an async lock it would hold up all of them.
+    connection: Mutex<Option<Connecting>>,
 }
 
 /// Where the server is.
@@ -31,18 +33,9 @@ pub(crate) enum Endpoint {
 /// A connection, or the attempt to open it.
 type Connecting = Shared<BoxFuture<'static, Result<Connection, BrokerError>>>;
 
-#[derive(Default)]
-struct State {
-    /// Any of the commands that wait for it drives it. A command that is not polled for a while, since another arm of its
-    /// `select!` runs, holds up none of the others; in the queue of an async lock it would hold up all of them.
-    connection: Option<Connecting>,
-    /// Counts connections, so that a late failure of an old one does not drop the new one.
-    generation: u64,
-}
-
 impl SharedConnection {
     pub(super) fn new(endpoint: Endpoint, response_timeout: Duration) -> Self {
-        Self { endpoint, response_timeout, state: Mutex::default() }
+        Self { endpoint, response_timeout, connection: Mutex::default() }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -55,15 +48,15 @@ impl SharedConnection {
     where
         F: Future<Output = redis::RedisResult<T>>,
     {
-        let (connecting, generation) = self.connection();
-        let connection = connecting.await.inspect_err(|_| self.discard(generation))?;
+        let connecting = self.connection();
+        let connection = connecting.clone().await.inspect_err(|_| self.discard(&connecting))?;
         match exchange(connection).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 // A server that answers is alive, and a new connection would reach the same one. After READONLY the
                 // address may lead to another server, which is the primary now.
                 if error.code().is_none() || error.code() == Some("READONLY") {
-                    self.discard(generation);
+                    self.discard(&connecting);
                 }
                 Err(error.into())
             }
@@ -84,22 +77,14 @@ impl SharedConnection {
     }
 
     /// Callers that wait for the same attempt share its error; one attempt after the other would take minutes.
-    fn connection(&self) -> (Connecting, u64) {
-        let mut state = self.state.lock();
-        if let Some(connecting) = &state.connection {
-            return (connecting.clone(), state.generation);
-        }
-        let connecting = connect(self.endpoint.clone(), self.response_timeout).boxed().shared();
-        state.generation += 1;
-        state.connection = Some(connecting.clone());
-        (connecting, state.generation)
+    fn connection(&self) -> Connecting {
+        let connect = || connect(self.endpoint.clone(), self.response_timeout).boxed().shared();
+        self.connection.lock().get_or_insert_with(connect).clone()
     }
 
-    fn discard(&self, generation: u64) {
-        let mut state = self.state.lock();
-        if state.generation == generation {
-            state.connection = None;
-        }
+    /// Drops a connection that has failed. The late failure of an old one does not drop the new one.
+    fn discard(&self, failed: &Connecting) {
+        self.connection.lock().take_if(|connection| connection.ptr_eq(failed));
     }
 }
 

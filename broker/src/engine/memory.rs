@@ -79,10 +79,14 @@ impl Server {
 
     /// Carries out commands of a connection, and returns their replies when they have come back.
     pub(super) async fn exchange(&self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
-        let execute = || commands.iter().map(|command| self.execute(command)).collect();
+        self.carry(|| commands.iter().map(|command| self.execute(command)).collect()).await
+    }
+
+    /// Does something at the server, on whose way there may be a network.
+    async fn carry<T>(&self, act: impl FnOnce() -> RedisResult<T>) -> RedisResult<T> {
         match &self.wire {
-            None => execute(),
-            Some(wire) => wire.exchange(execute).await,
+            None => act(),
+            Some(wire) => wire.exchange(act).await,
         }
     }
 

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,8 +23,6 @@ pub struct Link {
 
 /// What the connections of one broker go over.
 pub(super) struct Wire {
-    /// Names the wire among the subscribers of the server.
-    pub(super) id: u64,
     delay: Delay,
     state: Mutex<State>,
 }
@@ -45,9 +42,7 @@ struct State {
 
 impl Link {
     pub(super) fn new(server: &Server, delay: Delay) -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let wire = Arc::new(Wire { id, delay, state: Mutex::default() });
+        let wire = Arc::new(Wire { delay, state: Mutex::default() });
         Self { server: server.over(&wire), wire }
     }
 
@@ -57,13 +52,13 @@ impl Link {
 
     /// Whether both are the network of the same broker.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.wire.id == other.wire.id
+        Arc::ptr_eq(&self.wire, &other.wire)
     }
 
     /// Ends all connections; what is under way is lost, and new ones can be made.
     pub fn cut(&self) {
         self.wire.state.lock().cuts += 1;
-        self.server.data().subscribers.cut_wire(self.wire.id);
+        self.server.data().subscribers.cut_wire(&self.wire);
     }
 
     /// Ends all connections and refuses new ones, until it is set to `false`.

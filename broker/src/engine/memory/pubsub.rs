@@ -67,8 +67,8 @@ impl Subscribers {
     }
 
     /// Ends the subscriptions that go over a network.
-    pub(super) fn cut_wire(&mut self, id: u64) {
-        self.all.retain(|subscriber| subscriber.wire.as_ref().is_none_or(|wire| wire.id != id));
+    pub(super) fn cut_wire(&mut self, cut: &Arc<Wire>) {
+        self.all.retain(|subscriber| subscriber.wire.as_ref().is_none_or(|wire| !Arc::ptr_eq(wire, cut)));
     }
 
     fn get(&mut self, id: u64) -> Option<&mut Subscriber> {
@@ -79,10 +79,7 @@ impl Subscribers {
 impl Server {
     /// A connection for subscriptions.
     pub(in crate::engine) async fn subscriber(&self) -> RedisResult<Subscription> {
-        match &self.wire {
-            None => self.subscribe(),
-            Some(wire) => wire.exchange(|| self.subscribe()).await,
-        }
+        self.carry(|| self.subscribe()).await
     }
 
     fn subscribe(&self) -> RedisResult<Subscription> {
@@ -119,11 +116,7 @@ impl Subscription {
         command: impl FnOnce(&Self) -> bool,
     ) -> Result<(), BrokerError> {
         let run = || if command(self) { Ok(()) } else { Err(away("the connection was closed")) };
-        let confirmed = match &self.server.wire {
-            None => run(),
-            Some(wire) => wire.exchange(run).await,
-        };
-        Ok(confirmed?)
+        Ok(self.server.carry(run).await?)
     }
 
     /// Subscribes, and returns whether the connection is still open.

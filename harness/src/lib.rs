@@ -5,6 +5,7 @@
 //! All functions panic with one clear line when they cannot do their work: a test that cannot run has failed.
 
 mod caddy;
+mod certificates;
 mod dns;
 mod driver;
 mod eventually;
@@ -22,6 +23,7 @@ mod signer;
 mod socket;
 
 pub use caddy::Caddy;
+pub use certificates::certificates;
 pub use dns::Dns;
 pub use eventually::eventually;
 pub use hostile::{Hostile, hostile};

@@ -164,32 +164,14 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
-    use carillon_harness::{Process, eventually, free_port, need};
+    use carillon_harness::{Process, certificates, eventually, free_port};
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
 
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(30);
-
-    /// Creates an authority, and a certificate of a server that it has signed.
-    fn certificates(folder: &Path) {
-        need("openssl", "openssl");
-        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1";
-        for args in [
-            format!("{new} -keyout ca.key -out ca.crt -subj /CN=authority"),
-            format!(
-                "{new} -keyout server.key -out server.crt -subj /CN=localhost -CA ca.crt -CAkey ca.key \
-                 -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
-            ),
-        ] {
-            let mut openssl = std::process::Command::new("openssl");
-            let output = openssl.args(args.split_whitespace()).current_dir(folder).output().unwrap();
-            assert!(output.status.success(), "openssl {args}");
-        }
-    }
 
     #[tokio::test]
     async fn a_server_without_a_trusted_certificate_gets_no_request() {

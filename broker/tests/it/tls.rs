@@ -1,7 +1,6 @@
 //! A Redis elsewhere: TLS with an authority of its own, and a user that may do what it has to and no more.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +9,7 @@ use carillon_broker::{
     Accepted, Beat, Broker, BrokerError, BrokerEvent, Dead, DeadList, FanOut, GivenUp, Lease, MessageRef,
     Names, NewJob, NewMessage, Revocation, Speaker, State, Subscriptions,
 };
-use carillon_harness::{RedisServer, eventually, free_port, need};
+use carillon_harness::{RedisServer, certificates, eventually, free_port};
 use carillon_protocol::{Audience, Cursor, JobStatus, Position, Status};
 use tempfile::TempDir;
 
@@ -38,7 +37,7 @@ struct Secured {
 impl Secured {
     fn start() -> Self {
         let (files, port) = (tempfile::tempdir().unwrap(), free_port());
-        make_certificates(files.path());
+        certificates(files.path());
         let path = |name: &str| files.path().join(name).to_string_lossy().into_owned();
         let (certificate, key, authority) = (path("server.crt"), path("server.key"), path("ca.crt"));
         let port_text = port.to_string();
@@ -67,23 +66,6 @@ impl Secured {
 
     fn trusting(&self) -> Broker {
         self.broker(&format!("?ca={}", self.authority().display()))
-    }
-}
-
-/// An authority and a server's certificate that it has signed, valid for a day.
-fn make_certificates(folder: &Path) {
-    need("openssl", "openssl");
-    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1";
-    for args in [
-        format!("{new} -keyout ca.key -out ca.crt -subj /CN=authority"),
-        format!(
-            "{new} -keyout server.key -out server.crt -subj /CN=localhost -CA ca.crt -CAkey ca.key \
-             -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
-        ),
-    ] {
-        let output =
-            Command::new("openssl").args(args.split_whitespace()).current_dir(folder).output().unwrap();
-        assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

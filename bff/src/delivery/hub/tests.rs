@@ -75,6 +75,15 @@ pub(super) fn caught_up(hub: &Hub, id: ReaderId, epoch: &str, ms: u64) {
     hub.set_position(id, &Cursor { epoch: epoch.to_owned(), position: at(ms) });
 }
 
+/// Returns a hub whose only reader has everything up to position 10, the end of the histories of its audiences.
+pub(super) fn live_reader(audiences: &[Audience]) -> (Hub, ReaderId) {
+    let hub = hub();
+    let (id, _) = join(&hub, audiences);
+    subscribed(&hub, audiences, "e", 10);
+    caught_up(&hub, id, "e", 10);
+    (hub, id)
+}
+
 #[test]
 fn a_reader_waits_for_its_subscription_and_is_behind_earlier_entries() {
     let hub = hub();
@@ -111,11 +120,8 @@ fn messages_before_the_confirmation_are_ignored_and_none_is_sent_twice() {
 
 #[test]
 fn frames_of_several_audiences_come_in_the_order_of_the_sequence() {
-    let hub = hub();
     let both = [topic("a"), topic("b")];
-    let (id, _) = join(&hub, &both);
-    subscribed(&hub, &both, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&both);
     hub.fanout(&fanout(&both[0], "e", &[(11, 10), (12, 11)]));
     hub.fanout(&fanout(&both[1], "e", &[(13, 0)]));
     hub.fanout(&fanout(&both[0], "e", &[(14, 12)]));
@@ -178,11 +184,8 @@ fn all_rings_together_stay_within_their_bytes() {
 
 #[test]
 fn a_hole_rewinds_readers_even_when_another_audience_moved_them_past_it() {
-    let hub = hub();
     let both = [topic("a"), topic("b")];
-    let (id, _) = join(&hub, &both);
-    subscribed(&hub, &both, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&both);
     hub.fanout(&fanout(&both[1], "e", &[(14, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![14]));
     hub.fanout(&fanout(&both[0], "e", &[(15, 12)]));
@@ -197,11 +200,8 @@ fn a_hole_rewinds_readers_even_when_another_audience_moved_them_past_it() {
 
 #[test]
 fn of_two_holes_the_earlier_one_counts() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     hub.fanout(&fanout(&everyone[0], "e", &[(15, 12)]));
     hub.fanout(&fanout(&everyone[0], "e", &[(19, 17)]));
     caught_up(&hub, id, "e", 19);
@@ -210,11 +210,8 @@ fn of_two_holes_the_earlier_one_counts() {
 
 #[test]
 fn a_heartbeat_has_a_cursor_before_a_hole() {
-    let hub = hub();
     let both = [topic("a"), topic("b")];
-    let (id, _) = join(&hub, &both);
-    subscribed(&hub, &both, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&both);
     hub.fanout(&fanout(&both[1], "e", &[(14, 0)]));
     assert_eq!(take(&hub, id), Ok(vec![14]));
     // After the hole comes an entry that no reader can get, so that no frame waits either.
@@ -235,11 +232,8 @@ fn a_heartbeat_has_a_cursor_before_a_hole() {
 
 #[test]
 fn an_entry_received_twice_is_taken_once() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10)]));
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10), (12, 11)]));
     assert_eq!(take(&hub, id), Ok(vec![11, 12]));
@@ -261,11 +255,8 @@ fn a_reader_that_joins_gets_no_earlier_entries() {
 
 #[test]
 fn a_reader_takes_a_bounded_number_of_frames_and_bytes_at_once() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     let small: Vec<_> = (11..=110).map(|ms| (ms, ms - 1)).collect();
     hub.fanout(&fanout(&everyone[0], "e", &small));
     assert_eq!(take(&hub, id).unwrap().len(), TAKE_MAX_FRAMES);

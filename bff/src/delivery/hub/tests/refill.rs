@@ -1,4 +1,4 @@
-use super::{at, caught_up, fanout, hub, join, subscribed, take, topic};
+use super::{at, caught_up, fanout, hub, join, live_reader, subscribed, take, topic};
 use crate::delivery::hub::received::RING_MAX_FRAMES;
 use crate::delivery::hub::*;
 
@@ -15,11 +15,8 @@ fn refilled(hub: &Hub, missed: Option<&[u64]>) -> (u64, u64) {
 
 #[test]
 fn after_a_lost_connection_without_missed_entries_no_reader_is_behind() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10)]));
     hub.connection_lost();
     assert_eq!(take(&hub, id), Ok(vec![]), "no ring is complete before the connection is back");
@@ -68,11 +65,8 @@ fn flood(hub: &Hub, from: u64) -> u64 {
 
 #[test]
 fn a_ring_that_evicts_frames_during_a_refill_hides_no_missed_entry() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     hub.fanout(&fanout(&everyone[0], "e", &[(11, 10), (12, 11)]));
     assert_eq!(take(&hub, id), Ok(vec![11, 12]));
     hub.connection_lost();
@@ -89,11 +83,8 @@ fn a_ring_that_evicts_frames_during_a_refill_hides_no_missed_entry() {
 
 #[test]
 fn a_ring_that_evicts_frames_while_the_connection_is_lost_receives_nothing() {
-    let hub = hub();
     let both = [Audience::Everyone, topic("loud")];
-    let (id, _) = join(&hub, &both[..1]);
-    subscribed(&hub, &both[..1], "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&both[..1]);
     hub.fanout(&fanout(&both[0], "e", &[(11, 10), (12, 11)]));
     hub.connection_lost();
     hub.state.lock().evict(&both[0]);
@@ -106,11 +97,8 @@ fn a_ring_that_evicts_frames_while_the_connection_is_lost_receives_nothing() {
 
 #[test]
 fn readers_read_history_where_a_refill_is_incomplete() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     hub.connection_lost();
     subscribed(&hub, &everyone, "e", 15);
     hub.fanout(&fanout(&everyone[0], "e", &[(16, 15)]));
@@ -122,11 +110,8 @@ fn readers_read_history_where_a_refill_is_incomplete() {
 
 #[test]
 fn a_connection_that_is_lost_again_while_rings_are_refilled_loses_nothing() {
-    let hub = hub();
     let everyone = [Audience::Everyone];
-    let (id, _) = join(&hub, &everyone);
-    subscribed(&hub, &everyone, "e", 10);
-    caught_up(&hub, id, "e", 10);
+    let (hub, id) = live_reader(&everyone);
     hub.connection_lost();
     subscribed(&hub, &everyone, "e", 15);
     let refill = hub.next_refill().unwrap();

@@ -133,9 +133,8 @@ fn many(options: &Options) -> ExitCode {
 /// One run, in a process of its own.
 fn in_process(plan: &Plan) -> Outcome {
     let Ok(program) = std::env::current_exe() else { return Outcome::failed("this program cannot be found") };
-    let steps: Vec<_> = plan.steps.iter().map(|step| step.number.to_string()).collect();
     let child = Command::new(program)
-        .args(["--json", "--seed", &plan.seed.to_string(), &format!("--steps={}", steps.join(","))])
+        .args(["--json", "--seed", &plan.seed.to_string(), &steps_option(plan)])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
@@ -174,8 +173,12 @@ impl Totals {
 
 /// The command that repeats a run.
 fn again(plan: &Plan) -> String {
+    format!("RUST_LOG=carillon=debug simulate --seed {} {}", plan.seed, steps_option(plan))
+}
+
+fn steps_option(plan: &Plan) -> String {
     let steps: Vec<_> = plan.steps.iter().map(|step| step.number.to_string()).collect();
-    format!("RUST_LOG=carillon=debug simulate --seed {} --steps={}", plan.seed, steps.join(","))
+    format!("--steps={}", steps.join(","))
 }
 
 fn report(broken: &[String]) {

@@ -54,8 +54,7 @@ pub(crate) struct State {
 impl World {
     pub(crate) fn new(plan: &Plan) -> Arc<Self> {
         let begin = Instant::now();
-        let clock = move || BEGIN_MS + milliseconds(begin.elapsed());
-        let (_, faults) = Broker::memory(Arc::new(clock));
+        let (_, faults) = Broker::memory(Arc::new(move || now_ms(begin)));
         faults.set_clock_ahead(plan.skew_ms);
         let delay_max_ms = plan.delay_max_ms;
         let devices = plan.devices.len();
@@ -86,7 +85,7 @@ impl World {
 
     /// The clock of the replicas.
     pub(crate) fn now_ms(&self) -> u64 {
-        BEGIN_MS + self.elapsed_ms()
+        now_ms(self.begin)
     }
 
     /// The clock of a device.
@@ -125,11 +124,10 @@ impl World {
     pub(crate) fn start(&self, place: usize) {
         let (broker, link) = self.broker();
         let begin = self.begin;
-        let clock = Arc::new(move || BEGIN_MS + milliseconds(begin.elapsed()));
         let mut state = self.state();
         state.started += 1;
         let name = format!("bff-{}", state.started);
-        match Node::start(name, &broker, link, clock) {
+        match Node::start(name, &broker, link, Arc::new(move || now_ms(begin))) {
             Ok(node) => state.nodes[place] = Some(node),
             Err(error) => state.failures.push(format!("a replica does not start: {error:#}")),
         }
@@ -176,6 +174,11 @@ impl World {
             self.start(place);
         }
     }
+}
+
+/// The time by the clock of a run that began then, in milliseconds since 1970.
+fn now_ms(begin: Instant) -> u64 {
+    BEGIN_MS + milliseconds(begin.elapsed())
 }
 
 fn milliseconds(duration: Duration) -> u64 {
